@@ -1,0 +1,51 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Acquisitions: the record and its tensor row, BIDS sidecars, named protocols, and what a user asks to render."""
+
+from .protocols import NAMES, load_protocol, read_json
+from .record import (
+    FIELDS,
+    LIMITS,
+    PROVENANCE,
+    ROW_SIZE,
+    SIDECAR_KEYS,
+    Acquisition,
+    check,
+    check_value,
+    present,
+    sequence_code,
+    values,
+)
+from .requests import RenderRequest, load_render
+from .sidecar import SEQUENCE_KEYS, from_sidecar, to_sidecar
+
+__all__ = [
+    "FIELDS",
+    "LIMITS",
+    "NAMES",
+    "PROVENANCE",
+    "ROW_SIZE",
+    "SEQUENCE_KEYS",
+    "SIDECAR_KEYS",
+    "Acquisition",
+    "RenderRequest",
+    "check",
+    "check_value",
+    "from_sidecar",
+    "load_protocol",
+    "load_render",
+    "present",
+    "read_json",
+    "sequence_code",
+    "to_sidecar",
+    "values",
+]

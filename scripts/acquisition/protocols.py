@@ -1,0 +1,97 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Named protocols: the parameters of known studies, and the user's own, for images without a sidecar."""
+
+import json
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..errors import UserError
+from .record import SIDECAR_KEYS, check_value
+
+FOLDER = Path(__file__).parents[1]
+PROTOCOLS: dict[str, dict] = json.loads((FOLDER / "protocols.json").read_text(encoding="utf-8"))
+NAMES = tuple(PROTOCOLS)
+KEYS = (*SIDECAR_KEYS.values(), "RepetitionTimePreparation", "SignalModel", "sequence")
+"""What a protocol entry or a render request may say about an acquisition."""
+REMARKS = ("source", "note", "assumed")
+"""What both may say besides; for the reader only."""
+
+
+def load_protocol(protocol: str | Path | None) -> dict[str, dict] | None:
+    """BIDS keys for images without a sidecar, by BIDS suffix.
+
+    Args:
+        protocol: one of :data:`NAMES`, or a JSON file that looks like one entry of ``protocols.json``; None for none.
+
+    Raises:
+        UserError: for an unknown name or an unusable file.
+    """
+    if protocol is None:
+        return None
+    name = str(protocol)
+    if name == "unknown":
+        reason = "unknown, a word kept for a model that was trained for unknown parameters; none ships yet"
+        raise UserError("protocol", reason, f"name one of {', '.join(NAMES)}, or your own JSON file")
+    if name in PROTOCOLS:
+        where, content = name, PROTOCOLS[name]
+    elif Path(name).suffix == ".json" or Path(name).is_file():
+        where, content = name, read_json(name)
+    else:
+        raise UserError("protocol", repr(name), suggest(name, NAMES, "or your own JSON file"))
+    return {suffix: _entry(keys, f"{where}: {suffix}") for suffix, keys in content.items() if suffix not in REMARKS}
+
+
+def read_json(path: str | Path, kinds: tuple[type, ...] = (dict,)) -> dict | list:
+    """What a JSON file holds: an object, or another of ``kinds``.
+
+    Raises:
+        UserError: when the file is absent, unreadable, broken, or holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            path, error.strerror.lower() if error.strerror else str(error), "name a readable file"
+        ) from None
+    except ValueError as error:
+        raise UserError(path, f"broken JSON ({error})", "repair the file") from None
+    if not isinstance(content, kinds):
+        raise UserError(
+            path, f"a JSON {type(content).__name__}", f"give a JSON {' or '.join(k.__name__ for k in kinds)}"
+        )
+    return content
+
+
+def suggest(name: str, names: Iterable[str], otherwise: str = "") -> str:
+    """What to do about a name that is none of ``names``: the nearest one first."""
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    choices = ", ".join(names) + (f", {otherwise}" if otherwise else "")
+    return f"use {near[0]}, if that is what you mean, or another of: {choices}" if near else f"use one of: {choices}"
+
+
+def check_keys(given: Mapping, known: Iterable[str], where: object) -> None:
+    """Refuses the first key of ``given`` that is not in ``known``, with the nearest name."""
+    for key in given:
+        if key not in known:
+            raise UserError(where, f"the key {key!r}", suggest(str(key), known))
+
+
+def _entry(keys: object, where: str) -> dict:
+    if not isinstance(keys, Mapping):
+        raise UserError(where, repr(keys), "give an object of BIDS keys per suffix")
+    check_keys(keys, (*KEYS, *REMARKS), where)
+    for name, key in SIDECAR_KEYS.items():
+        if keys.get(key) is not None:
+            check_value(name, keys[key], where)
+    return {key: value for key, value in keys.items() if key not in REMARKS}

@@ -1,0 +1,33 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Folders of scans, BIDS or one sub-folder per subject, as records; their images; names of what is written."""
+
+from .discovery import find_sessions
+from .images import check_image, load_image
+from .names import MAP_UNITS, parse_name
+from .outputs import dataset_description, output_path
+from .records import Contrast, Session, combine, resolve, resolve_all
+
+__all__ = [
+    "MAP_UNITS",
+    "Contrast",
+    "Session",
+    "check_image",
+    "combine",
+    "dataset_description",
+    "find_sessions",
+    "load_image",
+    "output_path",
+    "parse_name",
+    "resolve",
+    "resolve_all",
+]

@@ -1,0 +1,144 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The images of a session as records, and the acquisitions they resolve to."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..acquisition import Acquisition, from_sidecar, load_protocol
+from ..errors import UserError
+from .names import stem
+
+CONTRAST_AGENT = re.compile(r"gado|post(?!er)|t1(?:ce|c|gd)(?![a-z])|(?<![a-z])gd(?![a-z])")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One image of one session.
+
+    Args:
+        path: the image.
+        suffix: BIDS suffix, such as ``T1w``.
+        entities: BIDS entities besides subject and session, such as ``{"acq": "2d", "run": "1"}``.
+        sidecar: merged sidecars, nearest wins; empty where there is none.
+    """
+
+    path: Path
+    suffix: str
+    entities: dict[str, str]
+    sidecar: dict
+
+    @property
+    def where(self) -> str:
+        """The sidecar a user would look into, for messages."""
+        name = f"{stem(self.path)}.json"
+        return name if name.startswith("sub-") else f"{self.path.parent.name}/{name}"
+
+    @property
+    def post_contrast(self) -> bool:
+        """Whether the image looks as if taken after a contrast agent, which shortens T1."""
+        agent = any(self.sidecar.get(key) for key in ("ContrastBolusAgent", "ContrastBolusIngredient"))
+        name = re.sub(r"(sub|ses)-[^_]*", "", stem(self.path)).lower()
+        return agent or "ce" in self.entities or CONTRAST_AGENT.search(name) is not None
+
+
+@dataclass(frozen=True)
+class Session:
+    """The images of one subject at one time.
+
+    Args:
+        subject: label without ``sub-``.
+        session: label without ``ses-``, or None.
+        contrasts: every image that can be used, sorted by name.
+        maps: ``PDmap``, ``T1map``, ``T2map`` and, if it exists, ``dseg``: the truth of a simulated subject, or nothing.
+        ignored: anatomical images of other kinds, for a warning.
+        problem: why the session cannot be used; :func:`resolve` raises it.
+    """
+
+    subject: str
+    session: str | None
+    contrasts: tuple[Contrast, ...]
+    maps: dict[str, Path] = field(default_factory=dict)
+    ignored: tuple[Path, ...] = ()
+    problem: UserError | None = None
+
+    @property
+    def name(self) -> str:
+        """``sub-01`` or ``sub-01_ses-1``."""
+        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+
+
+def resolve(session: Session, protocol: str | Mapping | None = None) -> list[Acquisition]:
+    """The checked acquisitions of a session's contrasts, in their order.
+
+    Args:
+        session: from :func:`find_sessions`.
+        protocol: fills what sidecars lack: a name or file for :func:`scripts.acquisition.load_protocol`, or its result.
+
+    Raises:
+        UserError: with every problem of the session at once.
+    """
+    acquisitions, problems = _resolve(session, _table(protocol))
+    if problems:
+        raise combine(problems)
+    return acquisitions
+
+
+def resolve_all(
+    sessions: Iterable[Session], protocol: str | Mapping | None = None
+) -> tuple[dict[str, list[Acquisition]], dict[str, UserError]]:
+    """As :func:`resolve`, for a folder: acquisitions of the usable sessions and problems of the others, by name.
+
+    Raises:
+        UserError: when no session is usable: one message with what is missing in which file.
+    """
+    table, resolved, failures, everything = _table(protocol), {}, {}, []
+    for session in sessions:
+        acquisitions, problems = _resolve(session, table)
+        if problems:
+            failures[session.name] = combine(problems)
+            everything += problems
+        else:
+            resolved[session.name] = acquisitions
+    if everything and not resolved:
+        raise combine(everything)
+    return resolved, failures
+
+
+def combine(problems: list[UserError]) -> UserError:
+    """One error for several: files with the same problem are named together."""
+    if len(problems) == 1:
+        return problems[0]
+    groups: dict[str, list[str]] = {}
+    for problem in problems:
+        groups.setdefault(problem.found, []).append(str(problem.where))
+    found = "; ".join(f"{found} in {', '.join(where)}" for found, where in groups.items())
+    return UserError(f"{len(problems)} images", found, "; ".join(dict.fromkeys(problem.do for problem in problems)))
+
+
+def _table(protocol: str | Mapping | None) -> Mapping | None:
+    return protocol if isinstance(protocol, Mapping) else load_protocol(protocol)
+
+
+def _resolve(session: Session, table: Mapping | None) -> tuple[list[Acquisition], list[UserError]]:
+    """Acquisitions of the contrasts that have one, and the problems of the others."""
+    if session.problem:
+        return [], [session.problem]
+    acquisitions, problems = [], []
+    for contrast in session.contrasts:
+        try:
+            acquisitions.append(from_sidecar(contrast.suffix, contrast.sidecar, contrast.where, table))
+        except UserError as error:
+            problems.append(error)
+    return acquisitions, problems

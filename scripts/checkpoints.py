@@ -1,0 +1,186 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Weights and the state of a training run on disk."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+from .errors import UserError
+
+LAST, BEST = "last.pt", "model.pt"
+
+
+def save_atomically(content: object, path: str | os.PathLike) -> None:
+    """Writes a torch file under a hidden temporary name, then renames it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save(content, temporary)
+    os.replace(temporary, path)
+
+
+def load_file(path: str | os.PathLike, how_to_make: str) -> dict:
+    """Loads a torch file with ``weights_only=True``.
+
+    Args:
+        path: the file.
+        how_to_make: what a user does to get it, as an imperative.
+
+    Raises:
+        UserError: when it is missing or no torch file.
+    """
+    if not Path(path).is_file():
+        raise UserError(path, "no such file", how_to_make)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(path, f"no readable weights ({type(error).__name__})", how_to_make) from error
+
+
+def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) -> str:
+    """Loads a raw state dict strictly, prints its path and sha256, and returns the sha256 of the file.
+
+    Raises:
+        UserError: when the file is missing, broken or made for another architecture.
+    """
+    state = load_file(path, how_to_make)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(path, f"weights of another network ({reason})", f"match the widths, or {how_to_make}") from error
+    sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if idist.get_rank() == 0:
+        print(f"weights {path} sha256 {sha256}", flush=True)
+    return sha256
+
+
+def weights_digest(network: nn.Module) -> Tensor:
+    """sha256 of a network's weights rounded to float16 ``(32,)`` uint8: the same however they are stored."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().half().contiguous().numpy().tobytes())
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+
+class FrozenEncoder:
+    """A trained VAE's encoder for stage 2; its weights load at the first call.
+
+    Args:
+        network: the physics VAE.
+        weights: its state dict's file.
+        device: where it runs.
+    """
+
+    def __init__(self, network: nn.Module, weights: str, device: torch.device | str) -> None:
+        self.network, self.weights, self.device = network, weights, device
+        self._loaded = False
+
+    def load(self) -> nn.Module:
+        """The network with its weights, in eval mode."""
+        if not self._loaded:
+            load_weights(self.network, self.weights, "train the VAE first: configs/train_vae.json")
+            self.network.to(self.device).eval().requires_grad_(False)
+            self._loaded = True
+        return self.network
+
+    def digest(self) -> Tensor:
+        """:func:`weights_digest` of the loaded network."""
+        return weights_digest(self.load())
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, acquisition: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and sd ``(B, L, ...)`` on the CPU."""
+        mean, sd = self.load().encode(image.to(self.device), acquisition.to(self.device))
+        return mean.cpu(), sd.cpu()
+
+
+class TrainingState:
+    """Keeps a training run on disk and resumes it: ``last.pt`` each epoch, ``model.pt`` at the best validation.
+
+    ``last.pt`` holds everything that is needed to go on; since random numbers are functions of (seed, epoch, index),
+    a resumed run ends exactly as an undisturbed one. ``model.pt`` is a raw state dict. Attach it after the validation.
+
+    Args:
+        output_dir: folder of the run.
+        objects: name -> whatever has ``state_dict`` and ``load_state_dict``.
+        model: the network whose raw state dict becomes ``model.pt``.
+        evaluator: the validation engine, whose best metric decides.
+        resume: go on from ``last.pt``.
+        overwrite: start anew in a folder that holds a run.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        objects: dict[str, object],
+        model: nn.Module,
+        evaluator: Engine,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.output_dir, self.objects, self.model, self.evaluator = Path(output_dir), objects, model, evaluator
+        self.resume, self.overwrite = resume, overwrite
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def check(self) -> None:
+        """Refuses, before any work, a folder that cannot be written or that holds another run.
+
+        Raises:
+            UserError: in those cases, or when there is nothing to resume.
+        """
+        last = self.output_dir / LAST
+        if self.resume and not last.is_file():
+            raise UserError("resume", f"no {last}", "start without --resume")
+        if last.is_file() and not (self.resume or self.overwrite):
+            raise UserError(last, "an earlier run", "go on with --resume, or give --overwrite or another --output_dir")
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            probe = self.output_dir / f".write_test_{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(self.output_dir, f"a folder that cannot be written ({error.strerror})", "choose another") from error
+
+    def start(self, engine: Engine) -> None:
+        """Loads the last state where asked to."""
+        if not self.resume:
+            return
+        state = load_file(self.output_dir / LAST, "start without --resume")
+        for name, thing in self.objects.items():
+            thing.load_state_dict(state[name])
+        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        self.evaluator.state.best_metric = state["best_metric"]
+        self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
+        print(f"resuming after epoch {state['epoch']}", flush=True)
+
+    def save(self, engine: Engine) -> None:
+        """Writes ``last.pt``, and ``model.pt`` first where this epoch is the best so far."""
+        if idist.get_rank() > 0:
+            return
+        best = self.evaluator.state
+        if best.best_metric_epoch == engine.state.epoch or best.best_metric_epoch == -1:
+            save_atomically(self.model.state_dict(), self.output_dir / BEST)
+        state = {name: thing.state_dict() for name, thing in self.objects.items()}
+        progress = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        metric = {"best_metric": float(best.best_metric), "best_metric_epoch": best.best_metric_epoch}
+        save_atomically({**state, **progress, **metric}, self.output_dir / LAST)

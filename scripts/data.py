@@ -1,0 +1,214 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Datasets: sessions of a folder, slices for training, cached latents, ragged batches.
+
+Nothing here touches the disk before its first item is asked for, so every config can be built without data.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from .bids import find_sessions, resolve
+from .errors import UserError
+from .randomness import rng
+
+SPLITS = ("all", "train", "validation")
+
+
+class SessionDataset(Dataset):
+    """The sessions of a folder as records ``session``, ``acquisitions``, ``index``, in a fixed order.
+
+    Args:
+        dataset_dir: BIDS folder, or one sub-folder per subject.
+        protocol: named protocol or file for images without a sidecar.
+        split: ``all``, ``train`` or ``validation``; subjects, never sessions, are split.
+        validation_fraction: share of the subjects held out, at least one.
+        seed: seed of the split.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        protocol: str | None = None,
+        split: str = "all",
+        validation_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+        self.dataset_dir, self.protocol, self.split = dataset_dir, protocol, split
+        self.validation_fraction, self.seed = validation_fraction, seed
+        self._records: list[dict] | None = None
+
+    @property
+    def records(self) -> list[dict]:
+        """All records of the split.
+
+        Raises:
+            UserError: for a missing or empty folder, unusable acquisitions, or too few subjects to split.
+        """
+        if self._records is None:
+            if self.dataset_dir is None:
+                raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
+            sessions = find_sessions(self.dataset_dir)
+            if self.split != "all":
+                sessions = self._choose(sessions)
+            self._records = [
+                {"session": session, "acquisitions": resolve(session, self.protocol), "index": i}
+                for i, session in enumerate(sessions)
+            ]
+        return self._records
+
+    def _choose(self, sessions: list) -> list:
+        subjects = sorted({session.subject for session in sessions})
+        if len(subjects) < 2:
+            raise UserError(self.dataset_dir, "one subject", "give two or more, one is held out for validation")
+        held_out = max(1, round(self.validation_fraction * len(subjects)))
+        validation = set(rng(self.seed).permutation(subjects)[:held_out])
+        return [s for s in sessions if (s.subject in validation) == (self.split == "validation")]
+
+    def __len__(self) -> int:
+        if self.dataset_dir is None or not Path(self.dataset_dir).exists():
+            # A TypeError is Python's word for "no length": engines then ask again when they run.
+            raise TypeError(f"{self.dataset_dir} does not exist yet")
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.records[index]
+
+
+class TrainingDataset(Dataset):
+    """Training samples, cached in memory after their session's first use: axial slices (2D) or volumes (3D).
+
+    A sample has ``image (M, H, W[, D])``, ``acquisition``, ``window``, ``mask``, ``position`` (mm above the centre of
+    the foreground; 0 in 3D), ``index`` and, for simulated subjects, ``maps`` and ``labels``.
+
+    Args:
+        data: the sessions.
+        transform: record -> volume, see :mod:`scripts.transforms`.
+        spatial_dims: 2 for slices, 3 for whole volumes.
+        num_slices: axial slices per session.
+        slice_step: distance between them [voxels]; they are centred on the foreground's centre.
+    """
+
+    def __init__(
+        self, data: SessionDataset, transform, spatial_dims: int = 2, num_slices: int = 8, slice_step: int = 1
+    ) -> None:
+        self.data, self.transform, self.spatial_dims = data, transform, spatial_dims
+        self.num_slices, self.slice_step = (num_slices if spatial_dims == 2 else 1), slice_step
+        self._cache: dict[int, list[dict]] = {}
+
+    def __len__(self) -> int:
+        return len(self.data) * self.num_slices
+
+    def __getitem__(self, index: int) -> dict:
+        session, slice_index = divmod(index, self.num_slices)
+        if session not in self._cache:
+            self._cache[session] = self._load(session)
+        return {**self._cache[session][slice_index], "index": index}
+
+    def preload(self) -> None:
+        """Reads every session now, with a progress bar."""
+        for session in tqdm(range(len(self.data)), desc="reading sessions", disable=idist.get_rank() > 0):
+            self[session * self.num_slices]
+
+    def _load(self, session: int) -> list[dict]:
+        volume = self.transform(self.data[session])
+        # Plain tensors: MetaTensor slows every later operation.
+        volume = {k: v.as_tensor() if hasattr(v, "as_tensor") else v for k, v in volume.items()}
+        shared = {key: volume[key] for key in ("acquisition", "window")}
+        spatial = {key: volume[key] for key in ("image", "mask", "maps", "labels") if key in volume}
+        if self.spatial_dims == 3:
+            return [{**shared, **spatial, "position": 0.0}]
+        depth = volume["image"].shape[-1]
+        offsets = [round((i - (self.num_slices - 1) / 2) * self.slice_step) for i in range(self.num_slices)]
+        rows = [min(max(volume["centre"] + offset, 0), depth - 1) for offset in offsets]
+        return [
+            {**shared, **{k: v[..., row].clone() for k, v in spatial.items()}, "position": float(row - volume["centre"])}
+            for row in rows
+        ]
+
+
+class LatentDataset(Dataset):
+    """Latent posteriors of training samples, each encoded once: ``mean``, ``sd`` (L, ...), ``position``, ``index``.
+
+    Args:
+        data: the samples.
+        encoder: a :class:`scripts.checkpoints.FrozenEncoder`, called with (image, acquisition) of one sample.
+    """
+
+    def __init__(self, data: TrainingDataset, encoder) -> None:
+        self.data, self.encoder = data, encoder
+        self._cache: dict[int, dict] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict:
+        if index not in self._cache:
+            sample = self.data[index]
+            mean, sd = self.encoder(sample["image"][None], sample["acquisition"][None])
+            self._cache[index] = {"mean": mean[0], "sd": sd[0], "position": sample["position"], "index": index}
+        return self._cache[index]
+
+    def preload(self) -> None:
+        """Encodes every sample now, with a progress bar."""
+        for index in tqdm(range(len(self)), desc="encoding latents", disable=idist.get_rank() > 0):
+            self[index]
+
+
+class EpochSampler(Sampler):
+    """Samples of one rank in an order that is a function of (seed, epoch). Attach it to the trainer.
+
+    Every rank gets equally many; the last ones of an uneven epoch are repeated.
+
+    Args:
+        data: the dataset, whose length may not be known yet.
+        seed: seed of the order.
+        shuffle: False keeps the dataset's order.
+    """
+
+    def __init__(self, data: Dataset, seed: int = 0, shuffle: bool = True) -> None:
+        self.data, self.seed, self.shuffle, self.epoch = data, seed, shuffle, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // idist.get_world_size())
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(len(self.data)))
+        if self.shuffle:
+            order = rng(self.seed, self.epoch).permutation(len(self.data)).tolist()
+        world = idist.get_world_size()
+        order += order[: len(self) * world - len(order)]
+        return iter(order[idist.get_rank() :: world])
+
+
+def collate(samples: list[dict]) -> dict[str, Tensor]:
+    """Batches samples; contrasts and acquisitions of a sample with fewer contrasts are padded with zeros.
+
+    ``maps`` and ``labels`` are kept only when every sample has them.
+    """
+    keys = set.intersection(*(set(sample) for sample in samples))
+    most = max(len(sample["acquisition"]) for sample in samples) if "acquisition" in keys else 0
+    batch = {}
+    for key in sorted(keys):
+        values = [torch.as_tensor(sample[key]) for sample in samples]
+        if key in ("image", "acquisition", "window"):
+            values = [torch.cat([v, v.new_zeros(most - len(v), *v.shape[1:])]) for v in values]
+        batch[key] = torch.stack(values)
+    return batch

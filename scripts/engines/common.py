@@ -1,0 +1,47 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the iterations of both stages share."""
+
+import torch
+from torch import Tensor, nn
+
+
+def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The batch on the device."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+
+def bf16(device: torch.device, enabled: bool) -> torch.autocast:
+    """bfloat16 autocast on any device."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
+
+
+def on_device(network: nn.Module, device: torch.device | str, spatial_dims: int = 2) -> nn.Module:
+    """The network on its device, channels last: the layout in which bfloat16 convolutions are fast."""
+    layout = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+    return network.to(device=device, memory_format=layout)
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer, network: nn.Module, max_norm: float) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    # The norm of averaged gradients is the same on every rank, so all ranks leave out the same steps.
+    if torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm).isfinite():
+        optimizer.step()
+
+
+def same(handler: object) -> object:
+    """The handler itself: lets a config's list of handlers, which must hold objects, name one defined elsewhere."""
+    return handler

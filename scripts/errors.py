@@ -1,0 +1,29 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The one exception a user may cause, and how the command line shows it."""
+
+
+class UserError(Exception):
+    """Something the user can put right: bad input, a missing file, an impossible request.
+
+    Args:
+        where: the file, field or option at fault.
+        found: what was found there.
+        do: what to do about it, as an imperative.
+    """
+
+    def __init__(self, where: object, found: str, do: str) -> None:
+        super().__init__(f"{where}: found {found}; do {do}")
+        self.where, self.found, self.do = where, found, do
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.where, self.found, self.do)

@@ -1,0 +1,123 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Networks on whole images: volumes of contrasts -> log maps, noise -> log maps."""
+
+import torch
+from monai.inferers import Inferer, LatentDiffusionInferer, SliceInferer
+from monai.networks.schedulers import Scheduler
+from monai.networks.utils import eval_mode
+from torch import Tensor, nn
+
+from .engines.common import bf16
+from .engines.diffusion import position_planes
+from .randomness import generator
+
+
+class MapInferer(Inferer):
+    """Log maps of a volume and their standard deviations.
+
+    A 2D network sees one axial slice after the other, a 3D network the whole volume. Only what a network call needs
+    is on its device, so memory does not grow with the number of slices. Slices without foreground are skipped.
+
+    Args:
+        spatial_dims: those of the network.
+        slices_per_call: slices a 2D network sees at once. On a CPU one is fastest, and makes results independent of
+            the volume's other slices.
+        amp: bfloat16 autocast. It changes T1 by about a percent, so exported maps are made without.
+    """
+
+    def __init__(self, spatial_dims: int = 2, slices_per_call: int = 1, amp: bool = False) -> None:
+        self.spatial_dims, self.amp = spatial_dims, amp
+        self.slice_by_slice = SliceInferer(
+            spatial_dim=2, roi_size=(-1, -1), sw_batch_size=slices_per_call, device="cpu", progress=True
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self, inputs: Tensor, network: nn.Module, acquisition: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """``pred (1, 6, X, Y, Z)`` on the CPU in float32: ln PD, ln T1, ln T2, then the standard deviation of each.
+
+        Args:
+            inputs: contrasts ``(1, M, X, Y, Z)`` scaled to about [-1, 1].
+            network: called as ``network(image, acquisition)``; it is used in eval mode.
+            acquisition: rows ``(1, M, A)``.
+            mask: foreground ``(1, 1, X, Y, Z)``; slices without it are 0 in the result.
+        """
+        device = next(network.parameters()).device
+        mask = torch.ones_like(inputs[:, :1]) if mask is None else mask.to(inputs)
+
+        def estimate(image: Tensor) -> Tensor:
+            image, inside = image[:, :-1].to(device), image[:, -1:]
+            if not inside.any():
+                return image.new_zeros(len(image), 6, *image.shape[2:], device="cpu")
+            rows = acquisition.to(device).expand(len(image), -1, -1)
+            with bf16(device, self.amp):
+                return network(image, rows).float().cpu()
+
+        with eval_mode(network):
+            volume = torch.cat([inputs, mask], 1)
+            return self.slice_by_slice(volume, estimate) if self.spatial_dims == 2 else estimate(volume)
+
+
+class MapSampler(Inferer):
+    """New log maps from noise: diffusion in the latent space of the VAE, then its decoder.
+
+    Args:
+        scheduler: one of MONAI's noise schedulers.
+        num_inference_steps: network calls a sample.
+        latent_size: spatial size of a latent.
+        condition_channels: 2 (slice position and whether it is known) or 0, as the network was trained.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        num_inference_steps: int = 50,
+        latent_size: tuple[int, ...] = (20, 28),
+        condition_channels: int = 2,
+    ) -> None:
+        self.scheduler, self.num_inference_steps = scheduler, num_inference_steps
+        self.latent_size, self.condition_channels = tuple(latent_size), condition_channels
+
+    @torch.no_grad()
+    def __call__(
+        self, inputs: tuple[int, ...], network: nn.Module, diffusion: nn.Module, position: float | None = None
+    ) -> Tensor:
+        """Log maps ``(1, 3, ...)`` of one sample on the CPU, float32.
+
+        Args:
+            inputs: address of the sample's noise, ``(seed, index)``.
+            network: the physics VAE.
+            diffusion: the diffusion network, with ``scale_factor``.
+            position: slice position [mm above the centre of the head], None where it is free.
+        """
+        device = next(diffusion.parameters()).device
+        draw = generator(*inputs)
+        noise = torch.randn(1, network.latent_channels, *self.latent_size, generator=draw)
+        condition = None
+        if self.condition_channels:
+            known = torch.tensor([position is not None])
+            condition = position_planes(torch.tensor([position or 0.0]), known, self.latent_size).to(device)
+        self.scheduler.set_timesteps(self.num_inference_steps)
+        inferer = LatentDiffusionInferer(self.scheduler, scale_factor=float(diffusion.scale_factor))
+        # Schedulers with noise of their own draw it from the global generator.
+        with torch.random.fork_rng(devices=[]), eval_mode(network, diffusion):
+            torch.manual_seed(draw.initial_seed())
+            return inferer.sample(
+                input_noise=noise.to(device),
+                autoencoder_model=network,
+                diffusion_model=diffusion,
+                conditioning=condition,
+                mode="concat" if self.condition_channels else "crossattn",
+                verbose=False,
+            ).cpu()

@@ -1,0 +1,66 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training losses of the physics VAE: small callables; their weights stand in the config."""
+
+import torch
+from monai.losses import PerceptualLoss
+from monai.utils import optional_import
+from torch import Tensor, nn
+
+from .acquisition import present
+from .errors import UserError
+
+PD_OF_AIR = 0.01
+"""PD that stands for air in a log map. Below it nothing is asked of the network."""
+
+
+def map_error(log_maps: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error of the log maps inside the head; outside, PD alone is held at :data:`PD_OF_AIR` or below.
+
+    Args:
+        log_maps: predicted ln PD, ln T1, ln T2 ``(B, 3, ...)``.
+        maps: true PD, T1 [s], T2 [s] ``(B, 3, ...)``; 0 where undefined.
+        mask: foreground ``(B, 1, ...)``.
+    """
+    tissue = mask * (maps.amin(1, keepdim=True) > 0)
+    inside = (log_maps - maps.clamp_min(1e-6).log()).abs() * tissue
+    air = (log_maps[:, :1] - torch.tensor(PD_OF_AIR).log()).clamp_min(0) * (1 - mask)
+    return inside.sum() / (3 * tissue.sum()).clamp_min(1) + air.sum() / (1 - mask).sum().clamp_min(1)
+
+
+def reconstruction_error(signal: Tensor, target: Tensor, acquisition: Tensor, power: int = 1) -> Tensor:
+    """Mean of ``|signal - target| ** power`` over the contrasts that exist; tensors ``(B, M, ...)``."""
+    exists = present(acquisition)
+    return (signal[exists] - target[exists]).abs().pow(power).mean()
+
+
+def prior_penalty(log_maps: Tensor, bias: Tensor) -> Tensor:
+    """L2 penalty of the map prior: ``sum(o^2) / B`` with ``o = log maps - b`` (log-normal prior of ln-sd 1)."""
+    o = log_maps - bias.view(1, -1, *[1] * (log_maps.ndim - 2))
+    return o.square().sum() / len(log_maps)
+
+
+def alexnet_perceptual(spatial_dims: int = 2) -> nn.Module:
+    """The paper's perceptual loss, LPIPS with AlexNet, an optional extra.
+
+    Raises:
+        UserError: when the packages or the network's weights are not there.
+    """
+    for package in ("torchvision", "lpips"):
+        if not optional_import(package)[1]:
+            install = f"pip install --no-deps {package}, in a version that fits the installed torch"
+            raise UserError("perceptual loss 'alex'", f"no package {package}", install)
+    try:
+        return PerceptualLoss(spatial_dims, network_type="alex", is_fake_3d=spatial_dims == 3)
+    except Exception as error:
+        what = f"no AlexNet weights ({error})"
+        raise UserError("perceptual loss 'alex'", what, "download them once, or use the default JukeboxLoss") from error

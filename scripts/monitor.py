@@ -1,0 +1,156 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a person sees of a training run: a progress bar, TensorBoard, a table and pictures in the output folder."""
+
+import os
+from pathlib import Path
+
+import ignite.distributed as idist
+import matplotlib.pyplot as plt
+import pandas as pd
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+from .tissue import MAPS
+
+UNITS = ("relative", "s", "s")
+
+
+class Progress:
+    """Progress bar over the whole run, with the loss and the time left."""
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer."""
+        if idist.get_rank() == 0:
+            bar = ProgressBar(desc="training", persist=True)
+            bar.attach(
+                engine,
+                output_transform=lambda output: {"loss": output["loss"], "epoch": engine.state.epoch},
+                event_name=Events.ITERATION_COMPLETED,
+                closing_event_name=Events.COMPLETED,
+            )
+
+
+class History:
+    """Losses and validation metrics of every epoch: TensorBoard, ``history.tsv``, ``curves.png`` and example pictures.
+
+    Its state belongs to the checkpoint, so a resumed run keeps the whole history. Attach it after the validation and
+    before the checkpoint.
+
+    Args:
+        output_dir: folder of the run.
+        evaluator: the validation engine.
+    """
+
+    def __init__(self, output_dir: str, evaluator: Engine) -> None:
+        self.output_dir, self.evaluator = Path(output_dir), evaluator
+        self.rows: list[dict[str, float]] = []
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._writer: SummaryWriter | None = None
+
+    def state_dict(self) -> dict:
+        """The table."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes the table over."""
+        self.rows = state["rows"]
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._close_epoch)
+
+    def _add(self, engine: Engine) -> None:
+        for name, value in engine.state.output.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    def _close_epoch(self, engine: Engine) -> None:
+        row = {"epoch": engine.state.epoch} | {k: v / self._count for k, v in self._sums.items()}
+        self._sums, self._count = {}, 0
+        if self.evaluator.state.epoch == engine.state.epoch:
+            metrics = {name: value for name, value in self.evaluator.state.metrics.items() if value == value}
+            row |= metrics
+            print(f"epoch {engine.state.epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()), flush=True)
+        self.rows.append(row)
+        self._write(row)
+
+    def _write(self, row: dict[str, float]) -> None:
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=row["epoch"])
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, row["epoch"])
+        table = pd.DataFrame(self.rows)
+        table.to_csv(self.output_dir / ".history.tsv", sep="\t", index=False, float_format="%.6g")
+        os.replace(self.output_dir / ".history.tsv", self.output_dir / "history.tsv")
+        _save(draw_curves(table), self.output_dir / "curves.png")
+        example = self.evaluator.state.output[0] if self.evaluator.state.epoch == row["epoch"] else {}
+        if "log_maps" in example:
+            figure = draw_example(example)
+            self._writer.add_figure("maps and contrasts", figure, row["epoch"], close=False)
+            _save(figure, self.output_dir / "example.png")
+        self._writer.flush()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    os.replace(temporary, path)
+
+
+def draw_curves(table: pd.DataFrame) -> Figure:
+    """Every column of the table against the epoch, map errors in one panel."""
+    errors = [name for name in table if " error " in name]
+    single = [name for name in table if name != "epoch" and name not in errors]
+    panels = [[name] for name in single] + ([errors] if errors else [])
+    rows = -(-len(panels) // 4)
+    figure, axes = plt.subplots(rows, 4, figsize=(14, 2.6 * rows), squeeze=False, layout="constrained")
+    for axis, names in zip(axes.flat, panels):
+        for name in names:
+            known = table[["epoch", name]].dropna()
+            axis.plot(known["epoch"], known[name], marker=".", label=name)
+        axis.set_title(names[0] if len(names) == 1 else "median relative error of the maps", fontsize=9)
+        axis.set_xlabel("epoch", fontsize=8)
+        values = table[names].to_numpy()
+        if (values[values == values] > 0).all():
+            axis.set_yscale("log")
+        if len(names) > 1:
+            axis.legend(fontsize=6)
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    return figure
+
+
+def draw_example(example: dict) -> Figure:
+    """Maps of one validation sample, and each measured contrast above its reconstruction."""
+    maps, signal, target = example["log_maps"].exp(), example["signal"], example["target"]
+    if maps.ndim == 4:
+        maps, signal, target = (x[..., x.shape[-1] // 2] for x in (maps, signal, target))
+    columns = max(len(MAPS), len(signal))
+    figure, axes = plt.subplots(3, columns, figsize=(3 * columns, 11), squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, name, unit, data in zip(axes[0], MAPS, UNITS, maps):
+        shown = axis.imshow(data.T, origin="lower", cmap="viridis", vmin=0, vmax=float(data.quantile(0.99)))
+        axis.set_title(f"{name} [{unit}]")
+        figure.colorbar(shown, ax=axis, shrink=0.7)
+    for i, (measured, rendered) in enumerate(zip(target, signal)):
+        top = float(measured.quantile(0.995)) or 1.0
+        for axis, data, title in ((axes[1, i], measured, "measured"), (axes[2, i], rendered, "rendered")):
+            axis.imshow(data.T, origin="lower", cmap="gray", vmin=0, vmax=top)
+            axis.set_title(f"contrast {i + 1}, {title}")
+    return figure

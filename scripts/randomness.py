@@ -1,0 +1,34 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Randomness with an address: every random number is a function of (seed, address), drawn on the CPU."""
+
+import numpy as np
+import torch
+
+
+def rng(seed: int, *address: int) -> np.random.Generator:
+    """NumPy generator for one address, e.g. ``rng(seed, subject_index)``."""
+    return np.random.default_rng([seed, *address])
+
+
+def generator(seed: int, *address: int) -> torch.Generator:
+    """CPU generator for one address, e.g. ``generator(seed, epoch, index)``.
+
+    NumPy's ``SeedSequence`` mixes the address, so neighbouring addresses give unrelated streams.
+    """
+    state = np.random.SeedSequence([seed, *address]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
+
+
+def normal(shape: tuple[int, ...] | torch.Size, addresses: list[tuple[int, ...]]) -> torch.Tensor:
+    """Standard normal tensor ``(len(addresses), *shape)``, one independent stream per address."""
+    return torch.stack([torch.randn(tuple(shape), generator=generator(*address)) for address in addresses])

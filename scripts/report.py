@@ -1,0 +1,159 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Figures: what a subject's maps and contrasts look like, and many samples at a glance."""
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .acquisition import RenderRequest
+
+COLUMNS = 4
+MOST_SAMPLES = 12
+# Title, colours, and the top of the scale; None is the foreground's 99.5 percentile.
+MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.25))
+SD_PANELS = ("sd of ln PD", "sd of ln T1", "sd of ln T2")
+FOOTNOTE = "Axial, seen from above: the patient's right is on the right."
+
+
+def request_title(request: RenderRequest) -> str:
+    """``fig3a T1w`` and its times in a second line."""
+    acquisition = request.acquisition
+    times = [("TE", acquisition.te), ("TR", acquisition.tr), ("TI", acquisition.ti)]
+    return f"{request.name} {request.suffix}\n" + "  ".join(f"{k} {format_time(v)}" for k, v in times if v is not None)
+
+
+def format_time(seconds: float) -> str:
+    """``3 ms``, ``2.4 s``."""
+    return f"{seconds * 1000:.4g} ms" if seconds < 0.1 else f"{seconds:.4g} s"
+
+
+def overview(
+    path: Path,
+    title: str,
+    maps: np.ndarray,
+    sd: np.ndarray | None,
+    mask: np.ndarray,
+    inputs: Mapping[str, np.ndarray],
+    contrasts: Mapping[str, np.ndarray],
+) -> None:
+    """Picture of one subject: its scans, the maps with units and colour bars, the rendered contrasts.
+
+    Args:
+        path: the PNG.
+        title: name of the subject.
+        maps: PD, T1, T2 ``(3, X, Y, Z)``.
+        sd: their log-domain standard deviations, or None.
+        mask: foreground ``(X, Y, Z)``.
+        inputs: title -> scan ``(X, Y, Z)``.
+        contrasts: title -> rendered contrast ``(X, Y, Z)``.
+    """
+    view = _view(mask)
+    inside = view(mask).astype(bool)
+    sections = [[_grey(name, view(image), inside) for name, image in inputs.items()]]
+    sections.append([_map(panel, view(values), inside) for panel, values in zip(MAP_PANELS, maps)])
+    if sd is not None:
+        sections.append([_sd(name, view(values), inside) for name, values in zip(SD_PANELS, sd)])
+    sections.append([_grey(name, view(image), inside) for name, image in contrasts.items()])
+    rows = [section[i : i + COLUMNS] for section in sections for i in range(0, len(section), COLUMNS)]
+    path.write_bytes(_draw(title, rows, inside.shape))
+
+
+def montage(samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]], count: int) -> bytes:
+    """Picture of the first samples, one a row: maps and one contrast of each kind.
+
+    Args:
+        samples: name -> maps ``(3, X, Y, Z)``, foreground, title -> contrast; at most :data:`MOST_SAMPLES` are shown.
+        count: number of all samples, for the title.
+    """
+    rows, shape = [], (1, 1)
+    for name, (maps, mask, contrasts) in [*samples.items()][:MOST_SAMPLES]:
+        # The whole field of view, so that slices keep their relative size.
+        view = _view(np.ones_like(mask))
+        inside, shape = view(mask).astype(bool), mask.shape[1::-1]
+        panels = [_map(panel, view(values), inside) for panel, values in zip(MAP_PANELS, maps)]
+        rows.append([*panels, *(_grey(title, view(image), inside) for title, image in contrasts.items())])
+        rows[-1][0] = _labelled(rows[-1][0], name)
+    title = f"{count} samples" if count <= MOST_SAMPLES else f"The first {MOST_SAMPLES} of {count} samples"
+    return _draw(title, rows, shape)
+
+
+def _view(mask: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Takes the axial slice through the middle of the foreground, cut to the foreground, anterior up."""
+    where = np.argwhere(mask) if mask.any() else np.argwhere(np.ones_like(mask))
+    low, high = where.min(0), where.max(0) + 1
+    margin = 4
+    x, y = (slice(max(low[i] - margin, 0), high[i] + margin) for i in (0, 1))
+    z = (low[2] + high[2] - 1) // 2
+    return lambda volume: np.rot90(volume[x, y, z])
+
+
+def _grey(title: str, image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
+    def draw(axis: Axes) -> None:
+        low, high = np.percentile(image[inside], [0.5, 99.5]) if inside.any() else (0, 1)
+        # Scaled scans have air at -1; rendered ones at 0.
+        low = min(low, float(image.min()))
+        axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+        axis.set_title(title, fontsize=9)
+
+    return draw
+
+
+def _map(panel: tuple[str, str, float | None], image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
+    title, colours, top = panel
+    top = top or (float(np.percentile(image[inside], 99.5)) if inside.any() else 1.0)
+
+    def draw(axis: Axes) -> None:
+        shown = axis.imshow(np.where(inside, image, np.nan), cmap=colours, vmin=0, vmax=top)
+        axis.set_facecolor("black")
+        axis.figure.colorbar(shown, ax=axis, shrink=0.8, extend="max")
+        axis.set_title(title, fontsize=9)
+
+    return draw
+
+
+def _sd(title: str, image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
+    return _map((title, "cividis", None), image, inside)
+
+
+def _labelled(draw: Callable[[Axes], None], label: str) -> Callable[[Axes], None]:
+    def labelled(axis: Axes) -> None:
+        draw(axis)
+        axis.set_ylabel(label, fontsize=9)
+
+    return labelled
+
+
+def _draw(title: str, rows: Iterable[list[Callable[[Axes], None]]], shape: tuple[int, int]) -> bytes:
+    """A PNG with one panel per function; a row shorter than the others is left-aligned."""
+    rows = list(rows)
+    columns, width = max(map(len, rows)), 2.9
+    height = (width - 0.5) * shape[0] / shape[1] + 0.5
+    figure = Figure(figsize=(columns * width, len(rows) * height + 0.7), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for line, row in zip(axes, rows):
+        for axis, draw in zip(line, row):
+            draw(axis)
+        for axis in line[len(row) :]:
+            axis.axis("off")
+    figure.suptitle(title, fontsize=12)
+    figure.supxlabel(FOOTNOTE, fontsize=7, color="gray")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,199 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A folder of random heads, laid out as a BIDS study with the truth as a derivative."""
+
+import gzip
+import json
+from pathlib import Path
+from shutil import rmtree
+
+import nibabel as nib
+import numpy as np
+from filelock import FileLock
+from tqdm import tqdm
+
+from ..acquisition import to_sidecar
+from ..errors import UserError
+from ..tissue import MAPS
+from .anatomy import TISSUES
+from .head import FIELD_STRENGTH, simulate_head
+
+VERSION = 1
+"""Counts the changes after which equal seeds give other heads."""
+BIDS_VERSION = "1.10.0"
+UNITS = {"PD": "arbitrary", "T1": "s", "T2": "s"}
+
+
+class Simulator:
+    """Writes the embedded data set: random heads, their T1w, T2w and FLAIR with sidecars, true maps and labels.
+
+    Every file of a subject is a function of (seed, number of the subject): the same bytes however many subjects are
+    asked for. A subject appears only when it is whole, so a run that was stopped goes on where it was, and existing
+    subjects are left as they are. Building this object reads and writes nothing.
+
+    Args:
+        output_dir: folder of the study; it is made if absent.
+        subjects: number of subjects.
+        seed: seed of the study, not negative.
+        overwrite: replace a study that was simulated here before, whatever its seed.
+        resolution: voxel size [mm], an integer.
+    """
+
+    def __init__(
+        self, output_dir: str | Path, subjects: int = 8, seed: int = 0, overwrite: bool = False, resolution: int = 1
+    ) -> None:
+        self.root = Path(output_dir)
+        self.truth = self.root / "derivatives" / "truth"
+        self.subjects, self.seed, self.overwrite, self.resolution = subjects, seed, overwrite, resolution
+        self.origin = {
+            "Name": "brain_mri_physics_latent_diffusion simulate",
+            "Version": str(VERSION),
+            "Seed": seed,
+            "VoxelSize": resolution,
+        }
+
+    def run(self) -> Path:
+        """Writes what is missing of the study.
+
+        Returns:
+            The folder of the study.
+
+        Raises:
+            UserError: for impossible options, a folder that cannot be written, or one that holds something else.
+        """
+        for option, least in (("subjects", 1), ("seed", 0), ("resolution", 1)):
+            value = getattr(self, option)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise UserError(option, repr(value), f"use a whole number of at least {least}")
+        names = {subject_name(index): index for index in range(self.subjects)}
+        if self.overwrite or self._read_origin() != self.origin or self._missing(names):
+            try:
+                self._refuse_other_content()
+                self.root.mkdir(parents=True, exist_ok=True)
+                # Ranks of one job may start together; the second waits, then finds the work done.
+                with FileLock(self.root / ".lock"):
+                    self._refuse_other_content()
+                    self._prepare()
+                    missing = [name for name in self._missing(names) if name in names]
+                    for name in tqdm(missing, f"simulating {self.root}", unit="subject", disable=not missing):
+                        self._write_subject(name, simulate_head(self.seed, names[name], self.resolution))
+                    self._write_participants()
+            except OSError as error:
+                found = f"a folder that cannot be written ({error.strerror or error})"
+                raise UserError(self.root, found, "choose another output_dir, or make room there") from error
+        return self.root
+
+    def ensure(self, dataset_dir: str | Path) -> None:
+        """Simulates the study, and says so, where ``dataset_dir`` is this folder and it is not complete.
+
+        Any other folder is the user's own: it is never made.
+
+        Raises:
+            UserError: when such a folder does not exist.
+        """
+        if Path(dataset_dir) != self.root:
+            if not Path(dataset_dir).is_dir():
+                raise UserError(dataset_dir, "no such folder", "name an existing one with --dataset_dir")
+            return
+        if not (self.root / "participants.tsv").exists():
+            print(f"no data given: simulating {self.subjects} subjects in {self.root}", flush=True)
+        self.run()
+
+    def _missing(self, names: dict[str, int]) -> list[str]:
+        """Which of the subjects, and of the list of them that is written last, are not there yet."""
+        return [name for name in (*names, "participants.tsv") if not (self.root / name).exists()]
+
+    def _read_origin(self) -> dict:
+        """What the folder says it was made by; empty where it says nothing."""
+        try:
+            return dict(json.loads((self.root / "dataset_description.json").read_text())["GeneratedBy"][0])
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            return {}
+
+    def _refuse_other_content(self) -> None:
+        """Stops at a folder that holds anything but this study, or one to be overwritten."""
+        origin, content = self._read_origin(), self.root.iterdir() if self.root.exists() else []
+        visible = sorted(path.name for path in content if not path.name.startswith("."))
+        if visible and origin.get("Name") != self.origin["Name"]:
+            found = f"a folder with other content ({', '.join(visible[:3])}{', …' * (len(visible) > 3)})"
+            raise UserError(self.root, found, "choose a new or empty output_dir")
+        if visible and origin != self.origin and not self.overwrite:
+            differs = [key for key in self.origin if origin.get(key) != self.origin[key]]
+            found = f"a study simulated with {', '.join(f'{key} {origin.get(key)}' for key in differs)}"
+            raise UserError(self.root, found, "choose another output_dir, or set overwrite to true to replace it")
+
+    def _prepare(self) -> None:
+        """Removes leftovers and, to be overwritten, the old study; describes the new one."""
+        stale = list(self.root.glob(".*.partial"))
+        if self.overwrite:
+            stale += [self.root / "participants.tsv", *self.root.glob("sub-*"), self.truth]
+        for path in stale:
+            rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+        description = {
+            "Name": "Simulated heads",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "raw",
+            "GeneratedBy": [self.origin],
+            "SourceDatasets": [{"URL": "https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009/"}],
+        }
+        # First of all visible files: it tells a later run that the folder is ours.
+        self._write(self.root / "dataset_description.json", description)
+        self.truth.mkdir(parents=True, exist_ok=True)
+        description |= {"Name": "Tissue maps and labels of the simulated heads", "DatasetType": "derivative"}
+        self._write(self.truth / "dataset_description.json", description)
+        labels = [f"{number}\t{tissue}" for number, tissue in enumerate(TISSUES, 1)]
+        self._write(self.truth / "dseg.tsv", "\n".join(["index\tname", *labels, ""]))
+
+    def _write_subject(self, name: str, head: dict) -> None:
+        """All files of a subject under a hidden name, then two renames, the scans' last: they mark it as whole."""
+        partial = self.root / f".{name}.partial"
+        for suffix, image in head["contrasts"].items():
+            path = partial / "scans" / "anat" / f"{name}_{suffix}"
+            sidecar = to_sidecar(head["acquisitions"][suffix]) | {"MagneticFieldStrength": FIELD_STRENGTH}
+            write_image(path, image.numpy(), head["affine"], sidecar)
+        for quantity, image in zip(MAPS, head["maps"]):
+            path = partial / "truth" / "anat" / f"{name}_{quantity}map"
+            write_image(path, image.numpy(), head["affine"], {"Units": UNITS[quantity]})
+        write_image(partial / "truth" / "anat" / f"{name}_dseg", head["labels"].numpy(), head["affine"])
+        if (self.truth / name).exists():
+            rmtree(self.truth / name)
+        (partial / "truth").rename(self.truth / name)
+        (partial / "scans").rename(self.root / name)
+        partial.rmdir()
+
+    def _write_participants(self) -> None:
+        subjects = sorted(path.name for path in self.root.glob("sub-*"))
+        self._write(self.root / "participants.tsv", "\n".join(["participant_id", *subjects, ""]))
+
+    def _write(self, path: Path, content: dict | str) -> None:
+        """A small text file, whole or not at all."""
+        partial = self.root / f".{path.name}.partial"
+        partial.write_text(content if isinstance(content, str) else json.dumps(content, indent=4) + "\n")
+        partial.replace(path)
+
+
+def subject_name(index: int) -> str:
+    """BIDS name of a subject: ``sub-01`` for index 0."""
+    return f"sub-{index + 1:02d}"
+
+
+def write_image(path: Path, data: np.ndarray, affine: np.ndarray, metadata: dict | None = None) -> None:
+    """``path``.nii.gz, and ``path``.json where there is metadata: equal content gives equal bytes at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(data, affine)
+    image.set_qform(affine, code="scanner")
+    image.set_sform(affine, code="scanner")
+    image.header.set_xyzt_units("mm", "sec")
+    Path(f"{path}.nii.gz").write_bytes(gzip.compress(image.to_bytes(), compresslevel=3, mtime=0))
+    if metadata:
+        Path(f"{path}.json").write_text(json.dumps(metadata, indent=4) + "\n")

@@ -1,0 +1,123 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The files of one session: tissue maps with their standard deviations, rendered contrasts, sidecars, the picture."""
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage
+
+from ..acquisition import RenderRequest, to_sidecar
+from ..bids import MAP_UNITS, Session, output_path
+from ..render import SignalModel
+
+UNCALIBRATED = (
+    "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
+    "Uncalibrated, and blind to errors of the model: not a confidence interval."
+)
+
+
+class Maps(NamedTuple):
+    """Tissue maps of one session.
+
+    Attributes:
+        values: PD, T1 [s], T2 [s] ``(3, X, Y, Z)``, 0 outside the foreground.
+        sd: log-domain standard deviations ``(3, X, Y, Z)``; None for samples, which are no estimates.
+        mask: foreground ``(X, Y, Z)``.
+        affine: voxel to mm ``(4, 4)``.
+    """
+
+    values: np.ndarray
+    sd: np.ndarray | None
+    mask: np.ndarray
+    affine: np.ndarray
+
+
+def foreground_from_pd(pd: np.ndarray, threshold: float = 0.05) -> np.ndarray:
+    """Where a generated map is not air: the largest connected region with PD above the threshold, holes filled."""
+    parts, count = ndimage.label(pd > threshold)
+    if not count:
+        return np.zeros(pd.shape, bool)
+    sizes = np.bincount(parts.ravel())[1:]
+    return ndimage.binary_fill_holes(parts == sizes.argmax() + 1)
+
+
+def render(maps: Maps, request: RenderRequest) -> np.ndarray:
+    """The requested contrast ``(X, Y, Z)``: noise-free magnitude, in the unit of PD."""
+    row = request.acquisition.to_row()[None, None]
+    return SignalModel()(torch.from_numpy(maps.values)[None], row)[0, 0].numpy()
+
+
+def write_maps(folder: Path, session: Session, maps: Maps, about: dict, draws: int = 0) -> None:
+    """Writes maps, standard deviations and foreground with sidecars.
+
+    Args:
+        folder: root of the study.
+        session: whose maps.
+        maps: the maps.
+        about: what every sidecar says about their origin.
+        draws: number of posterior draws behind the standard deviations.
+    """
+    for i, (suffix, unit) in enumerate(MAP_UNITS.items()):
+        note = "Relative, 0 in air." if suffix == "PDmap" else "0 where undefined: in air."
+        sidecar = {"Units": unit, "Description": f"{suffix.removesuffix('map')} map. {note}", **about}
+        write_volume(output_path(folder, session, suffix), maps.values[i], maps.affine, sidecar)
+        if maps.sd is not None:
+            sidecar = {"Units": "1", "Description": UNCALIBRATED.format(draws=draws), **about}
+            write_volume(output_path(folder, session, suffix, desc="sd"), maps.sd[i], maps.affine, sidecar)
+    sidecar = {"Description": "1 where the maps are defined, 0 in air.", **about}
+    mask = output_path(folder, session, "mask", desc="foreground")
+    write_volume(mask, maps.mask.astype(np.uint8), maps.affine, sidecar)
+
+
+def read_maps(folder: Path, session: Session) -> Maps:
+    """The maps that :func:`write_maps` wrote."""
+    images = [nib.load(output_path(folder, session, suffix)) for suffix in MAP_UNITS]
+    paths = [output_path(folder, session, suffix, desc="sd") for suffix in MAP_UNITS]
+    sd = np.stack([_data(nib.load(path)) for path in paths]) if paths[0].exists() else None
+    mask = _data(nib.load(output_path(folder, session, "mask", desc="foreground"))) > 0
+    return Maps(np.stack([_data(image) for image in images]), sd, mask, images[0].affine)
+
+
+def _data(image: nib.Nifti1Image) -> np.ndarray:
+    return image.get_fdata(dtype=np.float32)
+
+
+def write_contrasts(folder: Path, session: Session, maps: Maps, requests: Iterable[RenderRequest]) -> None:
+    """Renders and writes contrasts with sidecars."""
+    sources = [f"bids::{output_path('', session, suffix)}" for suffix in MAP_UNITS]
+    for request in requests:
+        sidecar = {
+            **to_sidecar(request.acquisition),
+            "Units": "arbitrary",
+            "Description": "Magnitude image rendered from the maps by the signal equation, without noise.",
+            "Sources": sources,
+        }
+        path = output_path(folder, session, request.suffix, acq=request.name)
+        write_volume(path, render(maps, request), maps.affine, sidecar)
+
+
+def write_volume(path: Path, data: np.ndarray, affine: np.ndarray, sidecar: dict) -> None:
+    """NIfTI and sidecar; equal content gives equal bytes at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(data, affine)
+    image.set_qform(affine, code="scanner")
+    image.set_sform(affine, code="scanner")
+    image.header.set_xyzt_units("mm", "sec")
+    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar, indent=4) + "\n")

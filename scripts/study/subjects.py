@@ -1,0 +1,189 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Inference on a folder of scans: scans -> tissue maps -> contrasts, one session after the other."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ..acquisition import load_render, to_sidecar
+from ..bids import check_image, combine, find_sessions, output_path, resolve_all
+from ..checkpoints import load_weights
+from ..data import SessionDataset
+from ..errors import UserError
+from ..report import overview, request_title
+from .folder import Study
+from .products import Maps, read_maps, render, write_contrasts, write_maps
+
+HOW_TO_TRAIN = "train one with configs/train_vae.json, then put it there with configs/convert.json (run promote)"
+logger = logging.getLogger(__name__)
+
+
+class UsableSessions(SessionDataset):
+    """The sessions of a folder that can be used; why the others cannot stands in ``failures`` by name.
+
+    Headers and sidecars of all sessions are read when the first record is asked for, image data are not.
+    """
+
+    def __init__(self, dataset_dir: str | None, protocol: str | None = None) -> None:
+        super().__init__(dataset_dir, protocol)
+        self.failures: dict[str, UserError] = {}
+
+    @property
+    def records(self) -> list[dict]:
+        """Records of the usable sessions.
+
+        Raises:
+            UserError: for a missing or empty folder, and when no session is usable: one message for all files.
+        """
+        if self._records is None:
+            if self.dataset_dir is None:
+                raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
+            sessions = find_sessions(self.dataset_dir)
+            acquisitions, self.failures = resolve_all(sessions, self.protocol)
+            usable = [session for session in sessions if session.name in acquisitions]
+            for session in usable:
+                try:
+                    for contrast in session.contrasts:
+                        check_image(contrast.path)
+                except UserError as error:
+                    self.failures[session.name] = error
+            usable = [session for session in usable if session.name not in self.failures]
+            if not usable:
+                raise combine(list(self.failures.values()))
+            self._records = [
+                {"session": session, "acquisitions": acquisitions[session.name], "index": i}
+                for i, session in enumerate(usable)
+            ]
+        return self._records
+
+
+class SubjectStep:
+    """All of one session: load, estimate, render, write. A session that fails is noted, the next one follows.
+
+    It is the iteration of an evaluator over :class:`UsableSessions`, and one of its handlers: when the evaluator
+    starts, everything that a user can have got wrong is refused before anything is computed or written.
+
+    Args:
+        study: where results go.
+        dataset: the sessions.
+        preprocessing: record -> ``image``, ``mask``, ``acquisition``, see :mod:`scripts.transforms`.
+        inferer: a :class:`scripts.inferers.MapInferer`.
+        network: the physics VAE, on its device.
+        weights: file of its state dict.
+        render: contrasts to render, see :func:`scripts.acquisition.load_render`.
+        threads: threads of a network call on the CPU; results depend on it in the last digits.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        dataset: UsableSessions,
+        preprocessing: Callable[[dict], dict],
+        inferer: Callable,
+        network: nn.Module,
+        weights: str,
+        render: object,
+        threads: int = 2,
+    ) -> None:
+        self.study, self.dataset, self.preprocessing, self.inferer = study, dataset, preprocessing, inferer
+        self.network, self.weights, self.render, self.threads = network, weights, render, threads
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+
+    def start(self, engine: Engine) -> None:
+        """Checks everything, loads the weights, opens the study.
+
+        Raises:
+            UserError: for whatever is wrong with the request as a whole.
+        """
+        torch.set_num_threads(self.threads)
+        self.requests = load_render(self.render)
+        records = self.dataset.records
+        self.sha256 = load_weights(self.network, self.weights, HOW_TO_TRAIN)
+        for record in records:
+            if self.study.holds(record["session"]):
+                self.study.plan(record["session"], self._facts(record), self.requests)
+        self.study.open(self.dataset.dataset_dir)
+        for name, error in self.dataset.failures.items():
+            self.study.fail(name, error)
+        for record in records:
+            _warn(record["session"])
+
+    def __call__(self, engine: Engine, record: dict) -> dict:
+        """Runs one session; returns its name and, if it failed, the exception."""
+        name = record["session"].name
+        with self.study.attempt(name):
+            self._run(record)
+        return {"session": name, "failure": self.study.failures.get(name)}
+
+    def _run(self, record: dict) -> None:
+        session, facts = record["session"], self._facts(record)
+        plan = self.study.plan(session, facts, self.requests)
+        if not plan.maps and not plan.render:
+            return
+        logger.info(f"{session.name}: {record['index'] + 1} of {len(self.dataset.records)}")
+        volume = self.preprocessing(record)
+        maps = self._estimate(volume) if plan.maps else read_maps(self.study.root, session)
+        with self.study.publish(session, facts, plan) as folder:
+            if plan.maps:
+                about = {"Sources": [*facts["inputs"]], "Acquisitions": facts["acquisitions"], "Weights": self.sha256}
+                write_maps(folder, session, maps, about, draws=len(self.network.noise))
+            write_contrasts(folder, session, maps, plan.render)
+            self._draw(output_path(folder, session, "overview", ".png"), record, volume, maps)
+
+    def _estimate(self, volume: dict) -> Maps:
+        image, mask = volume["image"].as_tensor(), volume["mask"].bool()
+        pred = self.inferer(image[None], self.network, volume["acquisition"][None], mask[None])[0]
+        values, sd = (pred[:3].exp() * mask).numpy(), (pred[3:] * mask).numpy()
+        if not np.isfinite(values).all() or not np.isfinite(sd).all():
+            raise ValueError("the network's maps are not finite")
+        return Maps(values, sd, mask[0].numpy(), volume["image"].affine.numpy())
+
+    def _draw(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
+        names = [contrast.path.name.removeprefix(record["session"].name) for contrast in record["session"].contrasts]
+        inputs = {name.strip("_").split(".")[0]: image for name, image in zip(names, volume["image"].numpy())}
+        contrasts = {request_title(request): render(maps, request) for request in self.requests}
+        overview(path, record["session"].name, maps.values, maps.sd, maps.mask, inputs, contrasts)
+
+    def _facts(self, record: dict) -> dict:
+        """Whatever results depend on besides the config."""
+        root = Path(self.dataset.dataset_dir)
+        pairs = list(zip(record["session"].contrasts, record["acquisitions"]))
+        names = [f"bids:raw:{contrast.path.relative_to(root).as_posix()}" for contrast, _ in pairs]
+        return {
+            "inputs": {name: _sha256(contrast.path) for name, (contrast, _) in zip(names, pairs)},
+            "acquisitions": {name: to_sidecar(acquisition) for name, (_, acquisition) in zip(names, pairs)},
+            "weights": self.sha256,
+        }
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _warn(session) -> None:
+    for contrast in session.contrasts:
+        if contrast.post_contrast:
+            effect = "T1 will come out too short where the agent is"
+            logger.warning(f"{contrast.path.name} looks as if taken after a contrast agent: {effect}")
+    if session.ignored:
+        logger.warning(f"{session.name}: left out {', '.join(path.name for path in session.ignored)}")
