@@ -59,7 +59,9 @@ class CommandLine:
         for name in map(_top_level, arguments):
             if name not in known:
                 nearest = get_close_matches(name, known, n=1)
-                hint = f"you mean --{nearest[0]}?" if nearest else f"look the options up in {', '.join(map(str, files))}"
+                hint = (
+                    f"you mean --{nearest[0]}?" if nearest else f"look the options up in {', '.join(map(str, files))}"
+                )
                 raise UserError(f"--{name}", "no such option", hint)
 
     def leave(self, failures: int) -> None:

@@ -11,6 +11,8 @@
 
 """Networks on whole images: volumes of contrasts -> log maps, noise -> log maps."""
 
+from hashlib import sha256
+
 import torch
 from monai.inferers import Inferer, LatentDiffusionInferer, SliceInferer
 from monai.networks.schedulers import Scheduler
@@ -42,9 +44,7 @@ class MapInferer(Inferer):
         )
 
     @torch.no_grad()
-    def __call__(
-        self, inputs: Tensor, network: nn.Module, acquisition: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, inputs: Tensor, network: nn.Module, acquisition: Tensor, mask: Tensor | None = None) -> Tensor:
         """``pred (1, 6, X, Y, Z)`` on the CPU in float32: ln PD, ln T1, ln T2, then the standard deviation of each.
 
         Args:
@@ -88,6 +88,20 @@ class MapSampler(Inferer):
     ) -> None:
         self.scheduler, self.num_inference_steps = scheduler, num_inference_steps
         self.latent_size, self.condition_channels = tuple(latent_size), condition_channels
+
+    @property
+    def settings(self) -> dict:
+        """What a sample depends on besides its address, its position and the weights."""
+        scheduler = self.scheduler
+        return {
+            "scheduler": type(scheduler).__name__,
+            "prediction_type": scheduler.prediction_type,
+            "noise_schedule": sha256(scheduler.alphas_cumprod.numpy().tobytes()).hexdigest(),
+            "clip_sample": getattr(scheduler, "clip_sample", False),
+            "num_inference_steps": self.num_inference_steps,
+            "latent_size": self.latent_size,
+            "condition_channels": self.condition_channels,
+        }
 
     @torch.no_grad()
     def __call__(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import ignite.distributed as idist
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
@@ -137,7 +138,7 @@ def draw_curves(table: pd.DataFrame) -> Figure:
 
 def draw_example(example: dict) -> Figure:
     """Maps of one validation sample, and each measured contrast above its reconstruction."""
-    maps, signal, target = example["log_maps"].exp(), example["signal"], example["target"]
+    maps, signal, target = (x.numpy() for x in (example["log_maps"].exp(), example["signal"], example["target"]))
     if maps.ndim == 4:
         maps, signal, target = (x[..., x.shape[-1] // 2] for x in (maps, signal, target))
     columns = max(len(MAPS), len(signal))
@@ -145,11 +146,11 @@ def draw_example(example: dict) -> Figure:
     for axis in axes.flat:
         axis.axis("off")
     for axis, name, unit, data in zip(axes[0], MAPS, UNITS, maps):
-        shown = axis.imshow(data.T, origin="lower", cmap="viridis", vmin=0, vmax=float(data.quantile(0.99)))
+        shown = axis.imshow(data.T, origin="lower", cmap="viridis", vmin=0, vmax=np.quantile(data, 0.99))
         axis.set_title(f"{name} [{unit}]")
         figure.colorbar(shown, ax=axis, shrink=0.7)
     for i, (measured, rendered) in enumerate(zip(target, signal)):
-        top = float(measured.quantile(0.995)) or 1.0
+        top = np.quantile(measured, 0.995) or 1.0
         for axis, data, title in ((axes[1, i], measured, "measured"), (axes[2, i], rendered, "rendered")):
             axis.imshow(data.T, origin="lower", cmap="gray", vmin=0, vmax=top)
             axis.set_title(f"contrast {i + 1}, {title}")

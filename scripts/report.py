@@ -23,9 +23,10 @@ from .acquisition import RenderRequest
 
 COLUMNS = 4
 MOST_SAMPLES = 12
+MARGIN = 4
 # Title, colours, and the top of the scale; None is the foreground's 99.5 percentile.
 MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.25))
-SD_PANELS = ("sd of ln PD", "sd of ln T1", "sd of ln T2")
+SD_PANELS = ("sd of ln PD, uncalibrated", "sd of ln T1, uncalibrated", "sd of ln T2, uncalibrated")
 FOOTNOTE = "Axial, seen from above: the patient's right is on the right."
 
 
@@ -55,15 +56,15 @@ def overview(
     Args:
         path: the PNG.
         title: name of the subject.
-        maps: PD, T1, T2 ``(3, X, Y, Z)``.
+        maps: one axial slice of PD, T1, T2 ``(3, X, Y)``, RAS.
         sd: their log-domain standard deviations, or None.
-        mask: foreground ``(X, Y, Z)``.
-        inputs: title -> scan ``(X, Y, Z)``.
-        contrasts: title -> rendered contrast ``(X, Y, Z)``.
+        mask: foreground ``(X, Y)``.
+        inputs: title -> scan ``(X, Y)``.
+        contrasts: title -> rendered contrast ``(X, Y)``.
     """
     view = _view(mask)
     inside = view(mask).astype(bool)
-    sections = [[_grey(name, view(image), inside) for name, image in inputs.items()]]
+    sections = [[_grey(f"scan {name}", view(image), inside) for name, image in inputs.items()]]
     sections.append([_map(panel, view(values), inside) for panel, values in zip(MAP_PANELS, maps)])
     if sd is not None:
         sections.append([_sd(name, view(values), inside) for name, values in zip(SD_PANELS, sd)])
@@ -76,7 +77,7 @@ def montage(samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.
     """Picture of the first samples, one a row: maps and one contrast of each kind.
 
     Args:
-        samples: name -> maps ``(3, X, Y, Z)``, foreground, title -> contrast; at most :data:`MOST_SAMPLES` are shown.
+        samples: name -> maps ``(3, X, Y)``, foreground, title -> contrast; at most :data:`MOST_SAMPLES` are shown.
         count: number of all samples, for the title.
     """
     rows, shape = [], (1, 1)
@@ -92,13 +93,10 @@ def montage(samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.
 
 
 def _view(mask: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Takes the axial slice through the middle of the foreground, cut to the foreground, anterior up."""
-    where = np.argwhere(mask) if mask.any() else np.argwhere(np.ones_like(mask))
-    low, high = where.min(0), where.max(0) + 1
-    margin = 4
-    x, y = (slice(max(low[i] - margin, 0), high[i] + margin) for i in (0, 1))
-    z = (low[2] + high[2] - 1) // 2
-    return lambda volume: np.rot90(volume[x, y, z])
+    """Cuts a slice ``(X, Y)`` to the foreground and turns it: rows from front to back."""
+    where = np.argwhere(mask if mask.any() else np.ones_like(mask))
+    low, high = np.maximum(where.min(0) - MARGIN, 0), where.max(0) + 1 + MARGIN
+    return lambda image: np.rot90(image[low[0] : high[0], low[1] : high[1]])
 
 
 def _grey(title: str, image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
@@ -119,7 +117,8 @@ def _map(panel: tuple[str, str, float | None], image: np.ndarray, inside: np.nda
     def draw(axis: Axes) -> None:
         shown = axis.imshow(np.where(inside, image, np.nan), cmap=colours, vmin=0, vmax=top)
         axis.set_facecolor("black")
-        axis.figure.colorbar(shown, ax=axis, shrink=0.8, extend="max")
+        bar = axis.figure.colorbar(shown, ax=axis, location="bottom", shrink=0.8, aspect=25, pad=0.02, extend="max")
+        bar.ax.tick_params(labelsize=7)
         axis.set_title(title, fontsize=9)
 
     return draw
@@ -140,8 +139,8 @@ def _labelled(draw: Callable[[Axes], None], label: str) -> Callable[[Axes], None
 def _draw(title: str, rows: Iterable[list[Callable[[Axes], None]]], shape: tuple[int, int]) -> bytes:
     """A PNG with one panel per function; a row shorter than the others is left-aligned."""
     rows = list(rows)
-    columns, width = max(map(len, rows)), 2.9
-    height = (width - 0.5) * shape[0] / shape[1] + 0.5
+    columns, width = max(map(len, rows)), 2.4
+    height = width * shape[0] / shape[1] + 0.45
     figure = Figure(figsize=(columns * width, len(rows) * height + 0.7), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for axis in axes.flat:

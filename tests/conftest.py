@@ -36,3 +36,11 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("needs the development data in ../shared, which is absent")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four simulated subjects at 4 mm, with true maps."""
+    from scripts.simulate import Simulator
+
+    return Simulator(tmp_path_factory.mktemp("study") / "bids", subjects=4, resolution=4).run()

@@ -106,7 +106,7 @@ class Simulator:
             return
         if not (self.root / "participants.tsv").exists():
             print(f"no data given: simulating {self.subjects} subjects in {self.root}", flush=True)
-        self.run()
+            self.run()
 
     def _missing(self, names: dict[str, int]) -> list[str]:
         """Which of the subjects, and of the list of them that is written last, are not there yet."""

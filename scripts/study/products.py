@@ -47,6 +47,17 @@ class Maps(NamedTuple):
     mask: np.ndarray
     affine: np.ndarray
 
+    @property
+    def middle(self) -> int:
+        """Index of the axial slice through the middle of the foreground."""
+        inside = np.flatnonzero(self.mask.any((0, 1)))
+        return int(inside[len(inside) // 2]) if len(inside) else self.mask.shape[2] // 2
+
+    def axial(self, z: int) -> "Maps":
+        """One axial slice, without its axis."""
+        sd = None if self.sd is None else self.sd[..., z]
+        return Maps(self.values[..., z], sd, self.mask[..., z], self.affine)
+
 
 def foreground_from_pd(pd: np.ndarray, threshold: float = 0.05) -> np.ndarray:
     """Where a generated map is not air: the largest connected region with PD above the threshold, holes filled."""
@@ -58,7 +69,7 @@ def foreground_from_pd(pd: np.ndarray, threshold: float = 0.05) -> np.ndarray:
 
 
 def render(maps: Maps, request: RenderRequest) -> np.ndarray:
-    """The requested contrast ``(X, Y, Z)``: noise-free magnitude, in the unit of PD."""
+    """The requested contrast of a volume or slice: noise-free magnitude, in the unit of PD."""
     row = request.acquisition.to_row()[None, None]
     return SignalModel()(torch.from_numpy(maps.values)[None], row)[0, 0].numpy()
 

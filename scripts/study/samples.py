@@ -13,7 +13,6 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -91,7 +90,12 @@ class SampleStep:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
         position = self.slice_position
         if position not in (None, "none") and (isinstance(position, bool) or not isinstance(position, (int, float))):
-            raise UserError("slice_position", repr(position), "use a number of mm, or none for a sample without condition")
+            raise UserError(
+                "slice_position", repr(position), "use a number of mm, or none for a sample without condition"
+            )
+        factor = 2 ** (len(self.diffusion.down_blocks) - 1)
+        if any(size % factor for size in self.inferer.latent_size):
+            raise UserError("latent_size", str(self.inferer.latent_size), f"use multiples of {factor}")
         self.requests = load_render(self.render)
         vae, diffusion = self.weights
         self.sha256 = {
@@ -117,8 +121,9 @@ class SampleStep:
         if not all(self.study.holds(one) for one in samples):
             return
         rows = {}
-        for one in samples[: MOST_SAMPLES]:
+        for one in samples[:MOST_SAMPLES]:
             maps = read_maps(self.study.root, one)
+            maps = maps.axial(maps.middle)
             first = {request.suffix: request for request in reversed(self.requests)}
             contrasts = {request_title(request): render(maps, request) for request in reversed(first.values())}
             rows[one.name] = (maps.values, maps.mask, contrasts)
@@ -135,9 +140,10 @@ class SampleStep:
             if plan.maps:
                 write_maps(folder, session, maps, {"GeneratedFrom": facts["sample"], "Weights": self.sha256})
             write_contrasts(folder, session, maps, plan.render)
-            contrasts = {request_title(request): render(maps, request) for request in self.requests}
+            shown = maps.axial(maps.middle)
+            contrasts = {request_title(request): render(shown, request) for request in self.requests}
             path = output_path(folder, session, "overview", ".png")
-            overview(path, session.name, maps.values, None, maps.mask, {}, contrasts)
+            overview(path, session.name, shown.values, None, shown.mask, {}, contrasts)
 
     def _draw_maps(self, index: int) -> Maps:
         position = self._position(index)

@@ -13,7 +13,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,9 @@ class UsableSessions(SessionDataset):
                 for i, session in enumerate(usable)
             ]
         return self._records
+
+    def __iter__(self) -> Iterator[dict]:
+        return iter(self.records)
 
 
 class SubjectStep:
@@ -158,10 +161,14 @@ class SubjectStep:
         return Maps(values, sd, mask[0].numpy(), volume["image"].affine.numpy())
 
     def _draw(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
-        names = [contrast.path.name.removeprefix(record["session"].name) for contrast in record["session"].contrasts]
-        inputs = {name.strip("_").split(".")[0]: image for name, image in zip(names, volume["image"].numpy())}
-        contrasts = {request_title(request): render(maps, request) for request in self.requests}
-        overview(path, record["session"].name, maps.values, maps.sd, maps.mask, inputs, contrasts)
+        name, middle = record["session"].name, maps.middle
+        shown = maps.axial(middle)
+        scans = [
+            contrast.path.name.removeprefix(name).strip("_").split(".")[0] for contrast in record["session"].contrasts
+        ]
+        inputs = dict(zip(scans, volume["image"].as_tensor()[..., middle].numpy()))
+        contrasts = {request_title(request): render(shown, request) for request in self.requests}
+        overview(path, name, shown.values, shown.sd, shown.mask, inputs, contrasts)
 
     def _facts(self, record: dict) -> dict:
         """Whatever results depend on besides the config."""

@@ -1,0 +1,93 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tiny studies, weights and workflows for the tests of inference and generation."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.bundle import ConfigWorkflow
+
+from scripts.acquisition import load_render
+from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.render import SignalModel
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPE = (32, 40, 6)
+SIDECARS = {
+    "T1w": {"EchoTime": 0.003, "RepetitionTime": 2.4, "InversionTime": 1.0},
+    "T2w": {"EchoTime": 0.09, "RepetitionTime": 4.5},
+    "FLAIR": {"EchoTime": 0.09, "RepetitionTime": 9.0, "InversionTime": 2.5},
+}
+RENDER = [{"name": "one", "suffix": "T1w", **SIDECARS["T1w"]}, {"name": "two", "suffix": "T2w", **SIDECARS["T2w"]}]
+VAE = {"vae_channels": [8, 8, 8], "vae_res_blocks": 1, "vae_groups": 4}
+UNET = {"unet_channels": [32, 32, 32], "unet_head_channels": [0, 32, 32]}
+
+
+def write_study(folder: Path, subjects: int = 1, sidecars: bool = True) -> Path:
+    """A BIDS folder of ellipsoids with three tissues; the scans are those of the signal equations."""
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
+    radius = np.sqrt(x**2 + y**2 + (z / 2) ** 2)
+    maps = np.zeros((3, *SHAPE), np.float32)
+    for limit, tissue in ((0.8, (0.82, 1.33, 0.11)), (0.5, (0.70, 0.83, 0.08)), (0.2, (1.0, 4.3, 2.0))):
+        maps[:, radius < limit] = np.array(tissue, np.float32)[:, None]
+    for number in range(subjects):
+        anat = folder / f"sub-{number + 1:02d}" / "anat"
+        anat.mkdir(parents=True)
+        for suffix, sidecar in SIDECARS.items():
+            [request] = load_render([{"name": "x", "suffix": suffix, **sidecar}])
+            rows = request.acquisition.to_row()[None, None]
+            image = SignalModel()(torch.from_numpy(maps)[None], rows)[0, 0].numpy() * (1000 + number)
+            stem = f"sub-{number + 1:02d}_{suffix}"
+            nib.save(nib.Nifti1Image(image, np.diag([1.0, 1, 1, 1])), anat / f"{stem}.nii.gz")
+            if sidecars:
+                (anat / f"{stem}.json").write_text(json.dumps(sidecar))
+    return folder
+
+
+def write_weights(folder: Path, seed: int = 0) -> dict:
+    """Random weights of tiny networks; returns the overrides that make a config use them."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    vae = PhysicsVAE(channels=VAE["vae_channels"], num_res_blocks=1, norm_num_groups=4)
+    unet = LatentDiffusionUNet(
+        spatial_dims=2,
+        in_channels=8,
+        out_channels=6,
+        channels=UNET["unet_channels"],
+        attention_levels=[False, True, True],
+        num_head_channels=UNET["unet_head_channels"],
+        num_res_blocks=2,
+        resblock_updown=True,
+        norm_num_groups=32,
+    )
+    # An output of zero, as the network is initialised, would make all noise predictions alike.
+    torch.nn.init.normal_(unet.out[2].conv.weight, std=0.05)
+    torch.save(vae.state_dict(), folder / "model.pt")
+    torch.save(unet.state_dict(), folder / "model_ldm.pt")
+    return {"vae": str(folder / "model.pt"), "ldm": str(folder / "model_ldm.pt")}
+
+
+def workflow(config: str, **overrides) -> ConfigWorkflow:
+    """An initialised workflow of one of the bundle's inference configs."""
+    made = ConfigWorkflow(
+        config_file=str(ROOT / "configs" / f"{config}.json"), workflow_type="infer", logging_file=False, **overrides
+    )
+    made.initialize()
+    return made
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files of a folder and their content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

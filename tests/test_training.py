@@ -1,0 +1,164 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Both training stages through their configs, on a small simulated study."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "spacing": 4.0,
+    "crop_size": [32, 48, -1],
+    "num_slices": 2,
+    "slice_step": 2,
+    "batch_size": 2,
+    "vae_channels": [16, 16, 16],
+    "vae_res_blocks": 1,
+    "vae_groups": 8,
+    "val_interval": 1,
+}
+TINY_LDM = {**TINY, "unet_channels": [32, 32, 32], "unet_head_channels": [0, 32, 32]}
+
+
+def train(stage: str, study: Path, runs: Path, **overrides) -> Path:
+    """Runs one stage in this process and returns its output folder."""
+    tiny = TINY if stage == "vae" else TINY_LDM
+    workflow = ConfigWorkflow(
+        config_file=str(ROOT / f"configs/train_{stage}.json"),
+        logging_file=False,
+        workflow_type="train",
+        **{"dataset_dir": str(study), "runs_dir": str(runs), **tiny, **overrides},
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return runs / f"train_{stage}"
+
+
+def command(stage: str, study: Path, runs: Path, *extra: str, overrides: dict | None = None) -> list[str]:
+    """The same as a command line."""
+    options = {**(TINY if stage == "vae" else TINY_LDM), "dataset_dir": study, "runs_dir": runs, **(overrides or {})}
+    run = ["-m", "monai.bundle", "run", "training"]
+    arguments = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    return [*run, *arguments, *extra]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def flatten(state: object, name: str = "") -> dict[str, object]:
+    """Every leaf of a nested state by its path."""
+    if isinstance(state, dict):
+        return {k: v for key, value in state.items() for k, v in flatten(value, f"{name}/{key}").items()}
+    if isinstance(state, (list, tuple)):
+        return {k: v for i, value in enumerate(state) for k, v in flatten(value, f"{name}/{i}").items()}
+    return {name: state}
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    states = [flatten(torch.load(path / "last.pt", weights_only=True)) for path in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        same = torch.equal(value, states[1][name]) if torch.is_tensor(value) else value == states[1][name]
+        assert same, name
+
+
+@pytest.fixture(scope="module")
+def trained_vae(tiny_study, tmp_path_factory) -> Path:
+    return train("vae", tiny_study, tmp_path_factory.mktemp("runs"), max_epochs=3, adversarial_start=1)
+
+
+def test_a_run_leaves_weights_history_and_pictures(trained_vae):
+    names = {path.name for path in trained_vae.iterdir()}
+    assert {"last.pt", "model.pt", "history.tsv", "curves.png", "example.png", "tensorboard"} <= names
+    assert not [name for name in names if name.startswith(".")], "leftovers of unfinished writes"
+    header, *rows = (trained_vae / "history.tsv").read_text().splitlines()
+    assert len(rows) == 3
+    for column in ("loss", "MSE", "MAE", "PSNR", "T1 error WM", "T2 error GM", "discriminator"):
+        assert column in header.split("\t")
+    state = torch.load(trained_vae / "model.pt", weights_only=True)
+    assert all(torch.is_tensor(value) for value in state.values())
+
+
+def test_training_lowers_the_loss(tiny_study, tmp_path):
+    run = train("vae", tiny_study, tmp_path, max_epochs=4, batch_size=1, adversarial_start=9)
+    losses = [float(row.split("\t")[1]) for row in (run / "history.tsv").read_text().splitlines()[1:]]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_resumed_equals_undisturbed(tiny_study, tmp_path, trained_vae):
+    """Three epochs straight = one epoch, killed in the second, resumed."""
+    options = {"max_epochs": 3, "adversarial_start": 1}
+    config = ["--config_file", str(ROOT / "configs/train_vae.json")]
+    words = command("vae", tiny_study, tmp_path, *config, overrides=options)
+    process = subprocess.Popen([sys.executable, *words], env=environment(), stderr=subprocess.DEVNULL)
+    last, deadline = tmp_path / "train_vae/last.pt", time.time() + 120
+    while not last.exists() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert torch.load(last, weights_only=True)["epoch"] < 3, "killed too late to show anything"
+    # In this process, as the undisturbed run was: equal thread counts.
+    train("vae", tiny_study, tmp_path, resume=True, **options)
+    assert_same_state(tmp_path / "train_vae", trained_vae)
+
+
+def test_a_finished_run_is_not_overwritten_by_accident(tiny_study, trained_vae):
+    with pytest.raises(Exception, match="Failed to evaluate") as caught:
+        train("vae", tiny_study, trained_vae.parent, max_epochs=3)
+    assert "earlier run" in str(caught.value.__cause__)
+
+
+def test_stage_2_trains_resumes_and_stores_its_scale(tiny_study, tmp_path, trained_vae):
+    weights = {"vae_weights": str(trained_vae / "model.pt")}
+    straight = train("ldm", tiny_study, tmp_path / "a", max_epochs=2, **weights)
+    cut = train("ldm", tiny_study, tmp_path / "b", max_epochs=2, **weights, **{"train::trainer::max_epochs": 1})
+    train("ldm", tiny_study, tmp_path / "b", max_epochs=2, resume=True, **weights)
+    assert_same_state(straight, cut)
+    state = torch.load(straight / "model.pt", weights_only=True)
+    assert state["scale_factor"] > 0 and state["scale_factor"] != 1
+    assert state["vae_digest"].any()
+
+
+def test_stage_2_without_weights_says_how_to_get_them(tiny_study, tmp_path):
+    with pytest.raises(Exception) as caught:
+        train("ldm", tiny_study, tmp_path, vae_weights=str(tmp_path / "absent.pt"))
+    assert "train_vae.json" in str(caught.value.__cause__)
+
+
+def test_stage_2_without_condition_as_in_the_paper(tiny_study, tmp_path, trained_vae):
+    weights = {"vae_weights": str(trained_vae / "model.pt")}
+    assert (train("ldm", tiny_study, tmp_path, max_epochs=1, condition_channels=0, **weights) / "model.pt").exists()
+
+
+@pytest.mark.parametrize("adagn", ["shared_scalar", "none"])
+def test_three_dimensions_and_the_other_conditionings(tiny_study, tmp_path, adagn):
+    options = {"spatial_dims": 3, "crop_size": [16, 16, 16], "max_epochs": 1, "adversarial_start": 9, "adagn": adagn}
+    assert (train("vae", tiny_study, tmp_path, **options) / "model.pt").exists()
+
+
+def test_two_ranks_train_one_model(tiny_study, tmp_path):
+    files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "multi_gpu")]
+    words = command("vae", tiny_study, tmp_path, "--config_file", str(files), overrides={"max_epochs": 1})
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *words]
+    result = subprocess.run(launch, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / "train_vae/model.pt").exists()
+    assert (tmp_path / "train_vae/history.tsv").read_text().count("\n") == 2
