@@ -8,11 +8,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-
 """Brain MRI physics: scans to tissue maps (PD, T1, T2), tissue maps to any contrast, noise to new brains."""
 
-import os
 from pathlib import Path
 
-BUNDLE_ROOT = os.path.relpath(Path(__file__).resolve().parent.parent)
-"""Where the bundle lies, seen from the current folder. Default inputs and outputs of the configs hang below it."""
+BUNDLE_ROOT = str(Path(__file__).resolve().parent.parent)
+"""Where the bundle lies. Default inputs and outputs of the configs hang below it."""

@@ -26,6 +26,7 @@ import torch
 
 from ..acquisition import RenderRequest, to_sidecar
 from ..bids import Session, dataset_description, output_path
+from ..command_line import find_user_error
 from ..errors import UserError
 
 METADATA = Path(__file__).parents[2] / "configs" / "metadata.json"
@@ -175,8 +176,9 @@ class Study:
 
     def fail(self, name: str, error: Exception) -> None:
         """Notes why a session has no result; with a traceback when it is not the user's doing."""
-        self.failures[name] = error
-        logger.error(f"{name}: {error}", exc_info=None if isinstance(error, UserError) else error)
+        user_error = find_user_error(error)
+        self.failures[name] = user_error or error
+        logger.error(f"{name}: {user_error or error}", exc_info=None if user_error else error)
 
     def finish(self) -> int:
         """Prints what failed and why; returns how many sessions did."""

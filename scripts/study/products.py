@@ -61,11 +61,12 @@ class Maps(NamedTuple):
 
 def foreground_from_pd(pd: np.ndarray, threshold: float = 0.05) -> np.ndarray:
     """Where a generated map is not air: the largest connected region with PD above the threshold, holes filled."""
-    parts, count = ndimage.label(pd > threshold)
+    # In a volume of one slice every hole would be open to the outside.
+    parts, count = ndimage.label(pd.squeeze() > threshold)
     if not count:
         return np.zeros(pd.shape, bool)
     sizes = np.bincount(parts.ravel())[1:]
-    return ndimage.binary_fill_holes(parts == sizes.argmax() + 1)
+    return ndimage.binary_fill_holes(parts == sizes.argmax() + 1).reshape(pd.shape)
 
 
 def render(maps: Maps, request: RenderRequest) -> np.ndarray:

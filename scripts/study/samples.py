@@ -77,25 +77,31 @@ class SampleStep:
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.COMPLETED, self.draw_montage)
 
-    def start(self, engine: Engine) -> None:
-        """Checks everything, loads the weights, opens the study.
+    def check(self) -> None:
+        """Refuses impossible options.
 
         Raises:
-            UserError: for whatever is wrong with the request as a whole.
+            UserError: naming the option.
         """
-        torch.set_num_threads(self.threads)
         for option, least in (("count", 1), ("seed", 0)):
             value = getattr(self, option)
             if not isinstance(value, int) or value < least:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
         position = self.slice_position
         if position not in (None, "none") and (isinstance(position, bool) or not isinstance(position, (int, float))):
-            raise UserError(
-                "slice_position", repr(position), "use a number of mm, or none for a sample without condition"
-            )
+            do = "use a number of mm, or none for samples without condition"
+            raise UserError("slice_position", repr(position), do)
         factor = 2 ** (len(self.diffusion.down_blocks) - 1)
         if any(size % factor for size in self.inferer.latent_size):
             raise UserError("latent_size", str(self.inferer.latent_size), f"use multiples of {factor}")
+
+    def start(self, engine: Engine) -> None:
+        """Loads the weights, compares with what is there, opens the study.
+
+        Raises:
+            UserError: for missing weights, requests that cannot be rendered, or a folder with other samples.
+        """
+        torch.set_num_threads(self.threads)
         self.requests = load_render(self.render)
         vae, diffusion = self.weights
         self.sha256 = {

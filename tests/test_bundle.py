@@ -1,0 +1,178 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What MONAI's tools and the model zoo ask of a bundle."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, create_workflow, verify_net_in_out
+
+from tests.test_training import TINY
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOWS = {
+    "train_vae": "train",
+    "train_ldm": "train",
+    "inference": "infer",
+    "generate": "infer",
+    "simulate": None,
+    "convert": None,
+}
+SHARED = {
+    "network": ("train_vae#network_def", "train_ldm#vae_def", "inference#network_def", "generate#vae_def"),
+    "diffusion network": ("train_ldm#network_def", "generate#network_def"),
+    "VAE width": [f"{name}#vae_channels" for name in ("train_vae", "train_ldm", "inference", "generate")],
+    "VAE depth": [f"{name}#vae_res_blocks" for name in ("train_vae", "train_ldm", "inference", "generate")],
+    "VAE groups": [f"{name}#vae_groups" for name in ("train_vae", "train_ldm", "inference", "generate")],
+    "conditioning": [f"{name}#adagn" for name in ("train_vae", "train_ldm", "inference", "generate")],
+    "prior": [f"{name}#pd_median" for name in ("train_vae", "train_ldm", "inference", "generate")],
+    "diffusion width": ("train_ldm#unet_channels", "generate#unet_channels"),
+    "diffusion heads": ("train_ldm#unet_head_channels", "generate#unet_head_channels"),
+    "diffusion condition": ("train_ldm#condition_channels", "generate#condition_channels"),
+    "diffusion steps": ("train_ldm#num_train_timesteps", "generate#num_train_timesteps"),
+}
+
+
+def config(name: str) -> dict:
+    return json.loads((ROOT / f"configs/{name}.json").read_text())
+
+
+def workflow(name: str, **overrides) -> ConfigWorkflow:
+    file = str(ROOT / f"configs/{name}.json")
+    return ConfigWorkflow(file, logging_file=False, workflow_type=WORKFLOWS[name], **overrides)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_config_can_be_built_without_data_or_weights_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    absent = {} if WORKFLOWS[name] is None else {"dataset_dir": str(tmp_path / "absent"), "bundle_root": str(tmp_path)}
+    built = workflow(name, **absent)
+    built.initialize()
+    assert built.check_properties() in ([], None)
+    if WORKFLOWS[name] == "train":
+        assert built.trainer.state.max_epochs == built.max_epochs
+    assert not list(tmp_path.iterdir()), "building a config wrote something"
+
+
+@pytest.mark.parametrize("overlay", ["smoke", "paper"])
+@pytest.mark.parametrize("name", ["train_vae", "train_ldm"])
+def test_overlays_change_only_what_the_main_files_have(name, overlay, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    known = set(config("train_vae")) | set(config("train_ldm"))
+    assert set(config(overlay)) <= known
+    files = [str(ROOT / f"configs/{file}.json") for file in (name, overlay)]
+    # The paper's networks are large, and its perceptual loss is an optional extra.
+    small = {"perceptual_loss": None, "vae_channels": [32, 32, 32], "unet_channels": [32, 32, 32]}
+    built = ConfigWorkflow(files, logging_file=False, workflow_type="train", unet_head_channels=32, **small)
+    built.initialize()
+    assert built.check_properties() == []
+
+
+@pytest.mark.parametrize("what", SHARED)
+def test_what_configs_share_is_equal(what):
+    nodes = []
+    for place in SHARED[what]:
+        name, key = place.split("#")
+        nodes.append(config(name)[key])
+    assert all(node == nodes[0] for node in nodes)
+
+
+def test_main_files_run_under_both_names():
+    for name in ("train_vae", "train_ldm"):
+        assert config(name)["training"] == "%run"
+
+
+def test_paper_has_the_published_numbers():
+    paper = config("paper")
+    assert paper["vae_channels"] == [64, 128, 128, 128] and paper["vae_res_blocks"] == 3
+    assert paper["unet_channels"] == [256, 512, 768] and paper["unet_head_channels"] == [0, 512, 768]
+    assert paper["gain"] == "unit" and paper["loss_weights"]["maps"] == 0 and paper["reconstruction_power"] == 2
+    assert paper["loss_weights"]["prior"] == 5e-4 and paper["loss_weights"]["kl"] == 1e-6
+
+
+def test_the_default_diffusion_network_can_be_shipped():
+    built = workflow("train_ldm")
+    built.initialize()
+    assert sum(p.numel() for p in built.network_def.parameters()) <= 12e6
+
+
+def test_the_network_fits_its_metadata():
+    for n in (1, 2):
+        verify_net_in_out(
+            net_id="network_def",
+            config_file=str(ROOT / "configs/inference.json"),
+            meta_file=str(ROOT / "configs/metadata.json"),
+            n=n,
+            device="cpu",
+        )
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_the_network_exports_by_tracing(tmp_path):
+    built = workflow("inference")
+    built.initialize()
+    weights, exported = tmp_path / "model.pt", tmp_path / "model.ts"
+    torch.save(built.network_def.state_dict(), weights)
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(exported),
+        ckpt_file=str(weights),
+        meta_file=str(ROOT / "configs/metadata.json"),
+        config_file=str(ROOT / "configs/inference.json"),
+        use_trace=True,
+        input_shape=[1, 3, 32, 32],
+    )
+    network, traced = built.network_def.eval(), torch.jit.load(exported)
+    image = torch.randn(2, 3, 40, 29)
+    with torch.no_grad():
+        torch.testing.assert_close(traced(image), network(image))
+
+
+def test_a_workflow_is_created_from_python():
+    created = create_workflow(config_file=str(ROOT / "configs/inference.json"), workflow_type="infer", logging_file=False)
+    assert created.network_def(torch.randn(1, 3, 16, 16)).shape == (1, 6, 16, 16)
+
+
+def test_federated_training(tiny_study, tmp_path, monkeypatch):
+    """MonaiAlgo: initialise, train one epoch, hand the weights over."""
+    from monai.fl.client import MonaiAlgo
+    from monai.fl.utils.constants import ExtraItems, WeightType
+    from monai.fl.utils.exchange_object import ExchangeObject
+
+    monkeypatch.chdir(tmp_path)
+    options = {**TINY, "dataset_dir": str(tiny_study), "runs_dir": str(tmp_path), "max_epochs": 1}
+    algo = MonaiAlgo(
+        bundle_root=str(ROOT),
+        config_train_filename="configs/train_vae.json",
+        config_evaluate_filename=None,
+        train_kwargs=options,
+    )
+    algo.initialize(extra={ExtraItems.CLIENT_NAME: "site"})
+    before = {k: v.clone() for k, v in algo.trainer.network.state_dict().items()}
+    algo.train(ExchangeObject(weights={k: v.numpy() for k, v in before.items()}, weight_type=WeightType.WEIGHTS), extra={})
+    after = algo.get_weights(extra={}).weights
+    assert any(not torch.equal(before[k], torch.as_tensor(v)) for k, v in after.items())
+    algo.finalize()
+
+
+def test_the_command_line_runs_from_a_foreign_folder(tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(ROOT / "configs/simulate.json")]
+    options = ["--subjects", "1", "--output_dir", str(tmp_path / "study"), "--simulator::resolution", "4"]
+    result = subprocess.run(
+        [*command, *options], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (tmp_path / "study/sub-01/anat/sub-01_T1w.nii.gz").exists()

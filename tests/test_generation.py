@@ -1,0 +1,180 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Generation: the k-th sample is a function of (seed, k), however the work is cut."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+
+from scripts.errors import UserError
+from scripts.inferers import MapSampler
+from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.study.products import foreground_from_pd
+
+from .studies import RENDER, UNET, VAE, files, workflow, write_weights
+
+SCHEDULE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
+
+
+@pytest.fixture()
+def generate(tmp_path):
+    """Runs generation and returns the output folder."""
+    weights = write_weights(tmp_path / "weights")
+
+    def run(output: str, **overrides):
+        options = {"vae_weights": weights["vae"], "weights": weights["ldm"], "render": RENDER, "threads": 1, "count": 2}
+        options |= {"latent_size": [8, 12], "num_inference_steps": 3, **VAE, **UNET, **overrides}
+        workflow("generate", output_dir=str(tmp_path / output), device="$torch.device('cpu')", **options).run()
+        return tmp_path / output
+
+    return run
+
+
+def samples(folder) -> dict[str, bytes]:
+    return {name: content for name, content in files(folder).items() if name.startswith("sub-")}
+
+
+def networks(spatial_dims: int, condition_channels: int):
+    torch.manual_seed(0)
+    unet = LatentDiffusionUNet(
+        spatial_dims=spatial_dims,
+        in_channels=6 + condition_channels,
+        out_channels=6,
+        channels=(8, 16),
+        attention_levels=(False, True),
+        num_head_channels=(0, 8),
+        num_res_blocks=1,
+        norm_num_groups=8,
+    )
+    torch.nn.init.normal_(unet.out[2].conv.weight, std=0.05)
+    return PhysicsVAE(spatial_dims, channels=(8, 8), num_res_blocks=1, norm_num_groups=4), unet
+
+
+def test_the_count_the_batch_size_and_the_ranks_change_no_sample(generate, monkeypatch):
+    reference = generate("three", count=3, batch_size=4)
+    two = samples(generate("two", count=2))
+    assert two == {name: content for name, content in samples(reference).items() if "sub-0003" not in name}
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        shared = generate("shared", count=3)
+        assert (shared / "overview.png").exists() == (rank == "0")
+    assert files(shared) == files(reference)
+
+
+def test_samples_differ_and_another_seed_gives_others(generate):
+    one, other = samples(generate("one")), samples(generate("other", seed=1))
+    maps = [run[f"sub-000{k}/anat/sub-000{k}_T1map.nii.gz"] for run in (one, other) for k in (1, 2)]
+    assert len(set(maps)) == 4
+
+
+def test_a_rerun_makes_what_is_missing_and_adds_what_is_new(generate, monkeypatch):
+    whole, out = files(generate("whole", count=3)), generate("out", count=2, render=RENDER[:1])
+    (out / "sub-0001" / "anat" / "sub-0001_manifest.json").unlink()
+    drawn, original = [], MapSampler.__call__
+    monkeypatch.setattr(MapSampler, "__call__", lambda self, *a: drawn.append(a[0]) or original(self, *a))
+    assert files(generate("out", count=3)) == whole
+    assert drawn == [(0, 0), (0, 2)]
+
+
+def test_another_seed_into_the_same_folder_is_refused(generate):
+    before = files(generate("out"))
+    with pytest.raises(RuntimeError) as caught:
+        generate("out", seed=7)
+    error = caught.value
+    while not isinstance(error, UserError):
+        error = error.__cause__
+    assert "sample.seed 0 (now 7)" in str(error)
+    assert files(generate("out")) == before
+
+
+@pytest.mark.parametrize("given,positions", [(12.5, [12.5, 12.5]), ("none", [None, None]), (None, None)])
+def test_the_slice_position_is_asked_for_drawn_or_left_free(generate, given, positions):
+    out = generate("out", slice_position=given, slice_positions=[-5, 40])
+    found = []
+    for name in ("sub-0001", "sub-0002"):
+        anat = out / name / "anat"
+        found.append(json.loads((anat / f"{name}_T1map.json").read_text())["GeneratedFrom"]["slice_position"])
+        image = nib.load(anat / f"{name}_T1map.nii.gz")
+        assert image.shape == (32, 48, 1) and nib.aff2axcodes(image.affine) == ("R", "A", "S")
+        assert image.affine[2, 3] == pytest.approx(found[-1] or 0.0)
+        np.testing.assert_allclose(image.affine[:2, 3], [-15.5, -23.5])
+    if positions is None:
+        assert found[0] != found[1] and all(-5 <= position <= 40 for position in found)
+    else:
+        assert found == positions
+
+
+@pytest.mark.parametrize(
+    "overrides,message",
+    [
+        ({"count": 0}, "count: found 0"),
+        ({"seed": -1}, "seed: found -1"),
+        ({"slice_position": "top"}, "slice_position: found 'top'"),
+        ({"latent_size": [9, 12]}, "latent_size"),
+        ({"weights": "absent.pt"}, "do train one with configs/train_ldm.json"),
+    ],
+)
+def test_impossible_requests_are_refused_before_anything_is_written(generate, tmp_path, overrides, message):
+    with pytest.raises(RuntimeError) as caught:
+        generate("out", **overrides)
+    error = caught.value
+    while not isinstance(error, UserError):
+        error = error.__cause__
+    assert message in str(error)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("spatial_dims,condition_channels", [(2, 2), (2, 0), (3, 2)])
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, DDPMScheduler])
+def test_a_sample_depends_on_its_address_alone(spatial_dims, condition_channels, scheduler):
+    vae, unet = networks(spatial_dims, condition_channels)
+    sampler = MapSampler(scheduler(1000, **SCHEDULE), 3, (4, 8, 4)[:spatial_dims], condition_channels)
+    torch.manual_seed(1)
+    expected, state = sampler((0, 5), vae, unet, 3.0), torch.get_rng_state()
+    assert expected.shape == (1, 3, *(8, 16, 8)[:spatial_dims])
+    assert torch.equal(sampler((0, 5), vae, unet, 3.0), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(sampler((0, 6), vae, unet, 3.0), expected)
+    free = sampler((0, 5), vae, unet, None)
+    assert torch.equal(free, expected) == (condition_channels == 0)
+
+
+def test_latents_are_divided_by_their_scale_before_decoding():
+    vae, unet = networks(2, 0)
+    sampler = MapSampler(DDIMScheduler(1000, **SCHEDULE, clip_sample=False), 3, (4, 8), 0)
+    decoded = []
+    vae.decode_stage_2_outputs = lambda z: decoded.append(z) or vae.decode(z)
+    sampler((0, 0), vae, unet)
+    unet.scale_factor.fill_(4.0)
+    sampler((0, 0), vae, unet)
+    torch.testing.assert_close(decoded[0], 4 * decoded[1])
+
+
+def test_the_foreground_is_the_largest_region_without_holes():
+    pd = np.full((20, 20, 1), 0.01)
+    pd[3:15, 3:15] = 0.8
+    pd[8:10, 8:10] = 0.02
+    pd[18, 18] = 0.9
+    expected = np.zeros(pd.shape, bool)
+    expected[3:15, 3:15] = True
+    assert (foreground_from_pd(pd)[..., 0] == expected[..., 0]).all()
+    assert not foreground_from_pd(np.full((4, 4, 1), 0.01)).any()
+
+
+def test_the_config_is_complete_before_there_are_weights():
+    made = workflow("generate", output_dir="absent")
+    assert made.check_properties() == []

@@ -1,0 +1,225 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Inference: volumes through the network, and folders of scans through the whole line."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from scripts.acquisition import load_render
+from scripts.errors import UserError
+from scripts.inferers import MapInferer
+from scripts.networks import PhysicsVAE
+from scripts.study.products import Maps, render
+
+from .studies import RENDER, SHAPE, VAE, files, workflow, write_study, write_weights
+
+ROWS = torch.stack([request.acquisition.to_row() for request in load_render(RENDER)])[None]
+
+
+@pytest.fixture()
+def scans(tmp_path):
+    return write_study(tmp_path / "in", subjects=2)
+
+
+@pytest.fixture()
+def infer(tmp_path, scans):
+    """Runs inference into ``out`` and returns that folder."""
+    weights = write_weights(tmp_path / "weights")["vae"]
+
+    def run(output: str = "out", **overrides):
+        options = {"dataset_dir": str(scans), "weights": weights, "render": RENDER, "threads": 1, **VAE, **overrides}
+        made = workflow("inference", output_dir=str(tmp_path / output), device="$torch.device('cpu')", **options)
+        made.run()
+        run.failures = made.parser.get_parsed_content("study").failures
+        return tmp_path / output
+
+    return run
+
+
+@pytest.fixture()
+def estimates(monkeypatch):
+    """Counts the volumes that a network sees."""
+    calls, original = [], MapInferer.__call__
+    monkeypatch.setattr(MapInferer, "__call__", lambda *a, **k: calls.append(1) or original(*a, **k))
+    return calls
+
+
+def user_error(caught) -> str:
+    error = caught.value
+    while not isinstance(error, UserError):
+        error = error.__cause__
+    return str(error)
+
+
+def vae(spatial_dims: int) -> PhysicsVAE:
+    torch.manual_seed(0)
+    return PhysicsVAE(spatial_dims, channels=(8, 8), num_res_blocks=1, norm_num_groups=4).eval()
+
+
+def test_a_2d_network_sees_each_slice_alone_and_none_that_is_empty():
+    network, image, mask = vae(2), torch.randn(1, 2, 13, 18, 4), torch.zeros(1, 1, 13, 18, 4)
+    mask[..., 1:3] = 1
+    pred = MapInferer()(image, network, ROWS, mask)
+    assert pred.shape == (1, 6, 13, 18, 4)
+    for z in (1, 2):
+        torch.testing.assert_close(pred[..., z], network(image[..., z], ROWS), rtol=0, atol=0)
+    assert not pred[..., [0, 3]].any()
+
+
+def test_a_3d_network_sees_the_volume():
+    network, image = vae(3), torch.randn(1, 2, 9, 10, 6)
+    pred = MapInferer(spatial_dims=3)(image, network, ROWS)
+    torch.testing.assert_close(pred, network(image, ROWS), rtol=0, atol=0)
+
+
+def test_maps_contrasts_and_what_they_say_about_themselves(infer, scans):
+    anat = infer() / "sub-01" / "anat"
+    reference = nib.load(scans / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    mask = nib.load(anat / "sub-01_desc-foreground_mask.nii.gz").get_fdata() > 0
+    assert 0.1 < mask.mean() < 0.9
+    for name, unit in (("PDmap", "arbitrary"), ("T1map", "s"), ("T2map", "s"), ("acq-one_T1w", "arbitrary")):
+        image, sidecar = nib.load(anat / f"sub-01_{name}.nii.gz"), json.loads(
+            (anat / f"sub-01_{name}.json").read_text()
+        )
+        assert image.shape == SHAPE and image.get_data_dtype() == np.float32
+        np.testing.assert_allclose(image.affine, reference.affine)
+        data = image.get_fdata()
+        assert not data[~mask].any() and (data[mask] > 0).all()
+        assert sidecar["Units"] == unit
+    sidecar = json.loads((anat / "sub-01_desc-sd_T1map.json").read_text())
+    assert "Uncalibrated" in sidecar["Description"] and "4 draws" in sidecar["Description"]
+    given = sidecar["Acquisitions"]["bids:raw:sub-01/anat/sub-01_T2w.nii.gz"]
+    assert given["EchoTime"] == 0.09 and given["ParameterProvenance"]["EchoTime"] == "given"
+    assert (anat / "sub-01_overview.png").stat().st_size > 10_000
+    assert json.loads((anat.parents[1] / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+
+
+def test_a_rendered_contrast_is_the_signal_equation_of_the_exported_maps(infer):
+    anat = infer() / "sub-02" / "anat"
+    names = ("PDmap", "T1map", "T2map")
+    maps = np.stack([nib.load(anat / f"sub-02_{name}.nii.gz").get_fdata(dtype=np.float32) for name in names])
+    expected = render(Maps(maps, None, maps[0] > 0, np.eye(4)), load_render(RENDER)[1])
+    np.testing.assert_array_equal(nib.load(anat / "sub-02_acq-two_T2w.nii.gz").get_fdata(dtype=np.float32), expected)
+
+
+def test_a_rerun_does_only_what_is_missing(infer, estimates):
+    undisturbed, out = files(infer("undisturbed")), infer()
+    estimates.clear()
+    # What a kill may leave behind: files without a manifest, and a hidden folder.
+    (out / "sub-02" / "anat" / "sub-02_manifest.json").unlink()
+    (out / "sub-02" / "anat" / "sub-02_T1map.nii.gz").unlink()
+    (out / ".partial-0" / "sub-02").mkdir(parents=True)
+    kept = (out / "sub-01" / "anat" / "sub-01_T1map.nii.gz").stat().st_mtime_ns
+    infer()
+    assert len(estimates) == 1
+    assert files(out) == undisturbed
+    assert (out / "sub-01" / "anat" / "sub-01_T1map.nii.gz").stat().st_mtime_ns == kept
+
+
+def test_more_contrasts_are_added_without_the_network(infer, estimates):
+    at_once, out = files(infer("at_once")), infer(render=RENDER[:1])
+    estimates.clear()
+    infer()
+    assert not estimates
+    assert files(out) == at_once
+
+
+def test_other_weights_are_refused_unless_overwritten(infer, tmp_path):
+    out = infer()
+    before, other = files(out), write_weights(tmp_path / "other", seed=1)["vae"]
+    with pytest.raises(RuntimeError) as caught:
+        infer(weights=other)
+    assert "sub-01_manifest.json: found results made from weights" in user_error(caught)
+    assert files(out) == before
+    infer(weights=other, overwrite=True)
+    assert files(out)["sub-01/anat/sub-01_T1map.nii.gz"] != before["sub-01/anat/sub-01_T1map.nii.gz"]
+
+
+def test_a_changed_scan_is_noticed(infer, scans):
+    infer()
+    (scans / "sub-01" / "anat" / "sub-01_T1w.json").write_text(
+        json.dumps({"EchoTime": 0.003, "RepetitionTime": 2.4, "InversionTime": 0.9})
+    )
+    with pytest.raises(RuntimeError) as caught:
+        infer()
+    assert "sub-01_T1w.nii.gz.InversionTime 1.0 (now 0.9)" in user_error(caught)
+
+
+def test_without_any_acquisition_nothing_is_written_and_all_files_are_named(infer, tmp_path):
+    bare = write_study(tmp_path / "bare", subjects=2, sidecars=False)
+    with pytest.raises(RuntimeError) as caught:
+        infer("refused", dataset_dir=str(bare))
+    message = user_error(caught)
+    for subject in ("sub-01", "sub-02"):
+        for suffix in ("T1w", "T2w", "FLAIR"):
+            assert f"{subject}_{suffix}" in message
+    assert "EchoTime" in message and "--protocol" in message
+    assert not (tmp_path / "refused").exists()
+    assert len(files(infer("named", dataset_dir=str(bare), protocol="oasis3"))) > 20
+
+
+@pytest.mark.parametrize("break_it", ["sidecar", "header", "voxels"])
+def test_a_subject_that_fails_is_reported_and_the_others_finish(infer, scans, break_it):
+    image = scans / "sub-01" / "anat" / "sub-01_T2w.nii.gz"
+    if break_it == "sidecar":
+        image.with_name("sub-01_T2w.json").write_text('{"EchoTime": 90, "RepetitionTime": 4.5}')
+    elif break_it == "header":
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4, 2), np.float32), np.eye(4)), image)
+    else:
+        data = np.ones(SHAPE, np.float32)
+        data[0, 0, 0] = np.nan
+        nib.save(nib.Nifti1Image(data, np.eye(4)), image)
+    out = infer()
+    assert list(infer.failures) == ["sub-01"] and isinstance(infer.failures["sub-01"], UserError)
+    assert not (out / "sub-01").exists()
+    assert (out / "sub-02" / "anat" / "sub-02_manifest.json").exists()
+
+
+def test_weights_stored_in_half_precision_are_cast_up(infer, tmp_path):
+    state = torch.load(tmp_path / "weights" / "model.pt", weights_only=True)
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "half.pt")
+    full, half = infer("full"), infer("half", weights=str(tmp_path / "half.pt"))
+    maps = [nib.load(out / "sub-01" / "anat" / "sub-01_T1map.nii.gz") for out in (full, half)]
+    assert maps[1].get_data_dtype() == np.float32
+    np.testing.assert_allclose(maps[0].get_fdata(), maps[1].get_fdata(), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "overrides,message",
+    [
+        ({"weights": "absent.pt"}, "absent.pt: found no such file; do train one with configs/train_vae.json"),
+        ({"render": "fig4"}, "render"),
+        ({"dataset_dir": "absent"}, "absent: found no such folder"),
+        ({"dataset_dir": None}, "name one with --dataset_dir"),
+    ],
+)
+def test_what_is_wrong_as_a_whole_is_refused_before_anything_is_written(infer, tmp_path, overrides, message):
+    with pytest.raises(RuntimeError) as caught:
+        infer(**overrides)
+    assert message in user_error(caught)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_contrast_agent_is_warned_about(infer, scans, caplog):
+    for path in [*(scans / "sub-01" / "anat").glob("*_T1w.*")]:
+        path.rename(path.with_name(path.name.replace("_T1w", "_ce-gado_T1w")))
+    infer()
+    assert "sub-01_ce-gado_T1w.nii.gz looks as if taken after a contrast agent" in caplog.text
+
+
+def test_the_config_is_complete_before_there_are_data_or_weights():
+    assert workflow("inference").check_properties() == []
+    assert workflow("inference", dataset_dir="absent").check_properties() == []

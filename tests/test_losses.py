@@ -1,0 +1,133 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import math
+from urllib.error import URLError
+
+import pytest
+import torch
+
+from scripts import losses
+from scripts.acquisition import ROW_SIZE, Acquisition
+from scripts.errors import UserError
+from scripts.losses import PD_OF_AIR, alexnet_perceptual, map_error, prior_penalty, reconstruction_error
+
+SIZES = [(4, 6), (3, 4, 6)]
+
+
+@pytest.fixture(params=SIZES, ids=["2d", "3d"])
+def truth(request) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log maps that are right everywhere, true maps and mask; the first half of the last axis is air."""
+    maps = 0.1 + torch.rand(2, 3, *request.param, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 1, *request.param)
+    maps[..., :3], mask[..., :3] = 0, 0
+    return maps.clamp_min(PD_OF_AIR / 2).log(), maps, mask
+
+
+def test_map_error_is_zero_at_the_truth(truth):
+    assert map_error(*truth) == 0
+
+
+def test_map_error_is_the_mean_absolute_log_ratio(truth):
+    log_maps, maps, mask = truth
+    for factor in (1.1, 1 / 1.1):
+        inside = torch.where(mask > 0, log_maps + math.log(factor), log_maps)
+        assert map_error(inside, maps, mask) == pytest.approx(math.log(1.1), rel=1e-4)
+    one_map = log_maps.clone()
+    one_map[:, 1] += math.log(1.1) * mask[:, 0]
+    assert map_error(one_map, maps, mask) == pytest.approx(math.log(1.1) / 3, rel=1e-4)
+
+
+def test_relaxation_times_of_air_are_free(truth):
+    log_maps, maps, mask = truth
+    log_maps[:, 1:] += 5 * (1 - mask)
+    assert map_error(log_maps, maps, mask) == 0
+
+
+def test_pd_of_air_is_pushed_down_only(truth):
+    log_maps, maps, mask = truth
+    log_maps.requires_grad_()
+    with torch.no_grad():
+        log_maps[:, 0, ..., 0] = 0.0
+        log_maps[:, 0, ..., 1] = -20.0
+    error = map_error(log_maps, maps, mask)
+    assert error == pytest.approx(-math.log(PD_OF_AIR) / 3, rel=1e-4)
+    error.backward()
+    assert (log_maps.grad[:, 0, ..., 0] > 0).all()
+    assert log_maps.grad[:, 0, ..., 1].abs().max() == 0
+    assert log_maps.grad[:, 1:, ..., :3].abs().max() == 0
+
+
+def test_voxels_of_the_head_without_truth_are_free(truth):
+    log_maps, maps, mask = truth
+    maps[..., 4] = 0
+    log_maps[..., 4] = 3.0
+    assert map_error(log_maps, maps, mask) == 0
+
+
+@pytest.mark.parametrize("inside", [0.0, 1.0])
+def test_map_error_without_head_or_without_air(truth, inside):
+    log_maps, maps, _ = truth
+    mask, maps = torch.full_like(maps[:, :1], inside), maps.clamp_min(0.5)
+    log_maps = (maps.log() if inside else torch.full_like(log_maps, -9.0)).requires_grad_()
+    error = map_error(log_maps, maps, mask)
+    error.backward()
+    assert error == 0 and log_maps.grad.isfinite().all()
+
+
+def rows(*exists: list[bool]) -> torch.Tensor:
+    row = Acquisition("paper_spin_echo", te=0.09, tr=4.0).to_row()
+    return torch.stack([torch.stack([row if e else torch.zeros(ROW_SIZE) for e in one]) for one in exists])
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("power, expected", [(1, 0.3), (2, 0.1)])
+def test_reconstruction_error_is_the_mean_over_what_exists(size, power, expected):
+    target = torch.rand(2, 2, *size)
+    signal = target.clone()
+    signal[0, 0] += 0.5
+    signal[0, 1] -= 0.1
+    signal[1, 0] += 0.3
+    signal[1, 1] = torch.nan
+    acquisition = rows([True, True], [True, False])
+    found = reconstruction_error(signal, target, acquisition, power)
+    assert found == pytest.approx((0.5**power + 0.1**power + 0.3**power) / 3, rel=1e-5)
+    assert reconstruction_error(target, target, acquisition, power) == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_prior_penalty_is_the_square_of_the_decoder_output(size):
+    bias = torch.tensor([50.0, 1.0, 0.1]).log()
+    medians = bias.view(1, 3, *[1] * len(size)).expand(4, 3, *size)
+    o = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
+    assert prior_penalty(medians, bias) == 0
+    assert prior_penalty(medians + o, bias) == pytest.approx(float(o.square().sum() / 4), rel=1e-4)
+    assert prior_penalty(medians + 2 * o, bias) == pytest.approx(float(4 * prior_penalty(medians + o, bias)), rel=1e-4)
+
+
+@pytest.mark.parametrize("missing", ["torchvision", "lpips"])
+def test_missing_package_of_the_perceptual_loss_is_one_line(missing, monkeypatch):
+    monkeypatch.setattr(losses, "optional_import", lambda name: (None, name != missing))
+    with pytest.raises(UserError, match=f"no package {missing}; do pip install .*{missing}") as caught:
+        alexnet_perceptual()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reason", [URLError("unreachable"), RuntimeError("broken archive\nat byte 5")], ids=["url", "file"])
+def test_missing_weights_of_the_perceptual_loss_are_one_line(reason, monkeypatch):
+    def fail(*_, **__):
+        raise reason
+
+    monkeypatch.setattr(losses, "optional_import", lambda name: (None, True))
+    monkeypatch.setattr(losses, "PerceptualLoss", fail)
+    with pytest.raises(UserError, match="no AlexNet weights.*JukeboxLoss") as caught:
+        alexnet_perceptual()
+    assert "\n" not in str(caught.value)
