@@ -15,15 +15,17 @@ Nothing here touches the disk before its first item is asked for, so every confi
 """
 
 from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 
 import ignite.distributed as idist
 import torch
+from ignite.engine import Engine, Events
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from .bids import find_sessions, resolve
+from .bids import check_image, find_sessions, resolve
 from .errors import UserError
 from .randomness import rng
 
@@ -60,7 +62,7 @@ class SessionDataset(Dataset):
         """All records of the split.
 
         Raises:
-            UserError: for a missing or empty folder, unusable acquisitions, or too few subjects to split.
+            UserError: for a missing or empty folder, unusable acquisitions or headers, or too few subjects to split.
         """
         if self._records is None:
             if self.dataset_dir is None:
@@ -68,10 +70,14 @@ class SessionDataset(Dataset):
             sessions = find_sessions(self.dataset_dir)
             if self.split != "all":
                 sessions = self._choose(sessions)
-            self._records = [
+            records = [
                 {"session": session, "acquisitions": resolve(session, self.protocol), "index": i}
                 for i, session in enumerate(sessions)
             ]
+            for record in records:
+                for contrast in record["session"].contrasts:
+                    check_image(contrast.path)
+            self._records = records
         return self._records
 
     def _choose(self, sessions: list) -> list:
@@ -136,7 +142,8 @@ class TrainingDataset(Dataset):
         if self.spatial_dims == 3:
             return [{**shared, **spatial, "position": 0.0}]
         depth = volume["image"].shape[-1]
-        offsets = [round((i - (self.num_slices - 1) / 2) * self.slice_step) for i in range(self.num_slices)]
+        first = -((self.num_slices - 1) * self.slice_step // 2)
+        offsets = [first + i * self.slice_step for i in range(self.num_slices)]
         rows = [min(max(volume["centre"] + offset, 0), depth - 1) for offset in offsets]
         return [
             {**shared, **{k: v[..., row].clone() for k, v in spatial.items()}, "position": float(row - volume["centre"])}
@@ -194,8 +201,11 @@ class EpochSampler(Sampler):
         if self.shuffle:
             order = rng(self.seed, self.epoch).permutation(len(self.data)).tolist()
         world = idist.get_world_size()
-        order += order[: len(self) * world - len(order)]
-        return iter(order[idist.get_rank() :: world])
+        return islice(cycle(order), idist.get_rank(), len(self) * world, world)
+
+    def attach(self, engine: Engine) -> None:
+        """Follows the trainer's epochs."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: setattr(self, "epoch", engine.state.epoch))
 
 
 def collate(samples: list[dict]) -> dict[str, Tensor]:

@@ -62,5 +62,5 @@ def alexnet_perceptual(spatial_dims: int = 2) -> nn.Module:
     try:
         return PerceptualLoss(spatial_dims, network_type="alex", is_fake_3d=spatial_dims == 3)
     except Exception as error:
-        what = f"no AlexNet weights ({error})"
+        what = f"no AlexNet weights ({' '.join(str(error).split())})"
         raise UserError("perceptual loss 'alex'", what, "download them once, or use the default JukeboxLoss") from error

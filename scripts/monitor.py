@@ -141,12 +141,14 @@ def draw_example(example: dict) -> Figure:
     maps, signal, target = (x.numpy() for x in (example["log_maps"].exp(), example["signal"], example["target"]))
     if maps.ndim == 4:
         maps, signal, target = (x[..., x.shape[-1] // 2] for x in (maps, signal, target))
+    # Nothing is asked of T1 and T2 in air, so nothing is shown.
+    maps = np.where(maps[:1] > 0.05, maps, [[[0]], [[np.nan]], [[np.nan]]])
     columns = max(len(MAPS), len(signal))
     figure, axes = plt.subplots(3, columns, figsize=(3 * columns, 11), squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for axis, name, unit, data in zip(axes[0], MAPS, UNITS, maps):
-        shown = axis.imshow(data.T, origin="lower", cmap="viridis", vmin=0, vmax=np.quantile(data, 0.99))
+        shown = axis.imshow(data.T, origin="lower", cmap="viridis", vmin=0, vmax=np.nanquantile(data, 0.99))
         axis.set_title(f"{name} [{unit}]")
         figure.colorbar(shown, ax=axis, shrink=0.7)
     for i, (measured, rendered) in enumerate(zip(target, signal)):

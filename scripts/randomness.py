@@ -17,7 +17,7 @@ import torch
 
 def rng(seed: int, *address: int) -> np.random.Generator:
     """NumPy generator for one address, e.g. ``rng(seed, subject_index)``."""
-    return np.random.default_rng([seed, *address])
+    return np.random.default_rng(_sequence(seed, *address))
 
 
 def generator(seed: int, *address: int) -> torch.Generator:
@@ -25,10 +25,10 @@ def generator(seed: int, *address: int) -> torch.Generator:
 
     NumPy's ``SeedSequence`` mixes the address, so neighbouring addresses give unrelated streams.
     """
-    state = np.random.SeedSequence([seed, *address]).generate_state(1, np.uint64)[0]
+    state = _sequence(seed, *address).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
 
 
-def normal(shape: tuple[int, ...] | torch.Size, addresses: list[tuple[int, ...]]) -> torch.Tensor:
-    """Standard normal tensor ``(len(addresses), *shape)``, one independent stream per address."""
-    return torch.stack([torch.randn(tuple(shape), generator=generator(*address)) for address in addresses])
+def _sequence(*address: int) -> np.random.SeedSequence:
+    # NumPy takes (1,) and (1, 0) for the same; with their lengths they differ.
+    return np.random.SeedSequence([len(address), *address])

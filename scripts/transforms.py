@@ -19,14 +19,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import (
     MapTransform,
     Orientation,
     ResampleToMatch,
-    ResizeWithPadOrCrop,
     Spacing,
-    SpatialCrop,
     generate_spatial_bounding_box,
 )
 from monai.transforms.utils import Transform
@@ -171,15 +170,16 @@ class CropAroundForegroundd(MapTransform):
         self.size = list(size)
 
     def __call__(self, record: dict) -> dict:
-        start, end = generate_spatial_bounding_box(record["mask"])
-        centre = [(a + b) // 2 for a, b in zip(start, end)]
-        shape = record["mask"].shape[1:]
-        size = [n if want < 0 else want for n, want in zip(shape, self.size)]
-        middle = [n // 2 if want < 0 else c for n, want, c in zip(shape, self.size, centre)]
-        crop, pad = SpatialCrop(roi_center=middle, roi_size=size), ResizeWithPadOrCrop(size)
+        low, high = generate_spatial_bounding_box(record["mask"])
+        pads, start = [], 0
+        for n, want, a, b in zip(record["mask"].shape[1:], self.size, low, high):
+            start = 0 if want < 0 else (a + b) // 2 - want // 2
+            pads.append((-start, start + (n if want < 0 else want) - n))
+        # A negative pad crops.
+        flat = [pad for axis in reversed(pads) for pad in axis]
         result = dict(record)
         for key in self.key_iterator(record):
             # Air is -1 in scaled contrasts and 0 in everything else.
-            result[key] = pad(crop(record[key]), value=-1.0 if key == "image" else 0.0)
-        result["centre"] = centre[2] if self.size[2] < 0 else size[2] // 2
+            result[key] = F.pad(torch.as_tensor(record[key]), flat, value=-1.0 if key == "image" else 0.0)
+        result["centre"] = (low[2] + high[2]) // 2 - start
         return result

@@ -59,7 +59,7 @@ def test_pd_of_air_is_pushed_down_only(truth):
         log_maps[:, 0, ..., 0] = 0.0
         log_maps[:, 0, ..., 1] = -20.0
     error = map_error(log_maps, maps, mask)
-    assert error == pytest.approx(-math.log(PD_OF_AIR) / 3, rel=1e-4)
+    assert error.item() == pytest.approx(-math.log(PD_OF_AIR) / 3, rel=1e-4)
     error.backward()
     assert (log_maps.grad[:, 0, ..., 0] > 0).all()
     assert log_maps.grad[:, 0, ..., 1].abs().max() == 0
@@ -89,8 +89,8 @@ def rows(*exists: list[bool]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("power, expected", [(1, 0.3), (2, 0.1)])
-def test_reconstruction_error_is_the_mean_over_what_exists(size, power, expected):
+@pytest.mark.parametrize("power", [1, 2])
+def test_reconstruction_error_is_the_mean_over_what_exists(size, power):
     target = torch.rand(2, 2, *size)
     signal = target.clone()
     signal[0, 0] += 0.5
@@ -121,13 +121,13 @@ def test_missing_package_of_the_perceptual_loss_is_one_line(missing, monkeypatch
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("reason", [URLError("unreachable"), RuntimeError("broken archive\nat byte 5")], ids=["url", "file"])
+@pytest.mark.parametrize("reason", [URLError("unreachable"), RuntimeError("broken archive\nat byte 5")], ids=repr)
 def test_missing_weights_of_the_perceptual_loss_are_one_line(reason, monkeypatch):
     def fail(*_, **__):
         raise reason
 
     monkeypatch.setattr(losses, "optional_import", lambda name: (None, True))
     monkeypatch.setattr(losses, "PerceptualLoss", fail)
-    with pytest.raises(UserError, match="no AlexNet weights.*JukeboxLoss") as caught:
+    with pytest.raises(UserError, match="(?s)no AlexNet weights.*JukeboxLoss") as caught:
         alexnet_perceptual()
     assert "\n" not in str(caught.value)

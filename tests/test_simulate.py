@@ -73,7 +73,7 @@ def test_subjects_differ_in_shape_values_and_acquisition(head):
     other = simulate_head(0, 1, resolution=2)
     both = (head["labels"] == WM) & (other["labels"] == WM)
     either = (head["labels"] == WM) | (other["labels"] == WM)
-    assert 0.4 < both.sum() / either.sum() < 0.9
+    assert 0.25 < both.sum() / either.sum() < 0.9
     for quantity, alike in zip(head["maps"][1:], other["maps"][1:]):
         assert abs(median(quantity, head, WM) / median(alike, other, WM) - 1) > 1e-3
     assert all(head["acquisitions"][suffix] != other["acquisitions"][suffix] for suffix in ("T1w", "T2w"))

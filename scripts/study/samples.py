@@ -21,7 +21,7 @@ from torch import nn
 
 from ..acquisition import load_render
 from ..bids import Session, output_path
-from ..checkpoints import load_weights
+from ..checkpoints import load_weights, weights_digest
 from ..errors import UserError
 from ..randomness import rng
 from ..report import MOST_SAMPLES, montage, overview, request_title
@@ -108,6 +108,9 @@ class SampleStep:
             "vae": load_weights(self.network, vae, HOW_TO_TRAIN),
             "diffusion": load_weights(self.diffusion, diffusion, HOW_TO_TRAIN_DIFFUSION),
         }
+        made_for = self.diffusion.vae_digest.cpu()
+        if made_for.any() and not torch.equal(made_for, weights_digest(self.network)):
+            raise UserError(diffusion, f"diffusion weights made with another VAE than {vae}", "name the two of one training")
         for index in range(self.count):
             if self.study.holds(sample(index)):
                 self.study.plan(sample(index), self._facts(index), self.requests)
