@@ -63,7 +63,9 @@ def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) 
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(path, f"weights of another network ({reason})", f"match the widths, or {how_to_make}") from error
+        raise UserError(
+            path, f"weights of another network ({reason})", f"match the widths, or {how_to_make}"
+        ) from error
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     if idist.get_rank() == 0:
         print(f"weights {path} sha256 {sha256}", flush=True)
@@ -159,7 +161,9 @@ class TrainingState:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UserError(self.output_dir, f"a folder that cannot be written ({error.strerror})", "choose another") from error
+            raise UserError(
+                self.output_dir, f"a folder that cannot be written ({error.strerror})", "choose another"
+            ) from error
 
     def start(self, engine: Engine) -> None:
         """Loads the last state where asked to."""

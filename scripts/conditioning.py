@@ -66,7 +66,7 @@ class AcquisitionConditioning(nn.Module):
 
 
 def adaptive_group_norm(norm: nn.GroupNorm, h: Tensor, condition: tuple[Tensor, Tensor] | None) -> Tensor:
-    """``s GroupNorm(h) + b`` with explicit ``condition = (s, b)``, each ``(N, C)`` or ``(N, 1)``; h is ``(N, C, ...)``."""
+    """``s GroupNorm(h) + b`` of ``h (N, C, ...)``, with ``condition = (s, b)``, each ``(N, C)`` or ``(N, 1)``."""
     h = norm(h)
     if condition is None:
         return h

@@ -146,7 +146,11 @@ class TrainingDataset(Dataset):
         offsets = [first + i * self.slice_step for i in range(self.num_slices)]
         rows = [min(max(volume["centre"] + offset, 0), depth - 1) for offset in offsets]
         return [
-            {**shared, **{k: v[..., row].clone() for k, v in spatial.items()}, "position": float(row - volume["centre"])}
+            {
+                **shared,
+                **{k: v[..., row].clone() for k, v in spatial.items()},
+                "position": float(row - volume["centre"]),
+            }
             for row in rows
         ]
 

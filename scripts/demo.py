@@ -21,7 +21,11 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = (
     ("two heads with T1w, T2w and FLAIR, simulated", "simulate", "--subjects 2 --seed 7 --output_dir demo/scans"),
-    ("their tissue maps, and contrasts nobody acquired", "inference", "--dataset_dir demo/scans --output_dir demo/maps"),
+    (
+        "their tissue maps, and contrasts nobody acquired",
+        "inference",
+        "--dataset_dir demo/scans --output_dir demo/maps",
+    ),
     ("new brains from noise", "generate", "--count 8 --seed 7 --output_dir demo/brains"),
 )
 PICTURES = ("demo/maps/sub-01/anat/sub-01_overview.png", "demo/brains/overview.png")

@@ -83,7 +83,9 @@ class PhysicsVAE(AutoencoderKL):
         default = torch.stack([acquisition.to_row() for acquisition in DEFAULT_PROTOCOL])
         self.register_buffer("default_acquisition", default, persistent=False)
         # Fixed noise, tiled over any latent size: forward stays deterministic on every device, and traceable.
-        noise = torch.randn(num_draws, latent_channels, *[16] * spatial_dims, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(
+            num_draws, latent_channels, *[16] * spatial_dims, generator=torch.Generator().manual_seed(0)
+        )
         self.register_buffer("noise", noise, persistent=False)
 
     def encode(self, image: Tensor, acquisition: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -142,7 +142,9 @@ def test_the_network_exports_by_tracing(tmp_path):
 
 
 def test_a_workflow_is_created_from_python():
-    created = create_workflow(config_file=str(ROOT / "configs/inference.json"), workflow_type="infer", logging_file=False)
+    created = create_workflow(
+        config_file=str(ROOT / "configs/inference.json"), workflow_type="infer", logging_file=False
+    )
     assert created.network_def(torch.randn(1, 3, 16, 16)).shape == (1, 6, 16, 16)
 
 
@@ -162,7 +164,9 @@ def test_federated_training(tiny_study, tmp_path, monkeypatch):
     )
     algo.initialize(extra={ExtraItems.CLIENT_NAME: "site"})
     before = {k: v.clone() for k, v in algo.trainer.network.state_dict().items()}
-    algo.train(ExchangeObject(weights={k: v.numpy() for k, v in before.items()}, weight_type=WeightType.WEIGHTS), extra={})
+    algo.train(
+        ExchangeObject(weights={k: v.numpy() for k, v in before.items()}, weight_type=WeightType.WEIGHTS), extra={}
+    )
     after = algo.get_weights(extra={}).weights
     assert any(not torch.equal(before[k], torch.as_tensor(v)) for k, v in after.items())
     algo.finalize()

@@ -12,7 +12,7 @@
 """Folders of scans, BIDS or one sub-folder per subject, as records; their images; names of what is written."""
 
 from .discovery import find_sessions
-from .images import check_image, load_image
+from .images import check_image, load_image, write_image
 from .names import MAP_UNITS, parse_name
 from .outputs import dataset_description, output_path
 from .records import Contrast, Session, combine, resolve, resolve_all
@@ -30,4 +30,5 @@ __all__ = [
     "parse_name",
     "resolve",
     "resolve_all",
+    "write_image",
 ]

@@ -11,6 +11,8 @@
 
 """NIfTI files: what can be told from the header, and the data."""
 
+import gzip
+import json
 import zlib
 from pathlib import Path
 
@@ -72,6 +74,18 @@ def load_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if data.min() == data.max():
         raise UserError(path, f"the value {data.min():g} in all voxels", "replace the file")
     return data, image.affine
+
+
+def write_image(path: Path, data: np.ndarray, affine: np.ndarray, sidecar: dict | None = None) -> None:
+    """A NIfTI ``path``, ending in .nii.gz, and its sidecar: equal content gives equal bytes at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(data, affine)
+    image.set_qform(affine, code="scanner")
+    image.set_sform(affine, code="scanner")
+    image.header.set_xyzt_units("mm", "sec")
+    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    if sidecar:
+        path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar, indent=4) + "\n")
 
 
 def _one_line(error: Exception) -> str:

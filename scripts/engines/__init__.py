@@ -10,7 +10,7 @@
 # limitations under the License.
 """What one iteration of training and validation does; MONAI's engines call it."""
 
-from .common import bf16, on_device, same, to_device, unwrap
+from .common import bf16, on_device, same
 from .diffusion import (
     DiffusionStep,
     DiffusionValidationStep,
@@ -20,3 +20,17 @@ from .diffusion import (
 )
 from .objective import VAEObjective
 from .vae import VAEStep, VAEValidationStep
+
+__all__ = [
+    "DiffusionStep",
+    "DiffusionValidationStep",
+    "LatentScale",
+    "MovingAverage",
+    "VAEObjective",
+    "VAEStep",
+    "VAEValidationStep",
+    "bf16",
+    "on_device",
+    "position_planes",
+    "same",
+]

@@ -137,7 +137,9 @@ class VAEValidationStep:
         outputs = []
         for i in range(len(log_maps)):
             one = {key: value[i : i + 1] for key, value in batch.items()}
-            terms = self.objective.terms(log_maps[i : i + 1], signal[i : i + 1], target[i : i + 1], one, self.network.prior.bias)
+            terms = self.objective.terms(
+                log_maps[i : i + 1], signal[i : i + 1], target[i : i + 1], one, self.network.prior.bias
+            )
             weights = self.objective.weights
             loss = sum(weights[name] * float(terms[name]) for name in ("maps", "reconstruction") if name in terms)
             metrics = reconstruction_metrics(signal[i : i + 1], target[i : i + 1], one["acquisition"])

@@ -11,26 +11,22 @@
 
 """A folder of random heads, laid out as a BIDS study with the truth as a derivative."""
 
-import gzip
 import json
 from pathlib import Path
 from shutil import rmtree
 
-import nibabel as nib
-import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
 from ..acquisition import to_sidecar
+from ..bids import MAP_UNITS, write_image
 from ..errors import UserError
-from ..tissue import MAPS
 from .anatomy import TISSUES
 from .head import FIELD_STRENGTH, simulate_head
 
 VERSION = 1
 """Counts the changes after which equal seeds give other heads."""
 BIDS_VERSION = "1.10.0"
-UNITS = {"PD": "arbitrary", "T1": "s", "T2": "s"}
 
 
 class Simulator:
@@ -158,13 +154,13 @@ class Simulator:
         """All files of a subject under a hidden name, then two renames, the scans' last: they mark it as whole."""
         partial = self.root / f".{name}.partial"
         for suffix, image in head["contrasts"].items():
-            path = partial / "scans" / "anat" / f"{name}_{suffix}"
+            path = partial / "scans" / "anat" / f"{name}_{suffix}.nii.gz"
             sidecar = to_sidecar(head["acquisitions"][suffix]) | {"MagneticFieldStrength": FIELD_STRENGTH}
             write_image(path, image.numpy(), head["affine"], sidecar)
-        for quantity, image in zip(MAPS, head["maps"]):
-            path = partial / "truth" / "anat" / f"{name}_{quantity}map"
-            write_image(path, image.numpy(), head["affine"], {"Units": UNITS[quantity]})
-        write_image(partial / "truth" / "anat" / f"{name}_dseg", head["labels"].numpy(), head["affine"])
+        for (suffix, unit), image in zip(MAP_UNITS.items(), head["maps"]):
+            path = partial / "truth" / "anat" / f"{name}_{suffix}.nii.gz"
+            write_image(path, image.numpy(), head["affine"], {"Units": unit})
+        write_image(partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy(), head["affine"])
         if (self.truth / name).exists():
             rmtree(self.truth / name)
         (partial / "truth").rename(self.truth / name)
@@ -185,15 +181,3 @@ class Simulator:
 def subject_name(index: int) -> str:
     """BIDS name of a subject: ``sub-01`` for index 0."""
     return f"sub-{index + 1:02d}"
-
-
-def write_image(path: Path, data: np.ndarray, affine: np.ndarray, metadata: dict | None = None) -> None:
-    """``path``.nii.gz, and ``path``.json where there is metadata: equal content gives equal bytes at any time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(data, affine)
-    image.set_qform(affine, code="scanner")
-    image.set_sform(affine, code="scanner")
-    image.header.set_xyzt_units("mm", "sec")
-    Path(f"{path}.nii.gz").write_bytes(gzip.compress(image.to_bytes(), compresslevel=3, mtime=0))
-    if metadata:
-        Path(f"{path}.json").write_text(json.dumps(metadata, indent=4) + "\n")

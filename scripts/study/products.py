@@ -11,8 +11,6 @@
 
 """The files of one session: tissue maps with their standard deviations, rendered contrasts, sidecars, the picture."""
 
-import gzip
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +18,11 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
-from scipy import ndimage
 
 from ..acquisition import RenderRequest, to_sidecar
-from ..bids import MAP_UNITS, Session, output_path
+from ..bids import MAP_UNITS, Session, output_path, write_image
 from ..render import SignalModel
+from ..transforms import largest_filled
 
 UNCALIBRATED = (
     "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
@@ -62,11 +60,7 @@ class Maps(NamedTuple):
 def foreground_from_pd(pd: np.ndarray, threshold: float = 0.05) -> np.ndarray:
     """Where a generated map is not air: the largest connected region with PD above the threshold, holes filled."""
     # In a volume of one slice every hole would be open to the outside.
-    parts, count = ndimage.label(pd.squeeze() > threshold)
-    if not count:
-        return np.zeros(pd.shape, bool)
-    sizes = np.bincount(parts.ravel())[1:]
-    return ndimage.binary_fill_holes(parts == sizes.argmax() + 1).reshape(pd.shape)
+    return largest_filled(pd.squeeze() > threshold).reshape(pd.shape)
 
 
 def render(maps: Maps, request: RenderRequest) -> np.ndarray:
@@ -88,13 +82,13 @@ def write_maps(folder: Path, session: Session, maps: Maps, about: dict, draws: i
     for i, (suffix, unit) in enumerate(MAP_UNITS.items()):
         note = "Relative, 0 in air." if suffix == "PDmap" else "0 where undefined: in air."
         sidecar = {"Units": unit, "Description": f"{suffix.removesuffix('map')} map. {note}", **about}
-        write_volume(output_path(folder, session, suffix), maps.values[i], maps.affine, sidecar)
+        write_image(output_path(folder, session, suffix), maps.values[i], maps.affine, sidecar)
         if maps.sd is not None:
             sidecar = {"Units": "1", "Description": UNCALIBRATED.format(draws=draws), **about}
-            write_volume(output_path(folder, session, suffix, desc="sd"), maps.sd[i], maps.affine, sidecar)
+            write_image(output_path(folder, session, suffix, desc="sd"), maps.sd[i], maps.affine, sidecar)
     sidecar = {"Description": "1 where the maps are defined, 0 in air.", **about}
     mask = output_path(folder, session, "mask", desc="foreground")
-    write_volume(mask, maps.mask.astype(np.uint8), maps.affine, sidecar)
+    write_image(mask, maps.mask.astype(np.uint8), maps.affine, sidecar)
 
 
 def read_maps(folder: Path, session: Session) -> Maps:
@@ -121,15 +115,4 @@ def write_contrasts(folder: Path, session: Session, maps: Maps, requests: Iterab
             "Sources": sources,
         }
         path = output_path(folder, session, request.suffix, acq=request.name)
-        write_volume(path, render(maps, request), maps.affine, sidecar)
-
-
-def write_volume(path: Path, data: np.ndarray, affine: np.ndarray, sidecar: dict) -> None:
-    """NIfTI and sidecar; equal content gives equal bytes at any time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(data, affine)
-    image.set_qform(affine, code="scanner")
-    image.set_sform(affine, code="scanner")
-    image.header.set_xyzt_units("mm", "sec")
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
-    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar, indent=4) + "\n")
+        write_image(path, render(maps, request), maps.affine, sidecar)

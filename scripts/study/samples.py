@@ -110,7 +110,9 @@ class SampleStep:
         }
         made_for = self.diffusion.vae_digest.cpu()
         if made_for.any() and not torch.equal(made_for, weights_digest(self.network)):
-            raise UserError(diffusion, f"diffusion weights made with another VAE than {vae}", "name the two of one training")
+            raise UserError(
+                diffusion, f"diffusion weights made with another VAE than {vae}", "name the two of one training"
+            )
         for index in range(self.count):
             if self.study.holds(sample(index)):
                 self.study.plan(sample(index), self._facts(index), self.requests)

@@ -1,0 +1,135 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Time and memory of the parts a user waits for: ``python -m benchmarks.steps [--threads 2] [--repeats 3]``.
+
+Networks have random weights, which take as long as trained ones. Peak memory is that of the whole process so far, so
+it can only grow from row to row. Ratios of float32 to bfloat16 come from the same run.
+"""
+
+import argparse
+import platform
+import resource
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import torch
+from monai.inferers import DiffusionInferer
+from monai.losses import JukeboxLoss
+from monai.networks.nets import PatchDiscriminator
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+
+from scripts.engines import DiffusionStep, VAEObjective, VAEStep, on_device
+from scripts.inferers import MapInferer, MapSampler
+from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+
+WEIGHTS = {"maps": 1.0, "reconstruction": 1.0, "prior": 1e-7, "kl": 1e-6, "perceptual": 0.02, "adversarial": 0.01}
+SIZES = {
+    "default": (
+        {"channels": (32, 64, 128, 128), "num_res_blocks": 1, "norm_num_groups": 16},
+        (64, 128, 192),
+        (0, 64, 64),
+    ),
+    "paper": ({}, (256, 512, 768), (0, 512, 768)),
+}
+NOISE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Best of some runs, after one to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def report(what: str, work: Callable[[], object], repeats: int) -> float:
+    """Prints one row."""
+    took = seconds(work, repeats)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{what:58} {took:8.2f} s   peak {peak:5.1f} GiB", flush=True)
+    return took
+
+
+def vae_step(vae: PhysicsVAE, amp: bool, batch_size: int) -> Callable[[], dict]:
+    """A training iteration of stage 1 with three contrasts of 160 x 224 and the discriminator."""
+    judge = on_device(PatchDiscriminator(2, 64, 1, num_layers_d=3), "cpu")
+    optimizers = [torch.optim.Adam(network.parameters(), 1e-4) for network in (vae, judge)]
+    step = VAEStep(vae, judge, *optimizers, VAEObjective(WEIGHTS, perceptual=JukeboxLoss(2)), amp=amp)
+    batch = {
+        "image": torch.rand(batch_size, 3, 160, 224) * 2 - 1,
+        "window": torch.tensor([0.0, 500.0]).expand(batch_size, 3, 2),
+        "acquisition": vae.default_acquisition.expand(batch_size, -1, -1),
+        "mask": torch.ones(batch_size, 1, 160, 224),
+        "maps": torch.rand(batch_size, 3, 160, 224) + 0.1,
+        "index": torch.arange(batch_size),
+    }
+    engine = SimpleNamespace(state=SimpleNamespace(epoch=1, device=torch.device("cpu")))
+    return lambda: step(engine, batch)
+
+
+def diffusion_step(unet: LatentDiffusionUNet, amp: bool, batch_size: int) -> Callable[[], dict]:
+    """A training iteration of stage 2 on cached latents of 20 x 28."""
+    inferer = DiffusionInferer(DDPMScheduler(num_train_timesteps=1000, **NOISE))
+    step = DiffusionStep(unet, torch.optim.Adam(unet.parameters(), 1e-4), inferer, amp=amp)
+    latents = torch.randn(2, batch_size, 6, 20, 28)
+    indices = torch.arange(batch_size)
+    batch = {"mean": latents[0], "sd": latents[1].abs(), "position": torch.zeros(batch_size), "index": indices}
+    engine = SimpleNamespace(state=SimpleNamespace(epoch=1, device=torch.device("cpu")))
+    return lambda: step(engine, batch)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["default"])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
+    for size in options.sizes:
+        vae_options, channels, heads = SIZES[size]
+        vae = on_device(PhysicsVAE(**vae_options), "cpu")
+        for batch_size in (1, 4):
+            took = [
+                report(f"{size}: VAE step, batch {batch_size}, {name}", vae_step(vae, amp, batch_size), options.repeats)
+                for name, amp in (("float32", False), ("bfloat16", True))
+            ]
+            print(f"{'':58} float32 / bfloat16 = {took[0] / took[1]:.2f}")
+        unet = LatentDiffusionUNet(
+            spatial_dims=2,
+            in_channels=8,
+            out_channels=6,
+            channels=channels,
+            attention_levels=[False, True, True],
+            num_head_channels=heads,
+            num_res_blocks=2,
+            resblock_updown=True,
+            norm_num_groups=32,
+        )
+        unet = on_device(unet, "cpu")
+        took = [
+            report(f"{size}: LDM step, batch 16, {name}", diffusion_step(unet, amp, 16), options.repeats)
+            for name, amp in (("float32", False), ("bfloat16", True))
+        ]
+        print(f"{'':58} float32 / bfloat16 = {took[0] / took[1]:.2f}")
+        volume, rows = torch.rand(1, 3, 160, 224, 160) * 2 - 1, vae.default_acquisition[None]
+        report(f"{size}: maps and sd of one volume, 160 slices, float32", lambda: MapInferer()(volume, vae, rows), 1)
+        sampler = MapSampler(DDIMScheduler(num_train_timesteps=1000, clip_sample=False, **NOISE))
+        report(f"{size}: one sample, 50 DDIM steps and decoding", lambda: sampler((0, 0), vae, unet, 0.0), 1)
+
+
+if __name__ == "__main__":
+    main()
