@@ -150,8 +150,10 @@ def test_stage_2_without_condition_as_in_the_paper(tiny_study, tmp_path, trained
 
 @pytest.mark.parametrize("adagn", ["shared_scalar", "none"])
 def test_three_dimensions_and_the_other_conditionings(tiny_study, tmp_path, adagn):
-    options = {"spatial_dims": 3, "crop_size": [16, 16, 16], "max_epochs": 1, "adversarial_start": 9, "adagn": adagn}
-    assert (train("vae", tiny_study, tmp_path, **options) / "model.pt").exists()
+    options = {"spatial_dims": 3, "crop_size": [32, 32, 32], "max_epochs": 1, "batch_size": 1, "adagn": adagn}
+    vae = train("vae", tiny_study, tmp_path, adversarial_start=9, **options)
+    ldm = train("ldm", tiny_study, tmp_path, vae_weights=str(vae / "model.pt"), **options)
+    assert torch.load(ldm / "model.pt", weights_only=True)["conv_in.conv.weight"].ndim == 5
 
 
 def test_two_ranks_train_one_model(tiny_study, tmp_path):
