@@ -166,12 +166,20 @@ class TrainingState:
             ) from error
 
     def start(self, engine: Engine) -> None:
-        """Loads the last state where asked to."""
+        """Loads the last state where asked to.
+
+        Raises:
+            UserError: when that state belongs to another configuration.
+        """
         if not self.resume:
             return
         state = load_file(self.output_dir / LAST, "start without --resume")
-        for name, thing in self.objects.items():
-            thing.load_state_dict(state[name])
+        try:
+            for name, thing in self.objects.items():
+                thing.load_state_dict(state[name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            do = "resume with the options the run was started with"
+            raise UserError(self.output_dir / LAST, "the state of another configuration", do) from error
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self.evaluator.state.best_metric = state["best_metric"]
         self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]

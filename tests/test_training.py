@@ -126,6 +126,12 @@ def test_a_finished_run_is_not_overwritten_by_accident(tiny_study, trained_vae):
     assert "earlier run" in str(caught.value.__cause__)
 
 
+def test_a_run_is_not_resumed_with_other_networks(tiny_study, trained_vae):
+    with pytest.raises(Exception) as caught:
+        train("vae", tiny_study, trained_vae.parent, max_epochs=3, resume=True, vae_channels=[8, 8, 8])
+    assert "another configuration" in str(caught.value.__cause__)
+
+
 def test_stage_2_trains_resumes_and_stores_its_scale(tiny_study, tmp_path, trained_vae):
     weights = {"vae_weights": str(trained_vae / "model.pt")}
     straight = train("ldm", tiny_study, tmp_path / "a", max_epochs=2, **weights)
