@@ -69,16 +69,19 @@ def test_a_config_can_be_built_without_data_or_weights_from_anywhere(name, tmp_p
 
 @pytest.mark.parametrize("overlay", ["smoke", "paper"])
 @pytest.mark.parametrize("name", ["train_vae", "train_ldm"])
-def test_overlays_change_only_what_the_main_files_have(name, overlay, monkeypatch, tmp_path):
+def test_a_config_can_be_built_with_an_overlay(name, overlay, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    known = set(config("train_vae")) | set(config("train_ldm"))
-    assert set(config(overlay)) <= known
     files = [str(ROOT / f"configs/{file}.json") for file in (name, overlay)]
     # The paper's networks are large, and its perceptual loss is an optional extra.
     small = {"perceptual_loss": None, "vae_channels": [32, 32, 32], "unet_channels": [32, 32, 32]}
     built = ConfigWorkflow(files, logging_file=False, workflow_type="train", unet_head_channels=32, **small)
     built.initialize()
     assert built.check_properties() == []
+
+
+@pytest.mark.parametrize("overlay", ["smoke", "paper", "multi_gpu"])
+def test_overlays_change_only_what_the_main_files_have(overlay):
+    assert set(config(overlay)) <= set(config("train_vae")) | set(config("train_ldm")) | {"finalize"}
 
 
 @pytest.mark.parametrize("what", SHARED)
@@ -101,6 +104,11 @@ def test_paper_has_the_published_numbers():
     assert paper["unet_channels"] == [256, 512, 768] and paper["unet_head_channels"] == [0, 512, 768]
     assert paper["gain"] == "unit" and paper["loss_weights"]["maps"] == 0 and paper["reconstruction_power"] == 2
     assert paper["loss_weights"]["prior"] == 5e-4 and paper["loss_weights"]["kl"] == 1e-6
+    for stage, epochs, batch_size, rate in (("vae", 50, 4, 5e-5), ("ldm", 100, 16, 2.5e-5)):
+        files = [str(ROOT / f"configs/{name}.json") for name in (f"train_{stage}", "paper")]
+        parser = ConfigWorkflow(files, logging_file=False, workflow_type="train").parser
+        for key, value in (("max_epochs", epochs), ("batch_size", batch_size), ("learning_rate", rate)):
+            assert parser.get_parsed_content(key) == value
 
 
 def test_the_default_diffusion_network_can_be_shipped():
