@@ -38,7 +38,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 	$(PYTHON) -m pip install $(PIP_ARGS) -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
-demo: setup ## simulate, train briefly, infer and generate on this machine; ends with the picture's path
+demo: setup ## simulate, infer and generate on this machine; ends with the picture's path
 	$(PYTHON) -m scripts.demo
 
 # One thread a worker: two workers share two cores, and what the tests start inherits it.

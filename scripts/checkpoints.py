@@ -52,6 +52,11 @@ def load_file(path: str | os.PathLike, how_to_make: str) -> dict:
         raise UserError(path, f"no readable weights ({type(error).__name__})", how_to_make) from error
 
 
+def first_existing(paths: list[str]) -> str:
+    """The first of these files that exists; the last where none does."""
+    return next((path for path in paths if Path(path).is_file()), paths[-1])
+
+
 def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) -> str:
     """Loads a raw state dict strictly, prints its path and sha256, and returns the sha256 of the file.
 
@@ -92,18 +97,25 @@ class FrozenEncoder:
     def __init__(self, network: nn.Module, weights: str, device: torch.device | str) -> None:
         self.network, self.weights, self.device = network, weights, device
         self._loaded = False
+        self._digest: Tensor | None = None
 
     def load(self) -> nn.Module:
         """The network with its weights, in eval mode."""
         if not self._loaded:
-            load_weights(self.network, self.weights, "train the VAE first: configs/train_vae.json")
+            load_weights(
+                self.network,
+                self.weights,
+                "train the VAE first with configs/train_vae.json, or name its weights with --vae_weights",
+            )
             self.network.to(self.device).eval().requires_grad_(False)
             self._loaded = True
         return self.network
 
     def digest(self) -> Tensor:
         """:func:`weights_digest` of the loaded network."""
-        return weights_digest(self.load())
+        if self._digest is None:
+            self._digest = weights_digest(self.load())
+        return self._digest
 
     @torch.no_grad()
     def __call__(self, image: Tensor, acquisition: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,14 +178,22 @@ class TrainingState:
             ) from error
 
     def start(self, engine: Engine) -> None:
-        """Loads the last state where asked to.
+        """Loads the last state where asked to; else removes what another run left.
 
         Raises:
             UserError: when that state belongs to another configuration.
         """
         if not self.resume:
+            if idist.get_rank() == 0:
+                for name in (LAST, BEST):
+                    (self.output_dir / name).unlink(missing_ok=True)
             return
         state = load_file(self.output_dir / LAST, "start without --resume")
+        for name, thing in self.objects.items():
+            planned, now = (s.get("T_max") for s in (state.get(name, {}), thing.state_dict()))
+            if planned != now:
+                found = f"{now} epochs where the run was planned for {planned}"
+                raise UserError("max_epochs", found, f"resume with --max_epochs {planned}, or start anew")
         try:
             for name, thing in self.objects.items():
                 thing.load_state_dict(state[name])

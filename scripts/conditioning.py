@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from .acquisition import values
+from .errors import UserError
 
+HIDDEN = 128
 MODES = ("per_channel", "shared_scalar", "none")
 # Mean and standard deviation of TE, TR, TI [s] over all 5560 OASIS-3 scans, the TI of spin echoes counted as 0: the
 # constants the published model was trained with.
@@ -31,20 +33,19 @@ class AcquisitionConditioning(nn.Module):
         channels: number of channels of each conditioned GroupNorm, in the encoder's order.
         mode: ``per_channel`` (one s, b for each channel of each layer, the paper's Eq. 2), ``shared_scalar`` (a
             single pair for all, what the authors released) or ``none`` (plain GroupNorm).
-        hidden: width of the hidden layer.
 
     Raises:
-        ValueError: for an unknown mode.
+        UserError: for an unknown mode.
     """
 
-    def __init__(self, channels: list[int], mode: str = "per_channel", hidden: int = 128) -> None:
+    def __init__(self, channels: list[int], mode: str = "per_channel") -> None:
         super().__init__()
         if mode not in MODES:
-            raise ValueError(f"AdaGN mode must be one of {', '.join(MODES)}, not {mode!r}")
+            raise UserError("adagn", repr(mode), f"use one of {', '.join(MODES)}")
         self.mode, self.channels = mode, channels
         if mode != "none":
             size = sum(channels) if mode == "per_channel" else 1
-            self.mlp = nn.Sequential(nn.Linear(len(CENTRE), hidden), nn.GELU(), nn.Linear(hidden, 2 * size))
+            self.mlp = nn.Sequential(nn.Linear(len(CENTRE), HIDDEN), nn.GELU(), nn.Linear(HIDDEN, 2 * size))
             # Identity at the start: scale 1, shift 0.
             nn.init.normal_(self.mlp[2].weight, std=1e-3)
             nn.init.constant_(self.mlp[2].bias[:size], 1.0)

@@ -130,7 +130,8 @@ def promote(source: str | None, target: str, half: bool = False) -> Path:
 
     Args:
         source: file with a raw state dict, as training writes it.
-        target: file to write, its folder made where it is absent.
+        target: file to write, its folder made where it is absent. A folder gets ``model.pt``, or ``model_ldm.pt`` for
+            weights of the diffusion model.
         half: store float weights as float16, half the size; scalars, such as the latents' scale, stay as they are.
 
     Raises:
@@ -148,7 +149,10 @@ def promote(source: str | None, target: str, half: bool = False) -> Path:
     if broken:
         precision = " in float16" if half else ""
         raise UserError(source, f"{broken[0]} not finite{precision}", "give a checkpoint with finite weights")
-    return _save(weights, Path(target))
+    path = Path(target)
+    if not path.suffix:
+        path /= "model_ldm.pt" if "scale_factor" in weights else "model.pt"
+    return _save(weights, path)
 
 
 def _load(path: str) -> dict:

@@ -135,6 +135,7 @@ class TrainingDataset(Dataset):
 
     def _load(self, session: int) -> list[dict]:
         volume = self.transform(self.data[session])
+        spacing = float(volume["image"].pixdim[-1])
         # Plain tensors: MetaTensor slows every later operation.
         volume = {k: v.as_tensor() if hasattr(v, "as_tensor") else v for k, v in volume.items()}
         shared = {key: volume[key] for key in ("acquisition", "window")}
@@ -149,7 +150,7 @@ class TrainingDataset(Dataset):
             {
                 **shared,
                 **{k: v[..., row].clone() for k, v in spatial.items()},
-                "position": float(row - volume["centre"]),
+                "position": (row - volume["centre"]) * spacing,
             }
             for row in rows
         ]
@@ -181,6 +182,21 @@ class LatentDataset(Dataset):
         """Encodes every sample now, with a progress bar."""
         for index in tqdm(range(len(self)), desc="encoding latents", disable=idist.get_rank() > 0):
             self[index]
+
+
+class Preload:
+    """Reads the training and validation data when training starts: damaged files end the run before any work.
+
+    Args:
+        datasets: whatever has ``preload``.
+    """
+
+    def __init__(self, datasets: list) -> None:
+        self.datasets = datasets
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer's start."""
+        engine.add_event_handler(Events.STARTED, lambda: [dataset.preload() for dataset in self.datasets])
 
 
 class EpochSampler(Sampler):
@@ -215,13 +231,13 @@ class EpochSampler(Sampler):
 def collate(samples: list[dict]) -> dict[str, Tensor]:
     """Batches samples; contrasts and acquisitions of a sample with fewer contrasts are padded with zeros.
 
-    ``maps`` and ``labels`` are kept only when every sample has them.
+    ``maps`` and ``labels`` of samples without truth are zero, which stands for undefined, where others have them.
     """
-    keys = set.intersection(*(set(sample) for sample in samples))
-    most = max(len(sample["acquisition"]) for sample in samples) if "acquisition" in keys else 0
+    most = max(len(sample.get("acquisition", ())) for sample in samples)
     batch = {}
-    for key in sorted(keys):
-        values = [torch.as_tensor(sample[key]) for sample in samples]
+    for key in sorted(set().union(*samples)):
+        like = next(sample[key] for sample in samples if key in sample)
+        values = [torch.as_tensor(sample[key]) if key in sample else torch.zeros_like(like) for sample in samples]
         if key in ("image", "acquisition", "window"):
             values = [torch.cat([v, v.new_zeros(most - len(v), *v.shape[1:])]) for v in values]
         batch[key] = torch.stack(values)

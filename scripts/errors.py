@@ -12,7 +12,7 @@
 """The one exception a user may cause, and how the command line shows it."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the user can put right: bad input, a missing file, an impossible request.
 
     Args:

@@ -15,12 +15,13 @@ from hashlib import sha256
 
 import torch
 from monai.inferers import Inferer, LatentDiffusionInferer, SliceInferer
-from monai.networks.schedulers import Scheduler
+from monai.networks.schedulers import DDPMScheduler, Scheduler
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from .engines.common import bf16
 from .engines.diffusion import position_planes
+from .errors import UserError
 from .randomness import generator
 
 
@@ -32,15 +33,13 @@ class MapInferer(Inferer):
 
     Args:
         spatial_dims: those of the network.
-        slices_per_call: slices a 2D network sees at once. On a CPU one is fastest, and makes results independent of
-            the volume's other slices.
         amp: bfloat16 autocast. It changes T1 by about a percent, so exported maps are made without.
     """
 
-    def __init__(self, spatial_dims: int = 2, slices_per_call: int = 1, amp: bool = False) -> None:
+    def __init__(self, spatial_dims: int = 2, amp: bool = False) -> None:
         self.spatial_dims, self.amp = spatial_dims, amp
         self.slice_by_slice = SliceInferer(
-            spatial_dim=2, roi_size=(-1, -1), sw_batch_size=slices_per_call, device="cpu", progress=True
+            spatial_dim=2, roi_size=(-1, -1), sw_batch_size=1, device="cpu", progress=True
         )
 
     @torch.no_grad()
@@ -77,6 +76,9 @@ class MapSampler(Inferer):
         num_inference_steps: network calls a sample.
         latent_size: spatial size of a latent.
         condition_channels: 2 (slice position and whether it is known) or 0, as the network was trained.
+
+    Raises:
+        UserError: for DDPM with fewer steps than it was trained with, which MONAI's does not support.
     """
 
     def __init__(
@@ -86,6 +88,9 @@ class MapSampler(Inferer):
         latent_size: tuple[int, ...] = (20, 28),
         condition_channels: int = 2,
     ) -> None:
+        if isinstance(scheduler, DDPMScheduler) and num_inference_steps != scheduler.num_train_timesteps:
+            do = f"use {scheduler.num_train_timesteps} with DDPM, or another scheduler"
+            raise UserError("num_inference_steps", str(num_inference_steps), do)
         self.scheduler, self.num_inference_steps = scheduler, num_inference_steps
         self.latent_size, self.condition_channels = tuple(latent_size), condition_channels
 

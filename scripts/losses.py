@@ -49,7 +49,7 @@ def prior_penalty(log_maps: Tensor, bias: Tensor) -> Tensor:
     return o.square().sum() / len(log_maps)
 
 
-def alexnet_perceptual(spatial_dims: int = 2) -> nn.Module:
+def alexnet_perceptual(spatial_dims: int = 2, device: torch.device | str = "cpu") -> nn.Module:
     """The paper's perceptual loss, LPIPS with AlexNet, an optional extra.
 
     Raises:
@@ -60,7 +60,7 @@ def alexnet_perceptual(spatial_dims: int = 2) -> nn.Module:
             install = f"pip install --no-deps {package}, in a version that fits the installed torch"
             raise UserError("perceptual loss 'alex'", f"no package {package}", install)
     try:
-        return PerceptualLoss(spatial_dims, network_type="alex", is_fake_3d=spatial_dims == 3)
+        return PerceptualLoss(spatial_dims, network_type="alex", is_fake_3d=spatial_dims == 3).to(device)
     except Exception as error:
         what = f"no AlexNet weights ({' '.join(str(error).split())})"
         raise UserError("perceptual loss 'alex'", what, "download them once, or use the default JukeboxLoss") from error

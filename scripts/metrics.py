@@ -80,8 +80,10 @@ class MeanOf(Average):
     def iteration_completed(self, engine) -> None:
         """Adds what the last iteration put out."""
         for output in engine.state.output:
-            if math.isfinite(output.get(self.name, math.nan)):
-                self.update(torch.tensor(float(output[self.name]), dtype=torch.float64))
+            if self.name in output:
+                value = float(output[self.name])
+                # NaN would count as neither better nor worse than anything.
+                self.update(torch.tensor(math.inf if math.isnan(value) else value, dtype=torch.float64))
 
     def compute(self) -> float:
         """The mean, or NaN where no sample has the entry."""

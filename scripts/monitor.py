@@ -18,9 +18,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from .tissue import MAPS
 
@@ -28,18 +28,26 @@ UNITS = ("relative", "s", "s")
 
 
 class Progress:
-    """Progress bar over the whole run, with the loss and the time left."""
+    """Progress bar over all epochs, with the loss and the time left."""
 
     def attach(self, engine: Engine) -> None:
-        """Hooks into the trainer."""
+        """Hooks into the trainer; attach it last, so that a resumed run is counted from where it goes on."""
         if idist.get_rank() == 0:
-            bar = ProgressBar(desc="training", persist=True)
-            bar.attach(
-                engine,
-                output_transform=lambda output: {"loss": output["loss"], "epoch": engine.state.epoch},
-                event_name=Events.ITERATION_COMPLETED,
-                closing_event_name=Events.COMPLETED,
-            )
+            engine.add_event_handler(Events.EPOCH_STARTED, self._open)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._move)
+            engine.add_event_handler(Events.COMPLETED, lambda: self._bar is not None and self._bar.close())
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def _open(self, engine: Engine) -> None:
+        if self._bar is None:
+            length = len(engine.data_loader)
+            self._bar = tqdm(desc="training", total=engine.state.max_epochs * length, initial=engine.state.iteration)
+
+    def _move(self, engine: Engine) -> None:
+        self._bar.set_postfix(epoch=engine.state.epoch, loss=f"{engine.state.output['loss']:.4g}", refresh=False)
+        self._bar.update()
 
 
 class History:
@@ -56,8 +64,7 @@ class History:
     def __init__(self, output_dir: str, evaluator: Engine) -> None:
         self.output_dir, self.evaluator = Path(output_dir), evaluator
         self.rows: list[dict[str, float]] = []
-        self._sums: dict[str, float] = {}
-        self._count = 0
+        self._values: dict[str, list[float]] = {}
         self._writer: SummaryWriter | None = None
 
     def state_dict(self) -> dict:
@@ -76,16 +83,15 @@ class History:
 
     def _add(self, engine: Engine) -> None:
         for name, value in engine.state.output.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            self._values.setdefault(name, []).append(value)
 
     def _close_epoch(self, engine: Engine) -> None:
-        row = {"epoch": engine.state.epoch} | {k: v / self._count for k, v in self._sums.items()}
-        self._sums, self._count = {}, 0
+        row = {"epoch": engine.state.epoch} | {name: float(np.mean(x)) for name, x in self._values.items()}
+        self._values = {}
         if self.evaluator.state.epoch == engine.state.epoch:
             metrics = {name: value for name, value in self.evaluator.state.metrics.items() if value == value}
             row |= metrics
-            print(f"epoch {engine.state.epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()), flush=True)
+            tqdm.write(f"epoch {engine.state.epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
         self.rows.append(row)
         self._write(row)
 
@@ -142,7 +148,7 @@ def draw_example(example: dict) -> Figure:
     if maps.ndim == 4:
         maps, signal, target = (x[..., x.shape[-1] // 2] for x in (maps, signal, target))
     # Nothing is asked of T1 and T2 in air, so nothing is shown.
-    maps = np.where(maps[:1] > 0.05, maps, [[[0]], [[np.nan]], [[np.nan]]])
+    maps = np.where(maps[:1] > 0.06 * np.quantile(maps[0], 0.99), maps, [[[0]], [[np.nan]], [[np.nan]]])
     columns = max(len(MAPS), len(signal))
     figure, axes = plt.subplots(3, columns, figsize=(3 * columns, 11), squeeze=False, layout="constrained")
     for axis in axes.flat:

@@ -53,25 +53,18 @@ class SignalModel(nn.Module):
             return signal if self.signed else signal.abs()
 
 
-def profile_gain(target: Tensor, signal: Tensor, acquisition: Tensor, mask: Tensor | None = None) -> Tensor:
+def profile_gain(target: Tensor, signal: Tensor, acquisition: Tensor) -> Tensor:
     """Least-squares gain of each contrast, ``g = <target, signal> / <signal, signal>``, not below 0.
 
     Args:
         target: measured contrasts ``(B, M, ...)``.
         signal: rendered contrasts ``(B, M, ...)`` for unit gain.
         acquisition: rows ``(B, M, A)``; the gain of an absent contrast is 0.
-        mask: voxels to use ``(B, 1, ...)``; all where None.
 
     Returns:
         Gains ``(B, M)`` in float32.
     """
     signal = signal.float()
-    weighted = signal if mask is None else signal * mask
     over = tuple(range(2, signal.ndim))
-    gain = (weighted * target).sum(over) / (weighted * signal).sum(over).clamp_min(1e-12)
+    gain = (signal * target).sum(over) / signal.square().sum(over).clamp_min(1e-12)
     return gain.clamp_min(0) * present(acquisition)
-
-
-def air_to_zero(maps: Tensor, mask: Tensor) -> Tensor:
-    """Maps ``(B, 3, ...)`` with PD 0 and T1, T2 undefined (written as 0) where ``mask (B, 1, ...)`` is empty."""
-    return maps * mask

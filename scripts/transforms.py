@@ -32,6 +32,7 @@ from monai.transforms.utils import Transform
 from scipy import ndimage
 
 from .bids import Session, load_image
+from .errors import UserError
 from .tissue import MAPS
 
 TRUTH = (*(f"{name}map" for name in MAPS), "dseg")
@@ -55,7 +56,7 @@ class LoadSessiond(Transform):
     def __call__(self, record: dict) -> dict:
         session: Session = record["session"]
         paths = {name: path for name, path in session.maps.items() if self.truth and name in TRUTH}
-        complete = len(paths) == len(TRUTH)
+        complete = set(TRUTH[:-1]) <= set(paths)
         return {
             **record,
             "image": [_load(contrast.path) for contrast in session.contrasts],
@@ -78,6 +79,9 @@ class AlignContrastsd(Transform):
 
     Args:
         spacing: edge of a voxel [mm].
+
+    Raises:
+        UserError: for a contrast that shows nothing of what the reference shows.
     """
 
     def __init__(self, spacing: float = 1.0) -> None:
@@ -89,11 +93,15 @@ class AlignContrastsd(Transform):
         edges = [float(image.pixdim.max()) for image in images]
         reference = self.space(self.orient(images[int(np.argmin(np.round(edges, 3)))]))
         image = torch.cat([self._on(reference, image) for image in images]).clamp_min(0)
+        for contrast, aligned in zip(record["session"].contrasts, image):
+            if not aligned.any():
+                raise UserError(contrast.path, "nothing inside the reference's field of view", "check its affine")
         aligned = {**record, "image": MetaTensor(image, affine=reference.affine)}
         truth = aligned.pop("truth")
         if truth:
             aligned["maps"] = torch.cat([self._on(reference, truth[f"{name}map"]) for name in MAPS])
-            aligned["labels"] = self._on(reference, truth["dseg"], mode="nearest")
+            if "dseg" in truth:
+                aligned["labels"] = self._on(reference, truth["dseg"], mode="nearest")
         return aligned
 
     def _on(self, reference: MetaTensor, image: MetaTensor, mode: str = "bilinear") -> torch.Tensor:

@@ -147,7 +147,9 @@ def test_frozen_encoder_loads_at_its_first_call(tmp_path, capsys):
     path, trained = tmp_path / "model.pt", tiny(1).eval()
     encoder = FrozenEncoder(tiny(2), str(path), "cpu")
     image, rows = torch.randn(1, 1, 8, 6), Acquisition("paper_spin_echo", te=0.09, tr=4.0).to_row()[None, None]
-    with pytest.raises(UserError, match="model.pt: found no such file; do train the VAE first: configs/train_vae.json"):
+    with pytest.raises(
+        UserError, match="model.pt: found no such file; do train the VAE first with configs/train_vae.json"
+    ):
         encoder(image, rows)
     save_atomically(trained.state_dict(), path)
     for _ in range(2):

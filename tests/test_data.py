@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
+from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch.utils.data import DataLoader
 
@@ -119,6 +120,9 @@ def test_bad_folders_and_options(folder):
         len(SessionDataset(str(folder)))
 
 
+VOXEL = torch.tensor([1.0, 1.0, 2.0, 1.0])
+
+
 class Volumes:
     """Stands for the transform: a volume whose voxels are their slice's number, and how often it was asked."""
 
@@ -127,7 +131,7 @@ class Volumes:
 
     def __call__(self, record: dict) -> dict:
         self.calls.append(record["index"])
-        image = torch.arange(float(DEPTH)).expand(1, 4, 5, DEPTH)
+        image = MetaTensor(torch.arange(float(DEPTH)).expand(1, 4, 5, DEPTH), affine=torch.diag(VOXEL))
         rows = torch.stack([acquisition.to_row() for acquisition in record["acquisitions"]])
         window = torch.tensor([[0.0, 1.0]])
         return {"image": image, "mask": image > 2, "acquisition": rows, "window": window, "centre": self.centre}
@@ -142,7 +146,7 @@ def test_slices_are_centred_and_clamped(folder, centre, count, step, expected):
     assert len(samples) == 14 * count
     found = [samples[2 * count + i] for i in range(count)]
     assert [sample["image"].unique().tolist() for sample in found] == [[row] for row in expected]
-    assert [sample["position"] for sample in found] == [row - centre for row in expected]
+    assert [sample["position"] for sample in found] == [2.0 * (row - centre) for row in expected]
     assert [sample["index"] for sample in found] == [2 * count + i for i in range(count)]
 
 
@@ -150,8 +154,8 @@ def test_slices_are_centred_and_clamped(folder, centre, count, step, expected):
 def test_slices_are_evenly_spaced_about_the_centre(folder, count, step):
     samples = TrainingDataset(SessionDataset(str(folder)), Volumes(), num_slices=count, slice_step=step)
     positions = [samples[i]["position"] for i in range(count)]
-    assert {after - before for before, after in zip(positions, positions[1:])} == {step}
-    assert abs(sum(positions)) <= count / 2
+    assert {after - before for before, after in zip(positions, positions[1:])} == {2.0 * step}
+    assert abs(sum(positions)) <= count
 
 
 def test_volumes_come_whole(folder):
@@ -220,7 +224,7 @@ def test_ranks_share_the_samples_equally(samples, ranks, monkeypatch):
     assert set().union(*shares) == set(range(samples))
 
 
-def test_collate_pads_contrasts_and_keeps_maps_only_of_all():
+def test_collate_pads_contrasts_and_missing_truth_with_zeros():
     def sample(contrasts: int, index: int, **more) -> dict:
         rows = torch.ones(contrasts, ROW_SIZE)
         image, window = torch.full((contrasts, 4, 5), float(index)), torch.ones(contrasts, 2)
@@ -232,7 +236,8 @@ def test_collate_pads_contrasts_and_keeps_maps_only_of_all():
     assert present(batch["acquisition"]).tolist() == [[True, False, False], [True, True, True]]
     assert batch["image"][0, 1:].abs().max() == 0 and batch["image"][0, 0].unique() == 7
     assert batch["index"].tolist() == [7, 8] and batch["position"].tolist() == [0.5, 0.5]
-    assert set(batch) == {"image", "acquisition", "window", "index", "position"}
+    assert batch["maps"][0].abs().max() == 0 and batch["maps"][1].min() == 1 and batch["labels"][0].abs().max() == 0
+    assert "maps" not in collate([sample(1, 7), sample(3, 8)])
     batch = collate([sample(2, 1, **truth), sample(2, 2, **truth)])
     assert batch["maps"].shape == (2, 3, 4, 5) and batch["labels"].shape == (2, 1, 4, 5)
 

@@ -139,10 +139,10 @@ def test_impossible_requests_are_refused_before_anything_is_written(generate, tm
 
 
 @pytest.mark.parametrize("spatial_dims,condition_channels", [(2, 2), (2, 0), (3, 2)])
-@pytest.mark.parametrize("scheduler", [DDIMScheduler, DDPMScheduler])
-def test_a_sample_depends_on_its_address_alone(spatial_dims, condition_channels, scheduler):
+@pytest.mark.parametrize("scheduler,trained_with", [(DDIMScheduler, 1000), (DDPMScheduler, 3)])
+def test_a_sample_depends_on_its_address_alone(spatial_dims, condition_channels, scheduler, trained_with):
     vae, unet = networks(spatial_dims, condition_channels)
-    sampler = MapSampler(scheduler(1000, **SCHEDULE), 3, (4, 8, 4)[:spatial_dims], condition_channels)
+    sampler = MapSampler(scheduler(trained_with, **SCHEDULE), 3, (4, 8, 4)[:spatial_dims], condition_channels)
     torch.manual_seed(1)
     expected, state = sampler((0, 5), vae, unet, 3.0), torch.get_rng_state()
     assert expected.shape == (1, 3, *(8, 16, 8)[:spatial_dims])
@@ -151,6 +151,11 @@ def test_a_sample_depends_on_its_address_alone(spatial_dims, condition_channels,
     assert not torch.equal(sampler((0, 6), vae, unet, 3.0), expected)
     free = sampler((0, 5), vae, unet, None)
     assert torch.equal(free, expected) == (condition_channels == 0)
+
+
+def test_ddpm_with_fewer_steps_than_trained_with_is_refused():
+    with pytest.raises(UserError, match="num_inference_steps: found 50"):
+        MapSampler(DDPMScheduler(1000, **SCHEDULE), 50)
 
 
 def test_latents_are_divided_by_their_scale_before_decoding():
@@ -172,7 +177,8 @@ def test_the_foreground_is_the_largest_region_without_holes():
     expected = np.zeros(pd.shape, bool)
     expected[3:15, 3:15] = True
     assert (foreground_from_pd(pd)[..., 0] == expected[..., 0]).all()
-    assert not foreground_from_pd(np.full((4, 4, 1), 0.01)).any()
+    assert (foreground_from_pd(700 * pd) == expected).all(), "whatever the unit of PD"
+    assert not foreground_from_pd(np.zeros((4, 4, 1))).any()
 
 
 def test_the_config_is_complete_before_there_are_weights():

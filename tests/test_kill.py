@@ -46,7 +46,7 @@ def test_killed_and_run_again_equals_undisturbed(config, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     deadline = time.time() + 120
-    while not [*cut.rglob("*_manifest.json")] and time.time() < deadline and process.poll() is None:
+    while not [*cut.glob("sub-*/anat/*_manifest.json")] and time.time() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -128,7 +128,11 @@ def test_mean_is_over_samples_not_batches():
 
 
 def test_samples_without_the_entry_do_not_count():
-    assert mean_of("a", [{"a": 1.0}, {"b": 7.0}], [{"a": math.nan}, {"a": math.inf}], [{"a": 2.0}]) == 1.5
+    assert mean_of("a", [{"a": 1.0}, {"b": 7.0}], [{"c": 0.0}], [{"a": 2.0}]) == 1.5
+
+
+def test_nan_counts_as_the_worst():
+    assert mean_of("a", [{"a": 1.0}], [{"a": math.nan}]) == math.inf
 
 
 def test_mean_of_nothing_is_nan():

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from scripts.acquisition import ROW_SIZE, Acquisition, values
-from scripts.render import SignalModel, air_to_zero, profile_gain
+from scripts.render import SignalModel, profile_gain
 from scripts.signal import SEQUENCES, Sequence
 
 T1W = Acquisition("paper_mprage", te=0.003, tr=2.4, ti=1.0)
@@ -158,19 +158,3 @@ def test_gain_is_never_negative(scans):
 def test_gain_of_a_black_signal_is_finite(scans):
     signal, target, acquisition, _ = scans
     assert profile_gain(target, torch.zeros_like(signal), acquisition).abs().max() == 0
-
-
-def test_gain_sees_only_the_mask(scans):
-    signal, target, acquisition, gain = scans
-    mask = torch.zeros_like(signal[:, :1])
-    mask[:, :, 1:] = 1
-    spoilt = torch.where(mask > 0, target, 1e5)
-    torch.testing.assert_close(profile_gain(spoilt, signal, acquisition, mask), gain)
-    assert not torch.allclose(profile_gain(spoilt, signal, acquisition), gain)
-
-
-def test_air_to_zero(maps):
-    mask = torch.zeros_like(maps[:, :1])
-    mask[:, :, 1:] = 1
-    result = air_to_zero(maps, mask)
-    assert result[:, :, 0].abs().max() == 0 and torch.equal(result[:, :, 1:], maps[:, :, 1:])

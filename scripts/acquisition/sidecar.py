@@ -57,7 +57,11 @@ def from_sidecar(
     found["tr"] = _find_repetition_time(sidecar, entry, inversion)
     found = {name: pair for name, pair in found.items() if pair is not None}
 
-    missing = [name for name in (SEQUENCES[sequence].fields if sequence else ("te", "tr")) if name not in found]
+    fields = SEQUENCES[sequence].fields if sequence else ("te", "tr")
+    if protocol != {} and "te" not in fields:
+        # The network is told the TE of every scan; a contrast to be rendered needs what its equation needs.
+        fields = ("te", *fields)
+    missing = [name for name in fields if name not in found]
     if missing:
         keys = ["InversionTime (MPRAGE only)"] if sequence is None else []
         keys = [SIDECAR_KEYS[name] for name in missing] + keys

@@ -40,7 +40,7 @@ def output_path(root: str | Path, session: Session, suffix: str, extension: str 
     return Path(root, *folders, "_".join([session.name, *parts, suffix]) + extension)
 
 
-def dataset_description(name: str, version: str, dataset_type: str = "derivative") -> dict:
-    """Content of ``dataset_description.json``; ``dataset_type`` is ``derivative`` or, for simulated scans, ``raw``."""
+def dataset_description(name: str, version: str) -> dict:
+    """Content of ``dataset_description.json`` of a derivative."""
     generator = {"Name": "brain_mri_physics_latent_diffusion", "Version": version}
-    return {"Name": name, "BIDSVersion": "1.10.0", "DatasetType": dataset_type, "GeneratedBy": [generator]}
+    return {"Name": name, "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": [generator]}

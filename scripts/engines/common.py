@@ -19,9 +19,14 @@ def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tenso
     return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
 
 
-def bf16(device: torch.device, enabled: bool) -> torch.autocast:
-    """bfloat16 autocast on any device."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
+def bf16(device: torch.device | str, enabled: bool) -> torch.autocast:
+    """bfloat16 autocast, where it is asked for and the device has instructions for it."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        enabled = enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    elif kind == "cuda":
+        enabled = enabled and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(kind, torch.bfloat16, enabled=enabled)
 
 
 def on_device(network: nn.Module, device: torch.device | str, spatial_dims: int = 2) -> nn.Module:

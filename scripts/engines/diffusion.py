@@ -19,6 +19,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ..errors import UserError
 from ..randomness import generator
 from .common import bf16, descend, unwrap
 
@@ -115,7 +116,7 @@ class MovingAverage(AveragedModel):
     """Exponential moving average of a network's weights, quick at first: ``decay = min(limit, (1 + n) / (10 + n))``.
 
     Args:
-        model: the trained network, not wrapped.
+        model: the trained network on its device, or the same wrapped for data-parallel training.
         limit: decay after many updates.
     """
 
@@ -123,8 +124,8 @@ class MovingAverage(AveragedModel):
         def average(averaged: Tensor, current: Tensor, n: Tensor) -> Tensor:
             return torch.lerp(current, averaged, min(limit, (1 + int(n)) / (10 + int(n))))
 
-        super().__init__(model, avg_fn=average)
-        self.trained = [model]
+        super().__init__(unwrap(model), avg_fn=average)
+        self.trained = [unwrap(model)]
 
     def attach(self, engine: Engine) -> None:
         """Updates after every iteration."""
@@ -146,6 +147,7 @@ class LatentScale:
     def attach(self, engine: Engine) -> None:
         """Hooks into the trainer's start."""
         engine.add_event_handler(Events.STARTED, self.measure)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.check)
 
     def measure(self) -> None:
         """Encodes the samples and stores the scale."""
@@ -154,3 +156,13 @@ class LatentScale:
         variance = mean.var(correction=0) + sd.square().mean()
         self.network.scale_factor.fill_(variance.rsqrt())
         self.network.vae_digest.copy_(self.data.encoder.digest())
+
+    def check(self) -> None:
+        """Refuses to go on, after a resume, with latents of another VAE.
+
+        Raises:
+            UserError: in that case.
+        """
+        if not torch.equal(self.network.vae_digest.cpu(), self.data.encoder.digest()):
+            do = "resume with the weights the run was started with, or start anew"
+            raise UserError(self.data.encoder.weights, "another VAE than the one the run was started with", do)

@@ -13,6 +13,7 @@
 from torch import Tensor, nn
 
 from ..acquisition import present
+from ..errors import UserError
 from ..losses import map_error, prior_penalty, reconstruction_error
 from ..render import SignalModel, profile_gain
 
@@ -28,23 +29,29 @@ class VAEObjective:
         gain: ``profiled`` (each contrast's gain by least squares, intensities relative to the window's upper end) or
             ``unit`` (gain 1, raw intensities; the paper).
         power: 1 or 2, the norm of the reconstruction error.
+        signed: render signed signals, as the paper does; else magnitudes, as scanners store them.
         perceptual: loss of image pairs ``(N, 1, ...)`` in [-1, 1], or None.
 
     Raises:
-        ValueError: for an unknown gain mode or loss name.
+        UserError: for an unknown gain mode or loss name.
     """
 
     NAMES = ("maps", "reconstruction", "prior", "kl", "perceptual", "adversarial")
 
     def __init__(
-        self, weights: dict[str, float], gain: str = "profiled", power: int = 1, perceptual: nn.Module | None = None
+        self,
+        weights: dict[str, float],
+        gain: str = "profiled",
+        power: int = 1,
+        signed: bool = False,
+        perceptual: nn.Module | None = None,
     ) -> None:
         if gain not in GAINS:
-            raise ValueError(f"gain must be one of {', '.join(GAINS)}, not {gain!r}")
+            raise UserError("gain", repr(gain), f"use one of {', '.join(GAINS)}")
         if set(weights) != set(self.NAMES):
-            raise ValueError(f"weights must name {', '.join(self.NAMES)}, not {', '.join(weights)}")
+            raise UserError("loss_weights", ", ".join(weights), f"name {', '.join(self.NAMES)}")
         self.weights, self.gain, self.power, self.perceptual = weights, gain, power, perceptual
-        self.signal_model = SignalModel()
+        self.signal_model = SignalModel(signed)
 
     def render(self, log_maps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Rendered contrasts with their gain, and measured contrasts in raw units: both ``(B, M, ...)``."""

@@ -88,6 +88,7 @@ class Study:
             UserError: when it cannot be written.
         """
         description = dataset_description(self.name, self.facts["versions"]["bundle"])
+        self._check_owner(description["GeneratedBy"], sources)
         if sources is not None:
             description["DatasetLinks"] = {"raw": Path(sources).resolve().as_uri()}
         try:
@@ -101,6 +102,20 @@ class Study:
         except OSError as error:
             found = f"a folder that cannot be written ({error.strerror or error})"
             raise UserError(self.root, found, "choose another --output_dir, or make room there") from error
+
+    def _check_owner(self, generated_by: list, sources: str | Path | None) -> None:
+        """Refuses a folder that belongs to something else."""
+        do = "choose another --output_dir"
+        if sources is not None and self.root.resolve() == Path(sources).resolve():
+            raise UserError(self.root, "the folder of the scans", do)
+        try:
+            owner = json.loads((self.root / "dataset_description.json").read_text()).get("GeneratedBy", [{}])
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, ValueError, AttributeError):
+            owner = [{}]
+        if [tool.get("Name") for tool in owner] != [tool["Name"] for tool in generated_by]:
+            raise UserError(self.root, "a data set that was not made here", do)
 
     def write(self, name: str, content: str | bytes) -> None:
         """A small file at the top of the study."""

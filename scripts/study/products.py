@@ -57,10 +57,10 @@ class Maps(NamedTuple):
         return Maps(self.values[..., z], sd, self.mask[..., z], self.affine)
 
 
-def foreground_from_pd(pd: np.ndarray, threshold: float = 0.05) -> np.ndarray:
-    """Where a generated map is not air: the largest connected region with PD above the threshold, holes filled."""
+def foreground_from_pd(pd: np.ndarray) -> np.ndarray:
+    """Where a generated map is not air: the largest region with PD above 6 % of its bright level, holes filled."""
     # In a volume of one slice every hole would be open to the outside.
-    return largest_filled(pd.squeeze() > threshold).reshape(pd.shape)
+    return largest_filled(pd.squeeze() > 0.06 * np.quantile(pd, 0.99)).reshape(pd.shape)
 
 
 def render(maps: Maps, request: RenderRequest) -> np.ndarray:

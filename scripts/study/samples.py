@@ -168,6 +168,8 @@ class SampleStep:
 
     def _position(self, index: int) -> float | None:
         """Slice position of a sample; None where it is free."""
+        if not self.inferer.condition_channels:
+            return None
         if self.slice_position is not None:
             return None if self.slice_position == "none" else float(self.slice_position)
         return round(float(rng(self.seed, index, POSITION).uniform(*self.slice_positions)), 2)
