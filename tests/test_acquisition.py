@@ -240,3 +240,10 @@ def test_request_names_are_unique_and_presets_suggested():
     twice = [{"name": name, "suffix": "T2w", **SPIN_ECHO} for name in ("a", "A")]
     assert "twice" in refusal(load_render, twice).found
     assert refusal(load_render, "fig4").do.startswith("use fig3")
+
+
+def test_a_scan_needs_its_echo_time_even_where_its_equation_does_not():
+    without = {key: value for key, value in MPRAGE.items() if key != "EchoTime"}
+    with pytest.raises(UserError, match="no EchoTime"):
+        from_sidecar("T1w", without, "scan.json")
+    assert from_sidecar("T1w", without, "request", {}).te is None

@@ -79,6 +79,20 @@ def test_a_config_can_be_built_with_an_overlay(name, overlay, monkeypatch, tmp_p
     assert built.check_properties() == []
 
 
+@pytest.mark.parametrize("name", ["inference", "generate"])
+def test_published_networks_can_be_used(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    # The published diffusion network has 180 million parameters: too many for a test.
+    small = {"unet_channels": [32, 32, 32], "unet_head_channels": 32}
+    files = [str(ROOT / f"configs/{file}.json") for file in (name, "published")]
+    built = ConfigWorkflow(files, logging_file=False, workflow_type="infer", **small)
+    built.initialize()
+    assert built.check_properties() == []
+    paper = config("paper")
+    for key in ("vae_channels", "vae_res_blocks", "vae_groups", "pd_median", "unet_channels", "condition_channels"):
+        assert config("published")[key] == paper[key]
+
+
 @pytest.mark.parametrize("overlay", ["smoke", "paper", "multi_gpu"])
 def test_overlays_change_only_what_the_main_files_have(overlay):
     assert set(config(overlay)) <= set(config("train_vae")) | set(config("train_ldm")) | {"finalize"}

@@ -23,6 +23,7 @@ from scripts.checkpoints import (
     LAST,
     FrozenEncoder,
     TrainingState,
+    first_existing,
     load_file,
     load_weights,
     save_atomically,
@@ -234,3 +235,10 @@ def test_resumed_run_ends_as_an_undisturbed_one(tmp_path, capsys):
     for name in (LAST, BEST):
         ends = [load_file(tmp_path / folder / name, MAKE) for folder in ("straight", "stopped")]
         assert str(ends[0]) == str(ends[1])
+
+
+def test_the_users_own_weights_come_before_the_shipped_ones(tmp_path):
+    own, shipped = str(tmp_path / "own.pt"), str(tmp_path / "shipped.pt")
+    assert first_existing([own, shipped]) == shipped
+    (tmp_path / "own.pt").touch()
+    assert first_existing([own, shipped]) == own

@@ -252,3 +252,9 @@ def test_promotion_refuses_what_cannot_be_shipped(content, half, reason, tmp_pat
     assert (tmp_path / "model.pt").read_text() == "the weights shipped so far"
     with pytest.raises(UserError, match="source: found nothing"):
         promote(None, tmp_path / "model.pt", half)
+
+
+def test_promotion_into_a_folder_names_the_file_after_the_network(tmp_path):
+    for extra, name in (({}, "model.pt"), ({"scale_factor": torch.tensor(1.5)}, "model_ldm.pt")):
+        torch.save({"weight": torch.ones(2), **extra}, tmp_path / "trained.pt")
+        assert promote(str(tmp_path / "trained.pt"), str(tmp_path / "models")).name == name

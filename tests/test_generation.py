@@ -184,3 +184,12 @@ def test_the_foreground_is_the_largest_region_without_holes():
 def test_the_config_is_complete_before_there_are_weights():
     made = workflow("generate", output_dir="absent")
     assert made.check_properties() == []
+
+
+def test_diffusion_weights_of_another_vae_are_refused(generate, tmp_path):
+    state = torch.load(tmp_path / "weights" / "model_ldm.pt", weights_only=True)
+    torch.save({**state, "vae_digest": torch.ones(32, dtype=torch.uint8)}, tmp_path / "weights" / "model_ldm.pt")
+    with pytest.raises(RuntimeError) as caught:
+        generate("out")
+    assert "another VAE" in str(caught.value.__cause__)
+    assert not (tmp_path / "out").exists()

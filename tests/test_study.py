@@ -139,3 +139,14 @@ def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path):
     (tmp_path / "out").write_text("a file, not a folder")
     with pytest.raises(UserError, match="cannot be written"):
         make(tmp_path)
+
+
+def test_the_folder_of_something_else_is_left_alone(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "dataset_description.json").write_text('{"Name": "my scans"}')
+    with pytest.raises(UserError, match="a data set that was not made here"):
+        make(tmp_path)
+    assert (out / "dataset_description.json").read_text() == '{"Name": "my scans"}'
+    with pytest.raises(UserError, match="the folder of the scans"):
+        Study(str(tmp_path / "in"), "test", {}).open(tmp_path / "in")

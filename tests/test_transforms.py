@@ -21,6 +21,7 @@ from monai.transforms import Compose
 from scipy.spatial.transform import Rotation
 
 from scripts.data import SessionDataset
+from scripts.errors import UserError
 from scripts.transforms import (
     AlignContrastsd,
     CropAroundForegroundd,
@@ -216,3 +217,16 @@ def test_crop_takes_what_exists():
     record, _ = crop("middle", (8, 8, 8))
     del record["maps"], record["labels"]
     assert set(CropAroundForegroundd((8, 8, 8))(record)) == {"image", "mask", "centre"}
+
+
+def test_a_contrast_of_another_place_is_refused(tmp_path):
+    write_scan(tmp_path / "sub-01" / "anat", "T1w", np.diag([1.0, 1, 1]), (12, 12, 12))
+    far = np.diag([1.0, 1, 1, 1])
+    far[:3, 3] = 500
+    image = nib.Nifti1Image(np.random.default_rng(0).random((12, 12, 12)), far)
+    nib.save(image, tmp_path / "sub-01" / "anat" / "sub-01_T2w.nii.gz")
+    (tmp_path / "sub-01" / "anat" / "sub-01_T2w.json").write_text('{"EchoTime": 0.09, "RepetitionTime": 4}')
+    with pytest.raises(RuntimeError) as caught:
+        align(tmp_path)
+    assert isinstance(caught.value.__cause__, UserError)
+    assert "sub-01_T2w.nii.gz: found nothing inside the reference's field of view" in str(caught.value.__cause__)
