@@ -15,7 +15,6 @@ import inspect
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
 from difflib import get_close_matches
 from types import TracebackType
 
@@ -23,7 +22,7 @@ import monai.bundle
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
 
-from .errors import UserError
+from .errors import UserError, find_user_error
 
 WRONG_USE, INCOMPLETE = 2, 1
 """Exit codes: nothing was done because of a user error; some of what was asked for failed."""
@@ -80,19 +79,6 @@ class CommandLine:
             print(f"error: {user_error}", file=sys.stderr, flush=True)
             # The interpreter turns a SystemExit of the hook into its exit code.
             raise SystemExit(WRONG_USE)
-
-
-def find_user_error(error: BaseException | None) -> UserError | None:
-    """The user error behind an exception, however often it was wrapped; None where there is none."""
-    return next((e for e in _chain(error) if isinstance(e, UserError)), None)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen = set()
-    while error is not None and id(error) not in seen:
-        yield error
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
 
 
 def _arguments() -> dict | None:

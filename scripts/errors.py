@@ -9,7 +9,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The one exception a user may cause, and how the command line shows it."""
+"""The one exception a user may cause, and how to find it again inside others."""
+
+from collections.abc import Iterator
 
 
 class UserError(ValueError):
@@ -27,3 +29,16 @@ class UserError(ValueError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.where, self.found, self.do)
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """The user error behind an exception, however often it was wrapped; None where there is none."""
+    return next((e for e in _chain(error) if isinstance(e, UserError)), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__

@@ -48,7 +48,7 @@ ROOMS = {
     "checkpoints": set(),
     "engines": LEAVES | {"losses", "metrics"},
     "inferers": {"render", "engines"},
-    "study": {"bids", "data", "render", "report", "checkpoints", "command_line"},
+    "study": {"bids", "data", "render", "report", "checkpoints"},
     "demo": set(),
     "convert": {"networks", "checkpoints"},
     "metrics": LEAVES,

@@ -19,8 +19,8 @@ import sys
 
 import pytest
 
-from scripts.command_line import CommandLine, _hides_user_errors, find_user_error
-from scripts.errors import UserError
+from scripts.command_line import CommandLine, _hides_user_errors
+from scripts.errors import UserError, find_user_error
 
 from .studies import ROOT, VAE, write_study, write_weights
 

@@ -26,8 +26,7 @@ import torch
 
 from ..acquisition import RenderRequest, to_sidecar
 from ..bids import Session, dataset_description, output_path
-from ..command_line import find_user_error
-from ..errors import UserError
+from ..errors import UserError, find_user_error
 
 METADATA = Path(__file__).parents[2] / "configs" / "metadata.json"
 SCRATCH = ".partial-"
