@@ -48,7 +48,7 @@ def main() -> None:
     )
     for axis, picture, (what, *_) in zip(axes, pictures, STEPS[1:]):
         axis.imshow(picture)
-        axis.set_title(what)
+        axis.set_title(what, fontsize=9)
         axis.axis("off")
     temporary = ROOT / "demo/.overview.png"
     figure.savefig(temporary, dpi=120)
