@@ -150,3 +150,11 @@ def test_the_folder_of_something_else_is_left_alone(tmp_path):
     assert (out / "dataset_description.json").read_text() == '{"Name": "my scans"}'
     with pytest.raises(UserError, match="the folder of the scans"):
         Study(str(tmp_path / "in"), "test", {}).open(tmp_path / "in")
+
+
+def test_a_file_in_the_way_of_the_folder_is_a_user_error(tmp_path):
+    (tmp_path / "file").touch()
+    study = Study(str(tmp_path / "file" / "out"), "test", {})
+    assert not study.holds(SESSION)
+    with pytest.raises(UserError, match="cannot be written"):
+        study.open()

@@ -215,7 +215,7 @@ class Study:
         """The manifest of a session; empty where there is none."""
         try:
             return json.loads(self._path(session).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
             return {}
 
 
