@@ -53,6 +53,8 @@ class SessionDataset(Dataset):
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+        if seed < 0:
+            raise UserError("seed", str(seed), "use a whole number of at least 0")
         self.dataset_dir, self.protocol, self.split = dataset_dir, protocol, split
         self.validation_fraction, self.seed = validation_fraction, seed
         self._records: list[dict] | None = None

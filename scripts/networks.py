@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from .acquisition import Acquisition, present
 from .conditioning import AcquisitionConditioning, adaptive_group_norm
+from .errors import UserError
 from .fusion import product_of_experts
 from .tissue import MAPS, TissuePrior
 
@@ -52,6 +53,9 @@ class PhysicsVAE(AutoencoderKL):
         adagn: how the acquisition enters the encoder, see :class:`AcquisitionConditioning`.
         pd_median: median of the PD prior.
         num_draws: posterior draws behind the standard deviations of ``forward``.
+
+    Raises:
+        UserError: for widths that are no multiples of the groups.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class PhysicsVAE(AutoencoderKL):
         pd_median: float = 0.8,
         num_draws: int = 4,
     ) -> None:
+        if any(width % norm_num_groups for width in channels):
+            raise UserError("vae_channels", str(list(channels)), f"use multiples of vae_groups ({norm_num_groups})")
         super().__init__(
             spatial_dims=spatial_dims,
             in_channels=1,

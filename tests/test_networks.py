@@ -18,6 +18,7 @@ from monai.networks.schedulers import DDIMScheduler
 
 from scripts.acquisition import Acquisition
 from scripts.checkpoints import weights_digest
+from scripts.errors import UserError
 from scripts.networks import LatentDiffusionUNet, PhysicsVAE
 from scripts.tissue import MAPS, TissuePrior
 
@@ -247,3 +248,8 @@ def test_diffusion_weights_tell_their_latents():
     loaded = make_unet(2)
     loaded.load_state_dict(state)
     assert loaded.scale_factor == torch.tensor(0.7) and torch.equal(loaded.vae_digest, state["vae_digest"])
+
+
+def test_widths_that_are_no_multiples_of_the_groups_are_refused():
+    with pytest.raises(UserError, match="vae_channels: found .*; do use multiples of vae_groups"):
+        PhysicsVAE(channels=(20, 30), norm_num_groups=16)
