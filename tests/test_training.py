@@ -162,11 +162,13 @@ def test_three_dimensions_and_the_other_conditionings(tiny_study, tmp_path, adag
     assert torch.load(ldm / "model.pt", weights_only=True)["conv_in.conv.weight"].ndim == 5
 
 
-def test_two_ranks_train_one_model(tiny_study, tmp_path):
-    files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "multi_gpu")]
-    words = command("vae", tiny_study, tmp_path, "--config_file", str(files), overrides={"max_epochs": 1})
+@pytest.mark.parametrize("stage", ["vae", "ldm"])
+def test_two_ranks_train_one_model(stage, tiny_study, tmp_path, trained_vae):
+    files = [str(ROOT / f"configs/{name}.json") for name in (f"train_{stage}", "multi_gpu")]
+    own = {"adversarial_start": 0} if stage == "vae" else {"vae_weights": trained_vae / "model.pt"}
+    words = command(stage, tiny_study, tmp_path, "--config_file", str(files), overrides={"max_epochs": 1, **own})
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *words]
     result = subprocess.run(launch, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert (tmp_path / "train_vae/model.pt").exists()
-    assert (tmp_path / "train_vae/history.tsv").read_text().count("\n") == 2
+    assert (tmp_path / f"train_{stage}/model.pt").exists()
+    assert (tmp_path / f"train_{stage}/history.tsv").read_text().count("\n") == 2
