@@ -30,15 +30,15 @@ UNITS = ("relative", "s", "s")
 class Progress:
     """Progress bar over all epochs, with the loss and the time left."""
 
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
     def attach(self, engine: Engine) -> None:
         """Hooks into the trainer; attach it last, so that a resumed run is counted from where it goes on."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_STARTED, self._open)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._move)
             engine.add_event_handler(Events.COMPLETED, lambda: self._bar is not None and self._bar.close())
-
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
 
     def _open(self, engine: Engine) -> None:
         if self._bar is None:

@@ -36,10 +36,12 @@ def on_device(network: nn.Module, device: torch.device | str, spatial_dims: int 
 
 
 def unwrap(network: nn.Module) -> nn.Module:
+    """The network itself, also where it is wrapped for data-parallel training."""
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer, network: nn.Module, max_norm: float) -> None:
+    """One optimiser step down the loss, gradients clipped to ``max_norm``; none where they are not finite."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     # The norm of averaged gradients is the same on every rank, so all ranks leave out the same steps.
