@@ -1,0 +1,17 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Signal equations against the Bloch and extended-phase-graph simulators of the tests.
+
+``python -m benchmarks.accuracy`` prints Markdown: the error of every equation where its assumptions hold
+(:mod:`.agreement`), what it costs where one of them does not (:mod:`.limits`), and what that does to the contrast
+between tissues (:mod:`.contrast`).
+"""
