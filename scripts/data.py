@@ -41,6 +41,7 @@ class SessionDataset(Dataset):
         split: ``all``, ``train`` or ``validation``; subjects, never sessions, are split.
         validation_fraction: share of the subjects held out, at least one.
         seed: seed of the split.
+        equations: ``exact``, or ``paper`` for the published ones.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class SessionDataset(Dataset):
         split: str = "all",
         validation_fraction: float = 0.1,
         seed: int = 0,
+        equations: str = "exact",
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
         if seed < 0:
             raise UserError("seed", str(seed), "use a whole number of at least 0")
-        self.dataset_dir, self.protocol, self.split = dataset_dir, protocol, split
+        self.dataset_dir, self.protocol, self.equations, self.split = dataset_dir, protocol, equations, split
         self.validation_fraction, self.seed = validation_fraction, seed
         self._records: list[dict] | None = None
 
@@ -73,7 +75,7 @@ class SessionDataset(Dataset):
             if self.split != "all":
                 sessions = self._choose(sessions)
             records = [
-                {"session": session, "acquisitions": resolve(session, self.protocol), "index": i}
+                {"session": session, "acquisitions": resolve(session, self.protocol, self.equations), "index": i}
                 for i, session in enumerate(sessions)
             ]
             for record in records:

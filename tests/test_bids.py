@@ -22,6 +22,7 @@ from scripts.bids import (
     Session,
     check_image,
     dataset_description,
+    find_scans,
     find_sessions,
     output_path,
     resolve,
@@ -74,6 +75,12 @@ def test_masks_are_passed_over_and_other_images_reported(tmp_path):
     (session,) = find_sessions(tmp_path)
     assert [c.suffix for c in session.contrasts] == ["T1w"]
     assert [path.name[7:-7] for path in session.ignored] == ["T2starw", "desc-preproc_T1w", "part-phase_T2w"]
+    assert {scan.path.name[7:-7]: scan.unused for scan in find_scans(tmp_path)} == {
+        "T1w": "",
+        "T2starw": "the suffix T2starw",
+        "desc-preproc_T1w": "a derivative (desc-preproc)",
+        "part-phase_T2w": "no magnitude image (part-phase)",
+    }
     sidecar(anat / "sub-01_T2starw.json", {**SPIN_ECHO, "SignalModel": "paper_spin_echo"})
     assert [c.suffix for c in find_sessions(tmp_path)[0].contrasts] == ["T1w", "T2starw"]
 
@@ -120,7 +127,9 @@ def test_nearest_sidecar_wins(tmp_path):
     (session,) = find_sessions(tmp_path)
     assert session.contrasts[0].sidecar == {"EchoTime": 0.11, "RepetitionTime": 5.0, "FlipAngle": 160}
     (acquisition,) = resolve(session)
-    assert (acquisition.te, acquisition.tr, acquisition.flip_angle) == (0.11, 5.0, 160)
+    assert (acquisition.te, acquisition.tr) == (0.11, 5.0)
+    assert "160" in acquisition.remarks["flip_angle"]
+    assert resolve(session, equations="paper")[0].sequence == "paper_spin_echo"
 
 
 def test_sidecar_of_a_plain_image(tmp_path):
@@ -149,6 +158,7 @@ def test_a_broken_sidecar_is_a_problem_of_its_session_only(tmp_path, broken):
     assert "sub-01_T2w.json" in str(refusal(resolve, sessions[0]).where)
     resolved, failures = resolve_all(sessions)
     assert (list(resolved), list(failures)) == (["sub-02"], ["sub-01"])
+    assert [scan.problem is None for scan in find_scans(tmp_path)] == [False, True]
 
 
 def test_two_files_of_one_name_are_a_problem(tmp_path):
@@ -161,6 +171,7 @@ def test_two_files_of_one_name_are_a_problem(tmp_path):
 def test_absent_empty_and_ambiguous_folders_are_refused(tmp_path):
     assert refusal(find_sessions, tmp_path / "absent").found == "no such folder"
     assert refusal(find_sessions, tmp_path).found.startswith("no T1w")
+    assert refusal(find_scans, tmp_path).found == "no images"
     (tmp_path / "sub-01" / "anat").mkdir(parents=True)
     assert refusal(find_sessions, tmp_path).found.startswith("no T1w")
     write(tmp_path / "sub-02" / "anat" / "sub-02_T1w.nii.gz")

@@ -11,8 +11,11 @@
 
 """Acquisitions: the record and its tensor row, BIDS sidecars, named protocols, and what a user asks to render."""
 
+from .families import FAMILIES, draw_acquisition
+from .keys import SEQUENCE_KEYS
 from .protocols import NAMES, load_protocol, read_json
 from .record import (
+    CONFIDENCE,
     FIELDS,
     LIMITS,
     PROVENANCE,
@@ -26,9 +29,12 @@ from .record import (
     values,
 )
 from .requests import RenderRequest, load_render
-from .sidecar import SEQUENCE_KEYS, from_sidecar, to_sidecar
+from .sidecar import EQUATIONS, from_sidecar, sidecar_key, to_sidecar
 
 __all__ = [
+    "CONFIDENCE",
+    "EQUATIONS",
+    "FAMILIES",
     "FIELDS",
     "LIMITS",
     "NAMES",
@@ -40,12 +46,14 @@ __all__ = [
     "RenderRequest",
     "check",
     "check_value",
+    "draw_acquisition",
     "from_sidecar",
     "load_protocol",
     "load_render",
     "present",
     "read_json",
     "sequence_code",
+    "sidecar_key",
     "to_sidecar",
     "values",
 ]

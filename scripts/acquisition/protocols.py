@@ -17,15 +17,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import UserError
-from .record import SIDECAR_KEYS, check_value
+from .keys import READ_KEYS, check_values
 
 FOLDER = Path(__file__).parents[1]
 PROTOCOLS: dict[str, dict] = json.loads((FOLDER / "protocols.json").read_text(encoding="utf-8"))
 NAMES = tuple(PROTOCOLS)
-KEYS = (*SIDECAR_KEYS.values(), "RepetitionTimePreparation", "SignalModel", "sequence")
-"""What a protocol entry or a render request may say about an acquisition."""
 REMARKS = ("source", "note", "assumed")
-"""What both may say besides; for the reader only."""
+"""What an entry or a render request may say besides; for the reader only."""
 
 
 def load_protocol(protocol: str | Path | None) -> dict[str, dict] | None:
@@ -90,8 +88,6 @@ def check_keys(given: Mapping, known: Iterable[str], where: object) -> None:
 def _entry(keys: object, where: str) -> dict:
     if not isinstance(keys, Mapping):
         raise UserError(where, repr(keys), "give an object of BIDS keys per suffix")
-    check_keys(keys, (*KEYS, *REMARKS), where)
-    for name, key in SIDECAR_KEYS.items():
-        if keys.get(key) is not None:
-            check_value(name, keys[key], where)
+    check_keys(keys, (*READ_KEYS, *REMARKS), where)
+    check_values(keys, where)
     return {key: value for key, value in keys.items() if key not in REMARKS}

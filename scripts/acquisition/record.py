@@ -24,13 +24,31 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..signal import SEQUENCES
+from .timing import check_timing
 
-FIELDS = ("te", "tr", "ti", "flip_angle")
+SIDECAR_KEYS = {
+    "te": "EchoTime",
+    "tr": "RepetitionTime",
+    "ti": "InversionTime",
+    "flip_angle": "FlipAngle",
+    "echo_train_length": "EchoTrainLength",
+    "echo_spacing": "EchoSpacing",
+    "echoes_before_centre": "EchoesBeforeCentre",
+    "te_equivalent": "ContrastEquivalentEchoTime",
+    "ti2": "InversionTime2",
+    "flip_angle2": "FlipAngle2",
+    "field_strength": "MagneticFieldStrength",
+}
+FIELDS = tuple(SIDECAR_KEYS)
 PROVENANCE = ("unknown", "assumed", "derived", "given")
 ROW_SIZE = 1 + 2 * len(FIELDS)
-SIDECAR_KEYS = {"te": "EchoTime", "tr": "RepetitionTime", "ti": "InversionTime", "flip_angle": "FlipAngle"}
-LIMITS = {"te": 1.0, "tr": 100.0, "ti": 20.0}
+CONFIDENCE = ("low", "medium", "high")
+"""Of the sequence: from the suffix alone, from parameters, named in the sidecar."""
+LIMITS = {"te": 1.0, "tr": 100.0, "ti": 20.0, "ti2": 20.0, "echo_spacing": 0.2, "te_equivalent": 1.0}
 """Longest believable times [s]: a larger number is in milliseconds."""
+ANGLES, COUNTS = ("flip_angle", "flip_angle2"), ("echo_train_length", "echoes_before_centre")
+HIGHEST_FIELD = 25.0
+"""Strongest believable field [T]: a larger number is in gauss."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,19 @@ class Acquisition:
         tr: repetition time [s].
         ti: inversion time [s].
         flip_angle: excitation flip angle [degrees].
+        echo_train_length: refocusing pulses after one excitation; excitations after one inversion for MPRAGE.
+        echo_spacing: time between two of them [s].
+        echoes_before_centre: how many of them come before the centre of k-space.
+        te_equivalent: contrast-equivalent echo time of a variable-flip-angle train [s], see
+            :func:`scripts.signal.vfa_turbo_spin_echo`.
+        ti2: time from the second inversion to the excitation [s]; for MP2RAGE from the inversion to the centre of the
+            second readout.
+        flip_angle2: flip angle of the second readout of MP2RAGE [degrees].
+        field_strength: static field [T].
         provenance: field -> ``given``, ``derived``, ``assumed``; a field that is missing here is ``unknown``.
+        remarks: field -> what its value was derived from, which default was assumed, why it is unknown.
+        confidence: in the sequence, one of :data:`CONFIDENCE`.
+        evidence: for the sequence.
     """
 
     sequence: str
@@ -51,7 +81,17 @@ class Acquisition:
     tr: float | None = None
     ti: float | None = None
     flip_angle: float | None = None
+    echo_train_length: float | None = None
+    echo_spacing: float | None = None
+    echoes_before_centre: float | None = None
+    te_equivalent: float | None = None
+    ti2: float | None = None
+    flip_angle2: float | None = None
+    field_strength: float | None = None
     provenance: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+    confidence: str = "high"
+    evidence: str = ""
 
     def to_row(self) -> Tensor:
         """Tensor row ``(ROW_SIZE,)``: code, values, provenance codes."""
@@ -94,29 +134,41 @@ def check(acquisition: Acquisition, where: object) -> None:
     missing = [name for name in SEQUENCES[acquisition.sequence].fields if getattr(acquisition, name) is None]
     if missing:
         keys = ", ".join(SIDECAR_KEYS[name] for name in missing)
-        raise UserError(where, f"no {keys}", f"give what {acquisition.sequence} needs, in seconds")
+        raise UserError(where, f"no {keys}", f"give what {acquisition.sequence} needs, in seconds and degrees")
     for name in FIELDS:
         if getattr(acquisition, name) is not None:
             check_value(name, getattr(acquisition, name), where)
-    te, tr, ti = acquisition.te or 0.0, acquisition.tr or math.inf, acquisition.ti or 0.0
-    if te >= tr:
-        raise UserError(f"{where}: EchoTime", f"TE {te:g} s ≥ TR {tr:g} s", "give an echo time below RepetitionTime")
-    if ti >= tr:
-        reason = f"TI {ti:g} s ≥ TR {tr:g} s, but the next inversion follows TR after the last"
-        raise UserError(f"{where}: InversionTime", reason, "give an inversion time below RepetitionTime")
-    if ti + te >= tr:
-        reason = f"TI + TE = {ti + te:g} s ≥ TR {tr:g} s, but the echo comes before the next inversion"
-        raise UserError(f"{where}: InversionTime", reason, "give times that fit into RepetitionTime")
+    check_timing(acquisition, SEQUENCES[acquisition.sequence].fields, where)
 
 
-def check_value(name: str, value: object, where: object) -> None:
-    """Refuses a value that is no number, not positive, or in milliseconds; ``name`` is one of :data:`FIELDS`."""
-    key, unit = f"{where}: {SIDECAR_KEYS[name]}", "degrees" if name == "flip_angle" else "seconds"
+def check_value(name: str, value: object, where: object, key: str | None = None) -> None:
+    """Refuses a value that is no number, not positive, or in another unit.
+
+    Args:
+        name: one of :data:`FIELDS`.
+        value: its value.
+        where: the file or request it comes from, for the message.
+        key: the BIDS key there, if not that of the field.
+
+    Raises:
+        UserError: naming ``where``, the key and what to do.
+    """
+    key, unit = f"{where}: {key or SIDECAR_KEYS[name]}", "seconds"
+    if name in ANGLES:
+        unit = "degrees"
+    elif name in COUNTS:
+        unit = "echoes"
+    elif name == "field_strength":
+        unit = "tesla"
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise UserError(key, repr(value), f"give one number in {unit}")
-    if value <= 0:
+    if value < 0 or (value == 0 and name != "echoes_before_centre"):
         raise UserError(key, f"{value:g}", f"give a positive number of {unit}")
-    if name == "flip_angle" and value > 360:
+    if name in COUNTS and value != round(value):
+        raise UserError(key, f"{value:g}", f"give a whole number of {unit}")
+    if name in ANGLES and value > 360:
         raise UserError(key, f"{value:g}", "give degrees, at most 360")
+    if name == "field_strength" and value > HIGHEST_FIELD:
+        raise UserError(key, f"{value:g}", f"give tesla ({value / 10000:g}, if that is gauss)")
     if value > LIMITS.get(name, math.inf):
         raise UserError(key, f"{value:g}", f"give seconds ({value / 1000:g})")

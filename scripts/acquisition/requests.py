@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
-from .protocols import FOLDER, KEYS, REMARKS, check_keys, read_json, suggest
+from .keys import READ_KEYS
+from .protocols import FOLDER, NAMES, REMARKS, check_keys, load_protocol, read_json, suggest
 from .record import Acquisition
 from .sidecar import from_sidecar
 
@@ -30,13 +31,14 @@ class RenderRequest(NamedTuple):
     acquisition: Acquisition
 
 
-def load_render(render: str | Path | Sequence[Mapping]) -> list[RenderRequest]:
+def load_render(render: str | Path | Sequence[Mapping], equations: str = "exact") -> list[RenderRequest]:
     """The contrasts to render, checked.
 
     Args:
-        render: name of a preset in ``presets.json``, a JSON file, or the list itself:
-            objects with ``name`` (letters and digits, each once), BIDS ``suffix``, BIDS keys (``EchoTime``, ...) and,
-            where these do not tell, ``sequence``.
+        render: name of a preset in ``presets.json`` or of a protocol (all its contrasts), a JSON file, or the list
+            itself: objects with ``name`` (letters and digits, each once), BIDS ``suffix``, BIDS keys (``EchoTime``,
+            ...) and, where these do not tell, ``sequence``.
+        equations: as in :func:`from_sidecar`.
 
     Raises:
         UserError: for unknown names, broken files, incomplete or physically impossible requests.
@@ -46,14 +48,20 @@ def load_render(render: str | Path | Sequence[Mapping]) -> list[RenderRequest]:
         presets, where = read_json(FOLDER / "presets.json"), str(render)
         if where in presets:
             requests = presets[where]
+        elif where in NAMES:
+            name = re.sub("[^A-Za-z0-9]", "", where)
+            entries = load_protocol(where).items()
+            requests = [{**keys, "name": name + suffix, "suffix": suffix} for suffix, keys in entries]
         elif Path(where).suffix == ".json":
             requests = read_json(where, (dict, list))
         else:
-            raise UserError("render", repr(where), suggest(where, presets, "or a list of requests, or a JSON file"))
+            raise UserError(
+                "render", repr(where), suggest(where, (*presets, *NAMES), "or a list of requests, or a JSON file")
+            )
         requests = requests.get("render") if isinstance(requests, dict) else requests
     if not isinstance(requests, Sequence) or isinstance(requests, str):
         raise UserError(where, repr(requests), "give a list of requests")
-    loaded = [_request(request, f"{where}: {i}") for i, request in enumerate(requests)]
+    loaded = [_request(request, f"{where}: {i}", equations) for i, request in enumerate(requests)]
     names = [request.name.lower() for request in loaded]
     for request in loaded:
         if names.count(request.name.lower()) > 1:
@@ -61,13 +69,14 @@ def load_render(render: str | Path | Sequence[Mapping]) -> list[RenderRequest]:
     return loaded
 
 
-def _request(request: object, where: str) -> RenderRequest:
+def _request(request: object, where: str, equations: str) -> RenderRequest:
     if not isinstance(request, Mapping):
         raise UserError(where, repr(request), "give an object with name, suffix and BIDS keys")
-    check_keys(request, ("name", "suffix", *KEYS, *REMARKS), where)
+    check_keys(request, ("name", "suffix", *READ_KEYS, *REMARKS), where)
     for key in ("name", "suffix"):
         if not isinstance(request.get(key), str) or not re.fullmatch("[A-Za-z0-9]+", request[key]):
             found = repr(request[key]) if key in request else "nothing"
             raise UserError(f"{where}: {key}", found, "give letters and digits only")
     where = f"render {request['name']}"
-    return RenderRequest(request["name"], request["suffix"], from_sidecar(request["suffix"], request, where, {}))
+    acquisition = from_sidecar(request["suffix"], request, where, {}, equations)
+    return RenderRequest(request["name"], request["suffix"], acquisition)

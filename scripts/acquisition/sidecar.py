@@ -11,133 +11,155 @@
 
 """Acquisitions from and to the keys of BIDS sidecars."""
 
-import re
 from collections.abc import Mapping
 
 from ..errors import UserError
 from ..signal import SEQUENCES
+from .defaults import complete, refocusing_angle
+from .identify import SHORTEST_SHOT, identify
+from .keys import EXCITATION_KEY, PREPARATION_KEYS, SEQUENCE_KEYS, SHOTS_KEY, Found, Keys, check_values
 from .protocols import NAMES
-from .record import FIELDS, PROVENANCE, SIDECAR_KEYS, Acquisition, check, check_value
+from .record import FIELDS, SIDECAR_KEYS, Acquisition, check
 
-PREPARATION_KEYS = ("RepetitionTimePreparation", "RepetitionTimePreperation")
-"""Time from inversion to inversion; the second spelling stands in a table of the BIDS specification."""
-SEQUENCE_KEYS = ("SignalModel", "sequence")
-"""Name the signal equation: the first in sidecars, the second in requests; both are read everywhere."""
-SHORTEST_SHOT = 0.05
-"""Shortest believable TR of an inversion-prepared scan [s]: below, it is the time between two excitations."""
-MPRAGE_TR, MPRAGE_TE = 1.4, 0.008
-"""A T1w scan with a longer TR and a shorter TE [s] than these is an MPRAGE, whatever its sidecar omits."""
+EQUATIONS = ("exact", "paper")
+TIMES = ("te", "tr", "ti", "ti2")
 
 
 def from_sidecar(
-    suffix: str, sidecar: Mapping, where: object, protocol: Mapping[str, Mapping] | None = None
+    suffix: str,
+    sidecar: Mapping,
+    where: object,
+    protocol: Mapping[str, Mapping] | None = None,
+    equations: str = "exact",
 ) -> Acquisition:
     """The acquisition that a BIDS sidecar describes; a protocol fills what the sidecar lacks.
 
-    The sidecar's values are ``given`` (or what its own ``ParameterProvenance`` says), those of the protocol
-    ``assumed``. A T1w image whose TR is the time between excitations (GE, Philips) takes its TR from
-    ``RepetitionTimePreparation``: ``derived``.
+    TE, TR and TI have to be known. Everything else that the signal equation needs is ``given``, ``derived`` from what
+    is known, or ``assumed``; the values of a protocol are ``assumed`` too. The record's ``remarks`` say from what, its
+    ``evidence`` why it is this sequence. A sidecar written by :func:`to_sidecar` gives the same record again.
 
     Args:
         suffix: BIDS suffix of the image, such as ``T1w``.
         sidecar: BIDS keys and values.
         where: the file, for the message.
         protocol: suffix -> BIDS keys and values, see :func:`load_protocol`; empty where none can be named.
+        equations: ``exact``, or ``paper`` for the published equation that stands for the sequence.
 
     Raises:
         UserError: for unknown suffixes, missing fields (all of them named) and whatever :func:`check` refuses.
     """
-    for name, key in SIDECAR_KEYS.items():
-        if sidecar.get(key) is not None:
-            check_value(name, sidecar[key], where)
-    entry = (protocol or {}).get(suffix, {})
-    sequence = _sequence(suffix, sidecar, entry, where)
-    inversion = sequence is not None and "ti" in SEQUENCES[sequence].fields
-    found = {name: _find(SIDECAR_KEYS[name], sidecar, entry) for name in FIELDS if name != "ti" or inversion}
-    found["tr"] = _find_repetition_time(sidecar, entry, inversion)
-    found = {name: pair for name, pair in found.items() if pair is not None}
+    if equations not in EQUATIONS:
+        raise UserError("equations", repr(equations), f"use one of {', '.join(EQUATIONS)}")
+    check_values(sidecar, where)
+    keys = Keys(sidecar, (protocol or {}).get(suffix, {}))
+    sequence, confidence, evidence = identify(suffix, keys, where)
+    if sequence is not None and equations == "paper":
+        if SEQUENCES[sequence].paper is None:
+            do = "leave the scan out, or set equations to exact"
+            raise UserError(where, f"{sequence}, for which the paper has no equation", do)
+        sequence = SEQUENCES[sequence].paper
 
     fields = SEQUENCES[sequence].fields if sequence else ("te", "tr")
-    if protocol != {} and "te" not in fields:
-        # The network is told the TE of every scan; a contrast to be rendered needs what its equation needs.
-        fields = ("te", *fields)
-    missing = [name for name in fields if name not in found]
+    found = _times(fields, keys)
+    if sequence is not None:
+        explicit = any(keys.get(key) is not None for key in SEQUENCE_KEYS)
+        found |= {name: one for name, one in complete(sequence, fields, keys, found, explicit).items() if one}
+    if (strength := keys.find(SIDECAR_KEYS["field_strength"])) is not None:
+        found["field_strength"] = strength
+
+    # The network is told the TE of every scan; a contrast to be rendered needs what its equation needs.
+    missing = [name for name in dict.fromkeys((*(("te",) if protocol != {} else ()), *fields)) if name not in found]
     if missing:
-        keys = ["InversionTime (MPRAGE only)"] if sequence is None else []
-        keys = [SIDECAR_KEYS[name] for name in missing] + keys
-        if "tr" in missing and sidecar.get("RepetitionTime") is not None:
-            keys[missing.index("tr")] = f"{PREPARATION_KEYS[0]} (RepetitionTime is between excitations, not inversions)"
-        elif missing == ["ti"] and suffix == "T1w":
-            keys = ["InversionTime (the other parameters are those of an MPRAGE)"]
-        do = f"add them to the sidecar or to the protocol's {suffix} entry" if protocol else "add them"
-        if protocol is None:
-            do = f"add them to the sidecar or name a protocol with --protocol ({', '.join(NAMES)})"
-        raise UserError(where, "no " + ", ".join(keys), do)
-    fields, provenance = ({name: pair[i] for name, pair in found.items()} for i in (0, 1))
-    acquisition = Acquisition(sequence, **fields, provenance=provenance)
+        raise _incomplete(suffix, missing, sequence, keys, where, protocol)
+    remarks = {name: one.remark for name, one in found.items() if one.remark}
+    remarks |= _unknown(sequence, keys, found)
+    acquisition = Acquisition(
+        sequence,
+        **{name: one.value for name, one in found.items()},
+        provenance={name: one.origin for name, one in found.items()},
+        remarks=remarks,
+        confidence=confidence,
+        evidence=evidence,
+    )
     check(acquisition, where)
     return acquisition
 
 
 def to_sidecar(acquisition: Acquisition) -> dict:
-    """BIDS keys of an acquisition, the name of its signal equation and the origin of every value."""
-    known = {key: name for name, key in SIDECAR_KEYS.items() if getattr(acquisition, name) is not None}
+    """BIDS keys of an acquisition, its signal equation and why, and the origin of every value."""
+    fields = SEQUENCES[acquisition.sequence].fields
+    known = {name: value for name in FIELDS if (value := getattr(acquisition, name)) is not None}
+    sidecar = {sidecar_key(name, acquisition.sequence): value for name, value in known.items()}
+    if "echoes_before_centre" in fields:
+        before = sidecar.pop(SIDECAR_KEYS["echoes_before_centre"])
+        sidecar[SHOTS_KEY] = [before, acquisition.echo_train_length - before]
+    said = [name for name in FIELDS if name in known or name in acquisition.remarks]
+    origins = {name: acquisition.provenance.get(name, "unknown") for name in said}
     return {
-        **{key: getattr(acquisition, name) for key, name in known.items()},
+        **sidecar,
         "SignalModel": acquisition.sequence,
-        "ParameterProvenance": {key: acquisition.provenance.get(name, "unknown") for key, name in known.items()},
+        **(
+            {"SignalModelEvidence": f"{acquisition.confidence}: {acquisition.evidence}"} if acquisition.evidence else {}
+        ),
+        "ParameterProvenance": {
+            sidecar_key(name, acquisition.sequence): ": ".join(filter(None, (origin, acquisition.remarks.get(name))))
+            for name, origin in origins.items()
+        },
     }
 
 
-def _sequence(suffix: str, sidecar: Mapping, entry: Mapping, where: object) -> str | None:
-    """Name of the signal equation; None for a T1w image of which nothing is known."""
-    for key in SEQUENCE_KEYS:
-        name = sidecar.get(key, entry.get(key))
-        if name is not None:
-            if not isinstance(name, str) or name not in SEQUENCES:
-                raise UserError(f"{where}: {key}", repr(name), f"use one of {', '.join(SEQUENCES)}")
-            return name
-    inverted = sidecar.get("InversionTime") is not None
-    if suffix == "FLAIR":
-        return "paper_flair"
-    if suffix in ("T2w", "PDw"):
-        # A dark-fluid scan stored as T2w: a spin echo after an inversion.
-        return "paper_flair" if inverted else "paper_spin_echo"
-    if suffix != "T1w":
-        do = f"use T1w, T2w, PDw or FLAIR, or name the equation as {SEQUENCE_KEYS[0]} ({', '.join(SEQUENCES)})"
-        raise UserError(where, f"the suffix {suffix}, which no signal equation belongs to", do)
-
-    words = " ".join(str(sidecar.get(key)) for key in ("SequenceName", "PulseSequenceDetails", "ScanningSequence"))
-    codes = re.split("[^A-Z]+", str(sidecar.get("ScanningSequence")).upper())
-    inverted = inverted or "IR" in codes or any(sidecar.get(key) is not None for key in PREPARATION_KEYS)
-    if inverted or re.search("mp-?rage|tfl", words, re.IGNORECASE):
-        return "paper_flair" if "SE" in codes else "paper_mprage"
-    source = entry if sidecar.get("RepetitionTime") is None else sidecar
-    te, tr = source.get("EchoTime"), source.get("RepetitionTime")
-    if source is entry and entry.get("InversionTime") is not None:
-        return "paper_mprage"
-    if tr is None:
-        return None
-    gradient_echo = tr < SHORTEST_SHOT or (tr >= MPRAGE_TR and (te is None or te <= MPRAGE_TE))
-    return "paper_mprage" if gradient_echo else "paper_spin_echo"
+def sidecar_key(name: str, sequence: str) -> str:
+    """BIDS key of a field; excitations after an inversion have others than echoes after an excitation."""
+    readout = {"echo_train_length": SHOTS_KEY, "echo_spacing": EXCITATION_KEY}
+    after_inversion = "echoes_before_centre" in SEQUENCES[sequence].fields
+    return readout[name] if after_inversion and name in readout else SIDECAR_KEYS[name]
 
 
-def _find(key: str, sidecar: Mapping, entry: Mapping) -> tuple[float, str] | None:
-    """Value and origin of one BIDS key; the sidecar comes before the protocol."""
-    if sidecar.get(key) is not None:
-        origins = sidecar.get("ParameterProvenance")
-        origin = origins.get(key) if isinstance(origins, Mapping) else None
-        return sidecar[key], origin if origin in PROVENANCE else "given"
-    return None if entry.get(key) is None else (entry[key], "assumed")
+def _times(fields: tuple[str, ...], keys: Keys) -> dict[str, Found]:
+    inversion = "ti" in fields
+    found = {"te": keys.find("EchoTime"), "tr": _repetition_time(keys, inversion and "tr" in fields)}
+    if inversion:
+        found["ti"] = keys.find("InversionTime")
+    if "ti2" in fields:
+        found["ti2"] = keys.find_second("InversionTime")
+    return {name: one for name, one in found.items() if one is not None}
 
 
-def _find_repetition_time(sidecar: Mapping, entry: Mapping, inversion: bool) -> tuple[float, str] | None:
-    """As :func:`_find`, for the TR; after an inversion only a time from inversion to inversion counts."""
-    for given, assumed, origin in ((sidecar, {}, "derived"), ({}, entry, "assumed")):
-        pair = _find("RepetitionTime", given, assumed)
-        if pair is not None and not (inversion and pair[0] < SHORTEST_SHOT):
-            return pair
-        preparation = [value for key in PREPARATION_KEYS if (value := {**given, **assumed}.get(key)) is not None]
-        if preparation:
-            return preparation[0], origin
+def _repetition_time(keys: Keys, inversion: bool) -> Found | None:
+    """The TR; after an inversion only a time from inversion to inversion counts."""
+    for source, origin in ((keys.sidecar, "derived"), (keys.entry, "assumed")):
+        if source.get("RepetitionTime") is not None and not (inversion and source["RepetitionTime"] < SHORTEST_SHOT):
+            own = source is keys.sidecar
+            return keys.find("RepetitionTime") if own else Found(source["RepetitionTime"], "assumed", "the protocol")
+        for key in PREPARATION_KEYS if inversion else (*PREPARATION_KEYS, EXCITATION_KEY):
+            if source.get(key) is not None:
+                return Found(source[key], origin, key if origin == "derived" else f"the protocol's {key}")
     return None
+
+
+def _unknown(sequence: str, keys: Keys, found: Mapping[str, Found]) -> dict[str, str]:
+    """Remarks on fields that stay unknown, from the sidecar of a scanner or one of ours."""
+    remarks = {name: keys.provenance(sidecar_key(name, sequence)) for name in FIELDS if name not in found}
+    remarks = {name: remark for name, (origin, remark) in remarks.items() if origin == "unknown" and remark}
+    angle = refocusing_angle(SEQUENCES[sequence].fields, keys)
+    return remarks | ({"flip_angle": angle} if angle else {})
+
+
+def _incomplete(
+    suffix: str, missing: list[str], sequence: str | None, keys: Keys, where: object, protocol: Mapping | None
+) -> UserError:
+    """What is missing, all of it, and what to do about it."""
+    named = {name: SIDECAR_KEYS[name] for name in missing}
+    if "tr" in missing and keys.sidecar.get("RepetitionTime") is not None:
+        named["tr"] = f"{PREPARATION_KEYS[0]} (RepetitionTime is between excitations, not inversions)"
+    elif missing == ["ti"] and suffix == "T1w":
+        named["ti"] = "InversionTime (the other parameters are those of an MPRAGE)"
+    # What follows from the times is not asked for.
+    asked = [key for name, key in named.items() if name in (*TIMES, "flip_angle")]
+    asked += ["InversionTime (MPRAGE only)"] if sequence is None else []
+    do = f"add them to the sidecar or to the protocol's {suffix} entry" if protocol else "add them"
+    if protocol is None:
+        do = f"add them to the sidecar or name a protocol with --protocol ({', '.join(NAMES)})"
+    if sequence == "mprage" and "ti" in missing and (keys.get("RepetitionTime") or SHORTEST_SHOT) < SHORTEST_SHOT:
+        do += f"; without inversion: add ScanningSequence GR and FlipAngle, or {SEQUENCE_KEYS[0]}"
+    return UserError(where, "no " + ", ".join(asked), do)

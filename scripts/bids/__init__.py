@@ -11,11 +11,12 @@
 
 """Folders of scans, BIDS or one sub-folder per subject, as records; their images; names of what is written."""
 
-from .discovery import find_sessions
+from .discovery import find_scans, find_sessions
 from .images import check_image, load_image, write_image
+from .maps import find_maps
 from .names import MAP_UNITS, parse_name
 from .outputs import dataset_description, output_path
-from .records import Contrast, Session, combine, resolve, resolve_all
+from .records import Contrast, Session, combine, resolve, resolve_all, resolve_contrast
 
 __all__ = [
     "MAP_UNITS",
@@ -24,11 +25,14 @@ __all__ = [
     "check_image",
     "combine",
     "dataset_description",
+    "find_maps",
+    "find_scans",
     "find_sessions",
     "load_image",
     "output_path",
     "parse_name",
     "resolve",
     "resolve_all",
+    "resolve_contrast",
     "write_image",
 ]

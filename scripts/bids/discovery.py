@@ -17,18 +17,17 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from ..acquisition import SEQUENCE_KEYS, read_json
+from ..acquisition import read_json
 from ..errors import UserError
-from .names import ENTITIES, MAP_UNITS, parse_name, stem
+from .names import ENTITIES, MAP_UNITS, SUFFIXES, parse_name, stem
 from .records import Contrast, Session
 
-SUFFIXES = {"t1": "T1w", "mprage": "T1w", "t2": "T2w", "pd": "PDw", "flair": "FLAIR"}
-"""Word in a plain file name -> BIDS suffix."""
 WORDS = re.compile(
     r"(?<![a-z0-9])(?:[23]d)?(t1|t2(?![-_. ]?(?:star|\*))|pd|flair|mprage)(?:w|ce|c|gd|post)?(?![a-z0-9])"
 )
 LABELS = re.compile(r"(?<![a-z0-9])[a-z]*(?:mask|seg|label|lesion|roi|parc)s?(?![a-z0-9])")
 NOT_SUBJECTS = ("derivatives", "sourcedata", "code")
+HOW_TO_PLACE = "put .nii or .nii.gz files into sub-*/anat (BIDS names), or into one sub-folder per subject"
 
 
 def find_sessions(dataset_dir: str | Path) -> list[Session]:
@@ -41,14 +40,7 @@ def find_sessions(dataset_dir: str | Path) -> list[Session]:
         UserError: for an absent folder, one without usable images, or two subjects of one name. What is wrong with
             one session only is kept as its ``problem``.
     """
-    root = Path(dataset_dir)
-    if not root.is_dir():
-        raise UserError(root, "a file" if root.exists() else "no such folder", "name an existing folder of scans")
-    places = [path for path in (*root.glob("sub-*/anat"), *root.glob("sub-*/ses-*/anat")) if path.is_dir()]
-    plain = not places
-    if plain:
-        folders = (path for path in root.iterdir() if path.is_dir() and path.name not in NOT_SUBJECTS)
-        places = [path for path in folders if path.name[0] != "." and _images(path)]
+    root, places, plain = _places(dataset_dir)
     sidecars, read = cache(_sidecars), cache(read_json)
     sessions = sorted((_session(root, place, plain, sidecars, read) for place in places), key=lambda one: one.name)
     for one, other in zip(sessions, sessions[1:]):
@@ -56,37 +48,65 @@ def find_sessions(dataset_dir: str | Path) -> list[Session]:
             raise UserError(root, f"two folders that give the name {one.name}", "rename one of them")
     usable = ", ".join(dict.fromkeys(SUFFIXES.values()))
     if not any(session.contrasts or session.problem for session in sessions):
-        do = "put .nii or .nii.gz files into sub-*/anat (BIDS names), or into one sub-folder per subject"
-        raise UserError(root, f"no {usable} images", do)
+        raise UserError(root, f"no {usable} images", HOW_TO_PLACE)
     missing = {one.name: UserError(one.name, f"no {usable} image", "add one or remove the folder") for one in sessions}
     return [one if one.contrasts or one.problem else replace(one, problem=missing[one.name]) for one in sessions]
+
+
+def find_scans(dataset_dir: str | Path) -> list[Contrast]:
+    """All scans of a folder, sorted by path, those that are not used for estimation too. Image data are not read.
+
+    Raises:
+        UserError: for an absent folder, or one without images. What is wrong with one scan is kept as its ``problem``.
+    """
+    root, places, plain = _places(dataset_dir)
+    sidecars, read = cache(_sidecars), cache(read_json)
+    scans = [scan for place in places for scan in _scans(root, place, plain, sidecars, read)]
+    if not scans:
+        raise UserError(root, "no images", HOW_TO_PLACE)
+    return sorted(scans, key=lambda scan: scan.path)
+
+
+def _places(dataset_dir: str | Path) -> tuple[Path, list[Path], bool]:
+    """The folder, its folders of images, and whether these are plain ones instead of BIDS."""
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise UserError(root, "a file" if root.exists() else "no such folder", "name an existing folder of scans")
+    places = [path for path in (*root.glob("sub-*/anat"), *root.glob("sub-*/ses-*/anat")) if path.is_dir()]
+    if places:
+        return root, places, False
+    folders = (path for path in root.iterdir() if path.is_dir() and path.name not in NOT_SUBJECTS)
+    return root, [path for path in folders if path.name[0] != "." and _images(path)], True
 
 
 def _session(root: Path, place: Path, plain: bool, sidecars: Callable, read: Callable) -> Session:
     """The session in one folder of images; ``sidecars`` lists a folder's JSON files, ``read`` reads one."""
     subject, session, *_ = [*(_label(part) for part in place.relative_to(root).parts if part != "anat"), None]
-    images, problem = _images(place), None
-    contrasts: list[Contrast] = []
-    ignored: list[Path] = []
+    scans = _scans(root, place, plain, sidecars, read)
+    contrasts = tuple(scan for scan in scans if not scan.unused)
+    ignored = tuple(scan.path for scan in scans if scan.unused)
+    problem = next((scan.problem for scan in scans if scan.problem), None)
+    return Session(subject, session, contrasts, _true_maps(root, place), ignored, problem)
+
+
+def _scans(root: Path, place: Path, plain: bool, sidecars: Callable, read: Callable) -> list[Contrast]:
+    """The images of one folder but for masks, segmentations and maps."""
+    images, scans = _images(place), []
     names = [stem(path) for path in images]
-    for name in names:
+    for path, name in zip(images, names):
+        entities, suffix = _plain_name(path) if plain else parse_name(name)
+        if suffix.endswith(("mask", "seg", "map")) or "label" in entities:
+            continue
+        sidecar, problem = {}, None
         if names.count(name) > 1:
             problem = UserError(place / name, "both a .nii and a .nii.gz of this name", "remove one of them")
-    try:
-        for path in images:
-            entities, suffix = _plain_name(path) if plain else parse_name(stem(path))
-            if suffix.endswith(("mask", "seg", "map")) or "label" in entities:
-                continue
+        try:
             sidecar = _merge_sidecars(root, path, entities, suffix, sidecars, read)
-            known = suffix in SUFFIXES.values() or SEQUENCE_KEYS[0] in sidecar
-            if not known or "desc" in entities or entities.get("part", "mag") != "mag":
-                ignored.append(path)
-            else:
-                kept = {key: label for key, label in entities.items() if key in ENTITIES}
-                contrasts.append(Contrast(path, suffix, kept, sidecar))
-    except UserError as error:
-        problem = error
-    return Session(subject, session, tuple(contrasts), _true_maps(root, place), tuple(ignored), problem)
+        except UserError as error:
+            problem = error
+        kept = {key: label for key, label in entities.items() if key in ENTITIES}
+        scans.append(Contrast(path, suffix, kept, sidecar, problem))
+    return scans
 
 
 def _images(folder: Path) -> list[Path]:

@@ -32,6 +32,8 @@ ENTITIES = (
     "desc",
 )
 """BIDS entities of an anatomical file after subject and session, in the order of the specification."""
+SUFFIXES = {"t1": "T1w", "mprage": "T1w", "t2": "T2w", "pd": "PDw", "flair": "FLAIR"}
+"""Word in a plain file name -> BIDS suffix; images of these suffixes count for estimation."""
 MAP_UNITS = {"PDmap": "arbitrary", "T1map": "s", "T2map": "s"}
 
 

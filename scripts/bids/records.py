@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..acquisition import Acquisition, from_sidecar, load_protocol
+from ..acquisition import SEQUENCE_KEYS, Acquisition, from_sidecar, load_protocol
 from ..errors import UserError
-from .names import stem
+from .names import SUFFIXES, stem
 
 CONTRAST_AGENT = re.compile(r"gado|post(?!er)|t1(?:ce|c|gd)(?![a-z])|(?<![a-z])gd(?![a-z])")
 
@@ -32,12 +32,24 @@ class Contrast:
         suffix: BIDS suffix, such as ``T1w``.
         entities: BIDS entities besides subject and session, such as ``{"acq": "2d", "run": "1"}``.
         sidecar: merged sidecars, nearest wins; empty where there is none.
+        problem: why the image cannot be used at all, such as a broken sidecar.
     """
 
     path: Path
     suffix: str
     entities: dict[str, str]
     sidecar: dict
+    problem: UserError | None = None
+
+    @property
+    def unused(self) -> str:
+        """Why the image does not count for estimation; nothing where it does."""
+        if self.suffix not in SUFFIXES.values() and SEQUENCE_KEYS[0] not in self.sidecar:
+            return f"the suffix {self.suffix}" if self.suffix else "a name that tells no contrast"
+        if "desc" in self.entities:
+            return f"a derivative (desc-{self.entities['desc']})"
+        part = self.entities.get("part", "mag")
+        return "" if part == "mag" else f"no magnitude image (part-{part})"
 
     @property
     def where(self) -> str:
@@ -61,7 +73,7 @@ class Session:
         subject: label without ``sub-``.
         session: label without ``ses-``, or None.
         contrasts: every image that can be used, sorted by name.
-        maps: ``PDmap``, ``T1map``, ``T2map`` and, if it exists, ``dseg``: the truth of a simulated subject, or nothing.
+        maps: ``PDmap``, ``T1map``, ``T2map`` and ``dseg``, ``T2starmap``, ``TB1map`` where they exist.
         ignored: anatomical images of other kinds, for a warning.
         problem: why the session cannot be used; :func:`resolve` raises it.
     """
@@ -79,24 +91,25 @@ class Session:
         return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
 
 
-def resolve(session: Session, protocol: str | Mapping | None = None) -> list[Acquisition]:
+def resolve(session: Session, protocol: str | Mapping | None = None, equations: str = "exact") -> list[Acquisition]:
     """The checked acquisitions of a session's contrasts, in their order.
 
     Args:
         session: from :func:`find_sessions`.
         protocol: fills what sidecars lack: a name or file for :func:`scripts.acquisition.load_protocol`, or its result.
+        equations: ``exact``, or ``paper`` for the published equations, see :func:`scripts.acquisition.from_sidecar`.
 
     Raises:
         UserError: with every problem of the session at once.
     """
-    acquisitions, problems = _resolve(session, _table(protocol))
+    acquisitions, problems = _resolve(session, _table(protocol), equations)
     if problems:
         raise combine(problems)
     return acquisitions
 
 
 def resolve_all(
-    sessions: Iterable[Session], protocol: str | Mapping | None = None
+    sessions: Iterable[Session], protocol: str | Mapping | None = None, equations: str = "exact"
 ) -> tuple[dict[str, list[Acquisition]], dict[str, UserError]]:
     """As :func:`resolve`, for a folder: acquisitions of the usable sessions and problems of the others, by name.
 
@@ -105,7 +118,7 @@ def resolve_all(
     """
     table, resolved, failures, everything = _table(protocol), {}, {}, []
     for session in sessions:
-        acquisitions, problems = _resolve(session, table)
+        acquisitions, problems = _resolve(session, table, equations)
         if problems:
             failures[session.name] = combine(problems)
             everything += problems
@@ -114,6 +127,13 @@ def resolve_all(
     if everything and not resolved:
         raise combine(everything)
     return resolved, failures
+
+
+def resolve_contrast(contrast: Contrast, protocol: Mapping | None = None, equations: str = "exact") -> Acquisition:
+    """The checked acquisition of one image; arguments and errors as :func:`resolve`."""
+    if contrast.problem:
+        raise contrast.problem
+    return from_sidecar(contrast.suffix, contrast.sidecar, contrast.where, protocol, equations)
 
 
 def combine(problems: list[UserError]) -> UserError:
@@ -131,14 +151,14 @@ def _table(protocol: str | Mapping | None) -> Mapping | None:
     return protocol if isinstance(protocol, Mapping) else load_protocol(protocol)
 
 
-def _resolve(session: Session, table: Mapping | None) -> tuple[list[Acquisition], list[UserError]]:
+def _resolve(session: Session, table: Mapping | None, equations: str) -> tuple[list[Acquisition], list[UserError]]:
     """Acquisitions of the contrasts that have one, and the problems of the others."""
     if session.problem:
         return [], [session.problem]
     acquisitions, problems = [], []
     for contrast in session.contrasts:
         try:
-            acquisitions.append(from_sidecar(contrast.suffix, contrast.sidecar, contrast.where, table))
+            acquisitions.append(resolve_contrast(contrast, table, equations))
         except UserError as error:
             problems.append(error)
     return acquisitions, problems
