@@ -44,6 +44,8 @@ ROOMS = {
     "simulate": LEAVES | {"bids"},
     "transforms": {"bids", "render", "nuisance", "tissue"},
     "registration": {"bids", "render", "nuisance"},
+    "listing": {"bids"},
+    "protocol_report": {"identifiability", "bids", "report"},
     "data": {"bids", "render", "nuisance", "transforms", "registration"},
     "checkpoints": set(),
     "engines": LEAVES | {"losses", "metrics"},
