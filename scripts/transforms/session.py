@@ -31,9 +31,9 @@ from monai.transforms import (
 from monai.transforms.utils import Transform
 from scipy import ndimage
 
-from .bids import Session, load_image
-from .errors import UserError
-from .tissue import MAPS
+from ..bids import Session, load_image
+from ..errors import UserError
+from ..tissue import MAPS
 
 TRUTH = (*(f"{name}map" for name in MAPS), "dseg")
 
