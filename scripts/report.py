@@ -14,6 +14,7 @@
 import io
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,15 +27,19 @@ MOST_SAMPLES = 12
 MARGIN = 4
 # Title, colours, and the top of the scale; None is the foreground's 99.5 percentile.
 MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.25))
+OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.125), "b1": ("B1+ / nominal", "cividis", 2.0)}
 SD_PANELS = ("sd of ln PD, uncalibrated", "sd of ln T1, uncalibrated", "sd of ln T2, uncalibrated")
 FOOTNOTE = "Axial, seen from above: the patient's right is on the right."
 
 
 def request_title(request: RenderRequest) -> str:
-    """``fig3a T1w`` and its times in a second line."""
-    acquisition = request.acquisition
-    times = [("TE", acquisition.te), ("TR", acquisition.tr), ("TI", acquisition.ti)]
-    return f"{request.name} {request.suffix}\n" + "  ".join(f"{k} {format_time(v)}" for k, v in times if v is not None)
+    """``fig3a T1w`` and, in a second line, its times and flip angles."""
+    one = request.acquisition
+    times = (("TE", one.te), ("TEeq", one.te_equivalent), ("TR", one.tr), ("TI", one.ti), ("TI2", one.ti2))
+    angles = (("FA", one.flip_angle), ("FA2", one.flip_angle2))
+    values = [f"{name} {format_time(value)}" for name, value in times if value is not None]
+    values += [f"{name} {value:g}°" for name, value in angles if value is not None]
+    return f"{request.name} {request.suffix}\n{'  '.join(values)}"
 
 
 def format_time(seconds: float) -> str:
@@ -50,6 +55,7 @@ def overview(
     mask: np.ndarray,
     inputs: Mapping[str, np.ndarray],
     contrasts: Mapping[str, np.ndarray],
+    options: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> None:
     """Picture of one subject: its scans, the maps with units and colour bars, the rendered contrasts.
 
@@ -61,11 +67,13 @@ def overview(
         mask: foreground ``(X, Y)``.
         inputs: title -> scan ``(X, Y)``.
         contrasts: title -> rendered contrast ``(X, Y)``.
+        options: ``t2_star``, ``b1`` -> its map ``(X, Y)``.
     """
     view = _view(mask)
     inside = view(mask).astype(bool)
     sections = [[_grey(f"scan {name}", view(image), inside) for name, image in inputs.items()]]
-    sections.append([_map(panel, view(values), inside) for panel, values in zip(MAP_PANELS, maps)])
+    panels = [*zip(MAP_PANELS, maps), *((OPTION_PANELS[name], values) for name, values in options.items())]
+    sections.append([_map(panel, view(values), inside) for panel, values in panels])
     if sd is not None:
         sections.append([_sd(name, view(values), inside) for name, values in zip(SD_PANELS, sd)])
     sections.append([_grey(name, view(image), inside) for name, image in contrasts.items()])

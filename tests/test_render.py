@@ -56,25 +56,25 @@ def test_permuting_contrasts_and_subjects_permutes_signals(maps):
     assert torch.equal(model(maps[[1, 2, 0]], acquisition[[1, 2, 0]]), signal[[1, 2, 0]])
 
 
-def test_each_equation_sees_its_own_rows_only(maps, monkeypatch):
+@pytest.mark.parametrize("gradients", [False, True])
+def test_each_equation_sees_its_own_rows_only(maps, monkeypatch, gradients):
     seen = {}
 
     def spy_on(name: str, sequence: Sequence) -> Sequence:
         def spy(pd, t1, t2, **fields):
-            seen[name] = (len(pd), sorted(fields["tr"].flatten().tolist()))
+            seen.setdefault(name, []).extend(fields["tr"].flatten().tolist())
             return sequence.signal(pd, t1, t2, **fields)
 
-        return Sequence(spy, sequence.fields)
+        return sequence._replace(signal=spy)
 
-    for name, sequence in list(SEQUENCES.items()):
-        monkeypatch.setitem(SEQUENCES, name, spy_on(name, sequence))
-    acquisition = rows(*MIXED)
-    SignalModel()(maps, acquisition)
+    for name in {acquisition.sequence for one in MIXED for acquisition in one if acquisition}:
+        monkeypatch.setitem(SEQUENCES, name, spy_on(name, SEQUENCES[name]))
+    maps.requires_grad_(gradients)
+    SignalModel()(maps, rows(*MIXED))
     expected = {}
-    for acquisitions in MIXED:
-        for one in filter(None, acquisitions):
-            expected.setdefault(one.sequence, []).append(float(values(one.to_row(), "tr")))
-    assert seen == {name: (len(trs), sorted(trs)) for name, trs in expected.items()}
+    for acquisition in (acquisition for one in MIXED for acquisition in one if acquisition):
+        expected.setdefault(acquisition.sequence, []).append(float(values(acquisition.to_row(), "tr")))
+    assert {name: sorted(trs) for name, trs in seen.items()} == {n: sorted(trs) for n, trs in expected.items()}
 
     seen.clear()
     SignalModel()(maps, rows([T2W], [None], [T2W]))

@@ -11,8 +11,10 @@
 
 """The files of one session: tissue maps with their standard deviations, rendered contrasts, sidecars, the picture."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import nibabel as nib
@@ -21,13 +23,23 @@ import torch
 
 from ..acquisition import RenderRequest, to_sidecar
 from ..bids import MAP_UNITS, Session, output_path, write_image
-from ..render import SignalModel
+from ..render import T2_STAR_RATIO, SignalModel
+from ..signal import SEQUENCES
 from ..transforms import largest_filled
 
 UNCALIBRATED = (
     "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
     "Uncalibrated, and blind to errors of the model: not a confidence interval."
 )
+
+OPTIONS = {"T2starmap": "t2_star", "TB1map": "b1"}
+"""Suffix of an optional map -> its name in the signal equations."""
+ASSUMED = {
+    "t2_star": f"T2* is taken for {T2_STAR_RATIO:g} T2.",
+    "b1": "B1+ is taken for nominal.",
+    "inversion_efficiency": "Inversions are taken for complete.",
+}
+"""What a signal equation assumes about an option without a map."""
 
 
 class Maps(NamedTuple):
@@ -38,12 +50,15 @@ class Maps(NamedTuple):
         sd: log-domain standard deviations ``(3, X, Y, Z)``; None for samples, which are no estimates.
         mask: foreground ``(X, Y, Z)``.
         affine: voxel to mm ``(4, 4)``.
+        options: maps that are not needed, by their names in the signal equations: ``t2_star`` [s], ``b1`` (relative
+            to nominal), each ``(X, Y, Z)``.
     """
 
     values: np.ndarray
     sd: np.ndarray | None
     mask: np.ndarray
     affine: np.ndarray
+    options: Mapping[str, np.ndarray] = MappingProxyType({})
 
     @property
     def middle(self) -> int:
@@ -54,7 +69,18 @@ class Maps(NamedTuple):
     def axial(self, z: int) -> "Maps":
         """One axial slice, without its axis."""
         sd = None if self.sd is None else self.sd[..., z]
-        return Maps(self.values[..., z], sd, self.mask[..., z], self.affine)
+        options = {name: array[..., z] for name, array in self.options.items()}
+        return Maps(self.values[..., z], sd, self.mask[..., z], self.affine, options)
+
+
+def fingerprints(root: str | Path, paths: Iterable[Path]) -> dict[str, str]:
+    """What results are made from: BIDS URI -> sha256 of each of these files below ``root``."""
+    found = {}
+    for path in paths:
+        with open(path, "rb") as file:
+            name = f"bids:raw:{path.relative_to(root).as_posix()}"
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def foreground_from_pd(pd: np.ndarray) -> np.ndarray:
@@ -64,9 +90,10 @@ def foreground_from_pd(pd: np.ndarray) -> np.ndarray:
 
 
 def render(maps: Maps, request: RenderRequest) -> np.ndarray:
-    """The requested contrast of a volume or slice: noise-free magnitude, in the unit of PD."""
+    """The requested contrast of a volume or slice: noise-free, magnitude unless its kind has a sign, unit of PD."""
     row = request.acquisition.to_row()[None, None]
-    return SignalModel()(torch.from_numpy(maps.values)[None], row)[0, 0].numpy()
+    options = {name: torch.from_numpy(array)[None] for name, array in {"mask": maps.mask, **maps.options}.items()}
+    return SignalModel()(torch.from_numpy(maps.values)[None], row, **options)[0, 0].numpy()
 
 
 def write_maps(folder: Path, session: Session, maps: Maps, about: dict, draws: int = 0) -> None:
@@ -104,15 +131,36 @@ def _data(image: nib.Nifti1Image) -> np.ndarray:
     return image.get_fdata(dtype=np.float32)
 
 
-def write_contrasts(folder: Path, session: Session, maps: Maps, requests: Iterable[RenderRequest]) -> None:
-    """Renders and writes contrasts with sidecars."""
-    sources = [f"bids::{output_path('', session, suffix)}" for suffix in MAP_UNITS]
+def write_contrasts(
+    folder: Path,
+    session: Session,
+    maps: Maps,
+    requests: Iterable[RenderRequest],
+    sources: Mapping[str, str] | None = None,
+    **entities: str,
+) -> None:
+    """Renders and writes contrasts with sidecars.
+
+    Args:
+        folder: root of the study.
+        session: whose contrasts.
+        maps: its maps.
+        requests: the contrasts.
+        sources: BIDS URIs of the maps by suffix; None for those that :func:`write_maps` wrote.
+        entities: BIDS entities of the files besides ``acq``, which is the request's name.
+    """
+    sources = sources or {suffix: f"bids::{output_path('', session, suffix)}" for suffix in MAP_UNITS}
     for request in requests:
+        sequence = SEQUENCES[request.acquisition.sequence]
+        used = [name for name in sources if name in MAP_UNITS or OPTIONS[name] in sequence.options]
+        assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in maps.options]
+        kind = "Image" if sequence.signed else "Magnitude image"
+        about = [f"{kind} rendered from the maps by the signal equation, without noise.", *assumed]
         sidecar = {
             **to_sidecar(request.acquisition),
             "Units": "arbitrary",
-            "Description": "Magnitude image rendered from the maps by the signal equation, without noise.",
-            "Sources": sources,
+            "Description": " ".join(about),
+            "Sources": [sources[name] for name in used],
         }
-        path = output_path(folder, session, request.suffix, acq=request.name)
+        path = output_path(folder, session, request.suffix, **entities, acq=request.name)
         write_image(path, render(maps, request), maps.affine, sidecar)

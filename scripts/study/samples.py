@@ -52,6 +52,7 @@ class SampleStep:
         slice_position: mm above the centre of the head; ``none`` samples without condition; None draws from the range.
         slice_positions: that range [mm].
         threads: threads of a network call on the CPU; results depend on it in the last digits.
+        equations: ``exact``, or ``paper`` for the published ones.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class SampleStep:
         slice_position: float | str | None = None,
         slice_positions: tuple[float, float] = (-30.0, 30.0),
         threads: int = 2,
+        equations: str = "exact",
     ) -> None:
         self.study, self.inferer, self.network, self.diffusion = study, inferer, network, diffusion
         self.weights, self.render, self.count, self.seed = weights, render, count, seed
-        self.slice_position, self.slice_positions, self.threads = slice_position, slice_positions, threads
+        self.slice_position, self.slice_positions = slice_position, slice_positions
+        self.threads, self.equations = threads, equations
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -102,7 +105,7 @@ class SampleStep:
             UserError: for missing weights, requests that cannot be rendered, or a folder with other samples.
         """
         torch.set_num_threads(self.threads)
-        self.requests = load_render(self.render)
+        self.requests = load_render(self.render, self.equations)
         vae, diffusion = self.weights
         self.sha256 = {
             "vae": load_weights(self.network, vae, HOW_TO_TRAIN),

@@ -11,7 +11,6 @@
 
 """Inference on a folder of scans: scans -> tissue maps -> contrasts, one session after the other."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from ..data import SessionDataset
 from ..errors import UserError
 from ..report import overview, request_title
 from .folder import Study
-from .products import Maps, read_maps, render, write_contrasts, write_maps
+from .products import Maps, fingerprints, read_maps, render, write_contrasts, write_maps
 
 HOW_TO_TRAIN = "train one with configs/train_vae.json, then put it there with configs/convert.json (run promote)"
 logger = logging.getLogger(__name__)
@@ -40,8 +39,8 @@ class UsableSessions(SessionDataset):
     Headers and sidecars of all sessions are read when the first record is asked for, image data are not.
     """
 
-    def __init__(self, dataset_dir: str | None, protocol: str | None = None) -> None:
-        super().__init__(dataset_dir, protocol)
+    def __init__(self, dataset_dir: str | None, protocol: str | None = None, equations: str = "exact") -> None:
+        super().__init__(dataset_dir, protocol, equations=equations)
         self.failures: dict[str, UserError] = {}
 
     @property
@@ -55,7 +54,7 @@ class UsableSessions(SessionDataset):
             if self.dataset_dir is None:
                 raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
             sessions = find_sessions(self.dataset_dir)
-            acquisitions, self.failures = resolve_all(sessions, self.protocol)
+            acquisitions, self.failures = resolve_all(sessions, self.protocol, self.equations)
             usable = [session for session in sessions if session.name in acquisitions]
             for session in usable:
                 try:
@@ -118,7 +117,7 @@ class SubjectStep:
             UserError: for whatever is wrong with the request as a whole.
         """
         torch.set_num_threads(self.threads)
-        self.requests = load_render(self.render)
+        self.requests = load_render(self.render, self.dataset.equations)
         records = self.dataset.records
         self.sha256 = load_weights(self.network, self.weights, HOW_TO_TRAIN)
         for record in records:
@@ -172,19 +171,12 @@ class SubjectStep:
 
     def _facts(self, record: dict) -> dict:
         """Whatever results depend on besides the config."""
-        root = Path(self.dataset.dataset_dir)
-        pairs = list(zip(record["session"].contrasts, record["acquisitions"]))
-        names = [f"bids:raw:{contrast.path.relative_to(root).as_posix()}" for contrast, _ in pairs]
+        inputs = fingerprints(self.dataset.dataset_dir, (contrast.path for contrast in record["session"].contrasts))
         return {
-            "inputs": {name: _sha256(contrast.path) for name, (contrast, _) in zip(names, pairs)},
-            "acquisitions": {name: to_sidecar(acquisition) for name, (_, acquisition) in zip(names, pairs)},
+            "inputs": inputs,
+            "acquisitions": dict(zip(inputs, map(to_sidecar, record["acquisitions"]))),
             "weights": self.sha256,
         }
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _warn(session) -> None:
