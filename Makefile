@@ -16,7 +16,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
-SOURCES := scripts tests
+SOURCES := scripts tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test format lint clean

@@ -124,6 +124,31 @@ class FrozenEncoder:
         return mean.cpu(), sd.cpu()
 
 
+class InitialWeights:
+    """Training that starts from weights that exist, to fine-tune them. Attach it before everything that reads them.
+
+    Args:
+        network: the network to train, not wrapped.
+        weights: its state dict's file, such as ``models/model.pt``; None starts from random weights.
+    """
+
+    def __init__(self, network: nn.Module, weights: str | None = None) -> None:
+        self.network, self.weights = network, weights
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer's start."""
+        if self.weights is not None:
+            engine.add_event_handler(Events.STARTED, self.load)
+
+    def load(self) -> None:
+        """Loads the weights.
+
+        Raises:
+            UserError: when they are missing, broken or made for another architecture.
+        """
+        load_weights(self.network, self.weights, "name an existing file with --initial_weights")
+
+
 class TrainingState:
     """Keeps a training run on disk and resumes it: ``last.pt`` each epoch, ``model.pt`` at the best validation.
 

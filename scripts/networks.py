@@ -23,17 +23,13 @@ from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
 from monai.networks.nets.autoencoderkl import AEKLResBlock
 from torch import Tensor, nn
 
-from .acquisition import Acquisition, present
+from .acquisition import load_render, present
 from .conditioning import AcquisitionConditioning, adaptive_group_norm
 from .errors import UserError
 from .fusion import product_of_experts
 from .tissue import MAPS, TissuePrior
 
-DEFAULT_PROTOCOL = (
-    Acquisition("paper_mprage", te=0.00316, tr=2.4, ti=1.0),
-    Acquisition("paper_spin_echo", te=0.455, tr=3.2),
-    Acquisition("paper_flair", te=0.091, tr=9.0, ti=2.5),
-)
+DEFAULT_PROTOCOL = tuple(request.acquisition for request in load_render("oasis3"))
 """What three scans without stated acquisition are taken for: T1w, T2w, FLAIR of OASIS-3."""
 
 

@@ -29,6 +29,9 @@ WORKFLOWS = {
     "inference": "infer",
     "generate": "infer",
     "simulate": None,
+    "acquisitions": None,
+    "protocol_report": None,
+    "render": None,
     "convert": None,
 }
 SHARED = {
@@ -39,6 +42,10 @@ SHARED = {
     "VAE groups": [f"{name}#vae_groups" for name in ("train_vae", "train_ldm", "inference", "generate")],
     "conditioning": [f"{name}#adagn" for name in ("train_vae", "train_ldm", "inference", "generate")],
     "prior": [f"{name}#pd_median" for name in ("train_vae", "train_ldm", "inference", "generate")],
+    "equations": [
+        f"{name}#equations"
+        for name in ("train_vae", "train_ldm", "inference", "generate", "acquisitions", "protocol_report", "render")
+    ],
     "diffusion width": ("train_ldm#unet_channels", "generate#unet_channels"),
     "diffusion heads": ("train_ldm#unet_head_channels", "generate#unet_head_channels"),
     "diffusion condition": ("train_ldm#condition_channels", "generate#condition_channels"),
@@ -116,6 +123,7 @@ def test_paper_has_the_published_numbers():
     paper = config("paper")
     assert paper["vae_channels"] == [64, 128, 128, 128] and paper["vae_res_blocks"] == 3
     assert paper["unet_channels"] == [256, 512, 768] and paper["unet_head_channels"] == [0, 512, 768]
+    assert paper["equations"] == "paper"
     assert paper["gain"] == "unit" and paper["loss_weights"]["maps"] == 0 and paper["reconstruction_power"] == 2
     assert paper["loss_weights"]["prior"] == 5e-4 and paper["loss_weights"]["kl"] == 1e-6
     for stage, epochs, batch_size, rate in (("vae", 50, 4, 5e-5), ("ldm", 100, 16, 2.5e-5)):

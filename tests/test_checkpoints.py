@@ -22,6 +22,7 @@ from scripts.checkpoints import (
     BEST,
     LAST,
     FrozenEncoder,
+    InitialWeights,
     TrainingState,
     first_existing,
     load_file,
@@ -161,6 +162,16 @@ def test_frozen_encoder_loads_at_its_first_call(tmp_path, capsys):
     network = encoder.load()
     assert not network.training and not any(p.requires_grad for p in network.parameters())
     assert not any(x.requires_grad for x in posterior)
+
+
+def test_training_starts_from_named_weights(tmp_path):
+    path, network, trainer = tmp_path / "model.pt", linear(seed=1), Engine(lambda engine, batch: None)
+    save_atomically({name: value.half() for name, value in linear().state_dict().items()}, path)
+    InitialWeights(network, str(path)).attach(trainer)
+    trainer.run([0])
+    assert torch.equal(weights_digest(network), weights_digest(linear()))
+    with pytest.raises(UserError, match="absent.pt.*--initial_weights"):
+        InitialWeights(network, str(tmp_path / "absent.pt")).load()
 
 
 def state(folder: Path, network: nn.Module | None = None, **options) -> tuple[TrainingState, Engine, Engine]:

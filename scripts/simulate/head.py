@@ -18,25 +18,29 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..acquisition import Acquisition
+from ..acquisition import draw_acquisition
+from ..nuisance import apply_gain, bias_field, noise_sigma, noisy_magnitude, polynomial_terms
 from ..randomness import rng
 from ..render import SignalModel
+from ..tissue import tissue_values
 from .anatomy import TISSUES, deform, draw_displacement, load_template, smooth_field
 
 FIELD_STRENGTH = 3.0
-RELAXATION = {"CSF": (1.0, 4.2, 2.0), "GM": (0.84, 1.45, 0.100), "WM": (0.69, 0.84, 0.080)}
-"""PD (relative to water), T1 [s], T2 [s] at 3 tesla: centres of Wansapura 1999, Wright 2008 and Bojorquez 2017."""
 BETWEEN_SUBJECTS = (0.02, 0.08, 0.10)
 """Standard deviation of ln PD, ln T1, ln T2 of one tissue between subjects."""
 UPPER = (1.0, 5.0, 2.5)
 """Free water at body temperature: the largest PD, T1 [s], T2 [s]."""
-RANGES = {
-    "T1w": ("paper_mprage", {"te": (0.003, 0.003), "tr": (2.3, 2.4), "ti": (0.9, 1.0), "flip_angle": (8, 9)}),
-    "T2w": ("paper_spin_echo", {"te": (0.08, 0.11), "tr": (3.0, 6.0), "flip_angle": (90, 90)}),
-    "FLAIR": ("paper_flair", {"te": (0.08, 0.1), "tr": (9.0, 9.0), "ti": (2.5, 2.5), "flip_angle": (90, 90)}),
+TRAIN = {"echo_train_length": [16, 16], "echo_spacing": [0.0095, 0.0105]}
+READOUT = {"echo_train_length": [176, 176], "echo_spacing": [0.0068, 0.0076], "echoes_before_centre": [88, 88]}
+SCANS = {
+    "T1w": {"sequence": "mprage", "te": [0.0028, 0.0033], "tr": [2.3, 2.4], "ti": [0.9, 1.0], "flip_angle": [8, 9]}
+    | READOUT,
+    "T2w": {"sequence": "turbo_spin_echo", "te": [0.08, 0.11], "tr": [3.0, 6.0]} | TRAIN,
+    "FLAIR": {"sequence": "inversion_recovery_turbo_spin_echo", "te": [0.08, 0.1], "tr": [9.0, 9.0], "ti": [2.5, 2.5]}
+    | TRAIN,
 }
-"""Suffix -> sequence and the range of each parameter. T2w echo times are those of a true spin echo."""
-GAIN, SNR, BIAS_SD = (500.0, 2000.0), (20.0, 60.0), 0.03
+"""Suffix -> family of acquisitions, see :func:`scripts.acquisition.families.draw_acquisition`."""
+GAIN, SNR, BIAS_SD, BIAS_DEGREE = (500.0, 2000.0), (20.0, 60.0), 0.03, 3
 
 
 def simulate_head(seed: int, index: int, resolution: int = 1) -> dict:
@@ -68,11 +72,11 @@ def simulate_head(seed: int, index: int, resolution: int = 1) -> dict:
     labels[brain] = (fractions.argmax(0) + 1).to(torch.uint8)
 
     contrasts, acquisitions = {}, {}
-    for number, suffix in enumerate(RANGES):
+    for number, suffix in enumerate(SCANS):
         draw = stream(3, number)
-        acquisitions[suffix] = draw_acquisition(draw, suffix)
-        signal = SignalModel()(inside[None], acquisitions[suffix].to_row()[None, None])[0, 0]
-        contrasts[suffix] = scan(draw, signal, brain, labels[brain] == 3, resolution)
+        acquisitions[suffix] = draw_acquisition(SCANS[suffix] | {"field_strength": [FIELD_STRENGTH] * 2}, draw, suffix)
+        signal = SignalModel(signed=True)(inside[None], acquisitions[suffix].to_row()[None, None])[0, 0]
+        contrasts[suffix] = scan(draw, signal, brain, labels[brain] == 3)
     return {
         "maps": maps,
         "labels": labels,
@@ -99,7 +103,7 @@ def draw_maps(draw: Generator, fractions: Tensor, residual: Tensor, brain: Tenso
     """PD, T1 [s], T2 [s] ``(3, N)`` of the brain voxels: tissue values, smooth texture, T2 <= T1."""
     # Mostly common to all tissues: T2 of grey matter stays above that of white matter in nearly every subject.
     deviation = 0.8 * draw.normal(0, BETWEEN_SUBJECTS) + 0.6 * draw.normal(0, BETWEEN_SUBJECTS, (3, 3))
-    values = np.array([RELAXATION[tissue] for tissue in TISSUES]) * np.exp(deviation)
+    values = np.array([tissue_values(tissue, FIELD_STRENGTH)[:3] for tissue in TISSUES]) * np.exp(deviation)
     power = np.array([1.0, -1.0, -1.0])
     mixed = torch.from_numpy((values**power).T).float() @ fractions
     texture = smooth_field(draw, tuple(brain.shape), 4 / resolution, channels=2)[:, brain]
@@ -110,16 +114,7 @@ def draw_maps(draw: Generator, fractions: Tensor, residual: Tensor, brain: Tenso
     return torch.stack([pd, t1, t2.minimum(t1)])
 
 
-def draw_acquisition(draw: Generator, suffix: str) -> Acquisition:
-    """Random acquisition of one contrast: uniform in :data:`RANGES`, times to the millisecond, angles to the degree."""
-    sequence, ranges = RANGES[suffix]
-    fields = {
-        name: round(float(draw.uniform(*limits)), 0 if name == "flip_angle" else 3) for name, limits in ranges.items()
-    }
-    return Acquisition(sequence, **fields, provenance=dict.fromkeys(fields, "given"))
-
-
-def scan(draw: Generator, signal: Tensor, brain: Tensor, white: Tensor, resolution: float) -> Tensor:
+def scan(draw: Generator, signal: Tensor, brain: Tensor, white: Tensor) -> Tensor:
     """What a scanner stores of a signal: gain, a mild smooth bias field and Rician noise, as int16.
 
     The noise of each channel is the mean signal of white matter over a random signal-to-noise ratio, so air shows the
@@ -127,16 +122,15 @@ def scan(draw: Generator, signal: Tensor, brain: Tensor, white: Tensor, resoluti
 
     Args:
         draw: source of the random numbers.
-        signal: magnitude ``(N,)`` in the brain voxels.
+        signal: signed signal ``(N,)`` in the brain voxels.
         brain: where these are ``(X, Y, Z)``.
         white: which of these are white matter ``(N,)``.
-        resolution: voxel size [mm].
     """
     gain, snr = np.exp(draw.uniform(*np.log(GAIN))), draw.uniform(*SNR)
-    bias = smooth_field(draw, tuple(brain.shape), 40 / resolution)[0][brain]
-    bias -= float(bias.double().mean())
-    received = gain * signal * (BIAS_SD * bias).exp()
-    sigma = float(received[white].numpy().mean(dtype=np.float64)) / snr
-    noise = torch.from_numpy(draw.standard_normal((2, *brain.shape), dtype=np.float32)) * sigma
-    noise[0][brain] += received
-    return torch.hypot(noise[0], noise[1]).round().to(torch.int16)
+    count = len(polynomial_terms(3, BIAS_DEGREE))
+    bias = bias_field(draw.normal(0, BIAS_SD / count**0.5, count).tolist(), brain.shape, brain)
+    received = torch.zeros(brain.shape)
+    received[brain] = apply_gain(bias[brain] * signal, gain)
+    sigma = noise_sigma(received[brain], snr, white)
+    noise = torch.Generator().manual_seed(int(draw.integers(2**63)))
+    return noisy_magnitude(received, sigma, noise).round().to(torch.int16)

@@ -22,9 +22,9 @@ from ..acquisition import to_sidecar
 from ..bids import MAP_UNITS, write_image
 from ..errors import UserError
 from .anatomy import TISSUES
-from .head import FIELD_STRENGTH, simulate_head
+from .head import simulate_head
 
-VERSION = 1
+VERSION = 2
 """Counts the changes after which equal seeds give other heads."""
 BIDS_VERSION = "1.10.0"
 
@@ -155,8 +155,7 @@ class Simulator:
         partial = self.root / f".{name}.partial"
         for suffix, image in head["contrasts"].items():
             path = partial / "scans" / "anat" / f"{name}_{suffix}.nii.gz"
-            sidecar = to_sidecar(head["acquisitions"][suffix]) | {"MagneticFieldStrength": FIELD_STRENGTH}
-            write_image(path, image.numpy(), head["affine"], sidecar)
+            write_image(path, image.numpy(), head["affine"], to_sidecar(head["acquisitions"][suffix]))
         for (suffix, unit), image in zip(MAP_UNITS.items(), head["maps"]):
             path = partial / "truth" / "anat" / f"{name}_{suffix}.nii.gz"
             write_image(path, image.numpy(), head["affine"], {"Units": unit})
