@@ -39,6 +39,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@touch $@
 
 demo: setup ## simulate, infer and generate on this machine; ends with the picture's path
+	rm -rf demo
 	$(PYTHON) -m scripts.demo
 
 # One thread a worker: two workers share two cores, and what the tests start inherits it.

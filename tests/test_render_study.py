@@ -97,7 +97,7 @@ def test_contrasts_sidecars_and_the_picture(run, maps):
     values = np.stack([*quantities().values()])
     for request in load_render(RENDER):
         path = anat / f"sub-02_acq-{request.name}_{request.suffix}.nii.gz"
-        np.testing.assert_array_equal(data(path), render(Maps(values, None, values[0] > 0, AFFINE), request))
+        np.testing.assert_array_equal(data(path), render(Maps(values, None, values[0] > 0, AFFINE), [request])[0])
         np.testing.assert_allclose(nib.load(path).affine, AFFINE)
         assert not data(path)[values[0] == 0].any() and (data(path)[values[0] > 0] > 0).all()
         said = sidecar(path)
@@ -177,7 +177,7 @@ def test_optional_maps_are_used_and_named(run, maps):
     both, none = (out / name / "anat" / f"{name}_acq-gre_T2starw.nii.gz" for name in ("sub-01", "sub-02"))
     values = np.stack([*quantities().values()])
     for path, options in ((both, {"t2_star": t2_star, "b1": b1}), (none, {})):
-        expected = render(Maps(values, None, values[0] > 0, AFFINE, options), load_render([GRE])[0])
+        expected = render(Maps(values, None, values[0] > 0, AFFINE, options), load_render([GRE]))[0]
         np.testing.assert_array_equal(data(path), expected)
     assert (np.abs(data(both) - data(none))[values[0] > 0] > 1e-3).mean() > 0.9
     assert sources(both) == ["PDmap", "T1map", "T2map", "T2starmap", "TB1map"]

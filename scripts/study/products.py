@@ -12,7 +12,7 @@
 """The files of one session: tissue maps with their standard deviations, rendered contrasts, sidecars, the picture."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -89,11 +89,14 @@ def foreground_from_pd(pd: np.ndarray) -> np.ndarray:
     return largest_filled(pd.squeeze() > 0.06 * np.quantile(pd, 0.99)).reshape(pd.shape)
 
 
-def render(maps: Maps, request: RenderRequest) -> np.ndarray:
-    """The requested contrast of a volume or slice: noise-free, magnitude unless its kind has a sign, unit of PD."""
-    row = request.acquisition.to_row()[None, None]
+def render(maps: Maps, requests: Sequence[RenderRequest]) -> np.ndarray:
+    """The requested contrasts ``(M, ...)`` of a volume or slice: noise-free, magnitudes where no sign belongs to them,
+    in the unit of PD."""
+    if not requests:
+        return np.empty((0, *maps.mask.shape), np.float32)
+    rows = torch.stack([request.acquisition.to_row() for request in requests])
     options = {name: torch.from_numpy(array)[None] for name, array in {"mask": maps.mask, **maps.options}.items()}
-    return SignalModel()(torch.from_numpy(maps.values)[None], row, **options)[0, 0].numpy()
+    return SignalModel()(torch.from_numpy(maps.values)[None], rows[None], **options)[0].numpy()
 
 
 def write_maps(folder: Path, session: Session, maps: Maps, about: dict, draws: int = 0) -> None:
@@ -135,7 +138,7 @@ def write_contrasts(
     folder: Path,
     session: Session,
     maps: Maps,
-    requests: Iterable[RenderRequest],
+    requests: Sequence[RenderRequest],
     sources: Mapping[str, str] | None = None,
     **entities: str,
 ) -> None:
@@ -150,7 +153,7 @@ def write_contrasts(
         entities: BIDS entities of the files besides ``acq``, which is the request's name.
     """
     sources = sources or {suffix: f"bids::{output_path('', session, suffix)}" for suffix in MAP_UNITS}
-    for request in requests:
+    for request, image in zip(requests, render(maps, requests)):
         sequence = SEQUENCES[request.acquisition.sequence]
         used = [name for name in sources if name in MAP_UNITS or OPTIONS[name] in sequence.options]
         assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in maps.options]
@@ -163,4 +166,4 @@ def write_contrasts(
             "Sources": [sources[name] for name in used],
         }
         path = output_path(folder, session, request.suffix, **entities, acq=request.name)
-        write_image(path, render(maps, request), maps.affine, sidecar)
+        write_image(path, image, maps.affine, sidecar)

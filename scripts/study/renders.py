@@ -126,7 +126,7 @@ class RenderStep:
             write_contrasts(folder, session, maps, plan.render, sources, **kept)
             shown = to_ras(maps)
             shown = shown.axial(shown.middle)
-            contrasts = {request_title(request): render(shown, request) for request in self.requests}
+            contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
             path = output_path(folder, session, "overview", ".png")
             maps = (shown.values, None, shown.mask)
             overview(path, session.name, *maps, inputs={}, contrasts=contrasts, options=shown.options)

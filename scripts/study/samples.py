@@ -138,8 +138,9 @@ class SampleStep:
         for one in samples[:MOST_SAMPLES]:
             maps = read_maps(self.study.root, one)
             maps = maps.axial(maps.middle)
-            first = {request.suffix: request for request in reversed(self.requests)}
-            contrasts = {request_title(request): render(maps, request) for request in reversed(first.values())}
+            by_suffix = {request.suffix: request for request in reversed(self.requests)}
+            first = [*reversed(by_suffix.values())]
+            contrasts = dict(zip(map(request_title, first), render(maps, first)))
             rows[one.name] = (maps.values, maps.mask, contrasts)
         self.study.write("overview.png", montage(rows, self.count))
 
@@ -155,7 +156,7 @@ class SampleStep:
                 write_maps(folder, session, maps, {"GeneratedFrom": facts["sample"], "Weights": self.sha256})
             write_contrasts(folder, session, maps, plan.render)
             shown = maps.axial(maps.middle)
-            contrasts = {request_title(request): render(shown, request) for request in self.requests}
+            contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
             path = output_path(folder, session, "overview", ".png")
             overview(path, session.name, shown.values, None, shown.mask, {}, contrasts)
 

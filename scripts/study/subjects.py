@@ -166,7 +166,7 @@ class SubjectStep:
             contrast.path.name.removeprefix(name).strip("_").split(".")[0] for contrast in record["session"].contrasts
         ]
         inputs = dict(zip(scans, volume["image"].as_tensor()[..., middle].numpy()))
-        contrasts = {request_title(request): render(shown, request) for request in self.requests}
+        contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
         overview(path, name, shown.values, shown.sd, shown.mask, inputs, contrasts)
 
     def _facts(self, record: dict) -> dict:
