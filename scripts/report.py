@@ -25,6 +25,8 @@ from .acquisition import RenderRequest
 COLUMNS = 4
 MOST_SAMPLES = 12
 MARGIN = 4
+LINE = 36
+"""Characters that fit above a panel."""
 # Title, colours, and the top of the scale; None is the foreground's 99.5 percentile.
 MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.25))
 OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.125), "b1": ("B1+ / nominal", "cividis", 2.0)}
@@ -33,18 +35,20 @@ FOOTNOTE = "Axial, seen from above: the patient's right is on the right."
 
 
 def request_title(request: RenderRequest) -> str:
-    """``fig3a T1w`` and, in a second line, its times and flip angles."""
+    """``fig3a T1w`` and, in a second line, its times and flip angles; in a third what does not fit."""
     one = request.acquisition
     times = (("TE", one.te), ("TEeq", one.te_equivalent), ("TR", one.tr), ("TI", one.ti), ("TI2", one.ti2))
     angles = (("FA", one.flip_angle), ("FA2", one.flip_angle2))
     values = [f"{name} {format_time(value)}" for name, value in times if value is not None]
     values += [f"{name} {value:g}°" for name, value in angles if value is not None]
-    return f"{request.name} {request.suffix}\n{'  '.join(values)}"
+    length = len(values) if len("  ".join(values)) <= LINE else 3
+    lines = ["  ".join(values[i : i + length]) for i in range(0, len(values), length)]
+    return "\n".join([f"{request.name} {request.suffix}", *lines])
 
 
 def format_time(seconds: float) -> str:
     """``3 ms``, ``2.4 s``."""
-    return f"{seconds * 1000:.4g} ms" if seconds < 0.1 else f"{seconds:.4g} s"
+    return f"{seconds * 1000:.3g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
 
 
 def overview(

@@ -187,6 +187,22 @@ def test_optional_maps_are_used_and_named(run, maps):
     assert sources(spin_echo) == ["PDmap", "T1map", "T2map", "TB1map"]
 
 
+def test_maps_that_contradict_each_other_are_refused(run, maps):
+    t1, t2 = quantities()["T1map"], quantities()["T2map"]
+    write_maps(maps, {"T1map": t2, "T2map": t1})
+    run()
+    assert "exchanged" in str(run.failures["sub-01"]) and "sub-02" not in run.failures
+    write_maps(maps, {"T1map": t1, "T2map": t2, "T2starmap": 0 * t2})
+    run("other")
+    assert "leave this map out" in str(run.failures["sub-01"])
+
+
+def test_a_map_may_be_uniform(run, tmp_path):
+    write_maps(tmp_path / "mine", {**quantities(), "PDmap": np.ones_like(quantities()["PDmap"])}, "07")
+    run(dataset_dir=str(tmp_path / "mine"))
+    assert not run.failures
+
+
 def test_the_published_equations_are_an_option(run):
     exact, paper = run("exact"), run("paper", equations="paper")
     name = "sub-01/anat/sub-01_acq-one_T1w.nii.gz"

@@ -52,7 +52,7 @@ def test_a_title_has_what_is_known_of_times_and_angles():
     space = Acquisition("paper_spin_echo", te=0.455, tr=3.2, te_equivalent=0.11)
     assert request_title(RenderRequest("c", "T2w", space)) == "c T2w\nTE 0.455 s  TEeq 0.11 s  TR 3.2 s"
     two = Acquisition("paper_mprage", te=0.003, tr=5.0, ti=0.7, ti2=2.5, flip_angle=4.0, flip_angle2=5.0)
-    assert request_title(RenderRequest("d", "UNIT1", two)).endswith("TI 0.7 s  TI2 2.5 s  FA 4°  FA2 5°")
+    assert request_title(RenderRequest("d", "UNIT1", two)).endswith("TI 0.7 s\nTI2 2.5 s  FA 4°  FA2 5°")
 
 
 def test_an_overview_shows_scans_maps_and_contrasts_in_rows_of_their_own(tmp_path, drawn):

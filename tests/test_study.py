@@ -12,6 +12,8 @@
 """The folder of a run: whole or not at all, resumable, never silently mixed."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -20,7 +22,7 @@ from scripts.bids import Session
 from scripts.errors import UserError
 from scripts.study import Plan, Study
 
-from .studies import RENDER, files
+from .studies import RENDER, ROOT, files
 
 SESSION = Session("01", None, ())
 FACTS = {"weights": "abc", "inputs": {"a": "1"}}
@@ -158,3 +160,11 @@ def test_a_file_in_the_way_of_the_folder_is_a_user_error(tmp_path):
     assert not study.holds(SESSION)
     with pytest.raises(UserError, match="cannot be written"):
         study.open()
+
+
+def test_two_runs_cannot_write_into_one_folder(tmp_path):
+    study = make(tmp_path)
+    other = "import sys; from scripts.study import Study; Study(sys.argv[1], 'test', {}).open()"
+    command = [sys.executable, "-c", other, str(study.root)]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert "found another run that is writing here" in process.stderr.splitlines()[-1]

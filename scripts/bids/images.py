@@ -57,11 +57,15 @@ def check_image(path: str | Path) -> nib.spatialimages.SpatialImage:
     return image
 
 
-def load_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+def load_image(path: str | Path, uniform: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Data ``(X, Y, Z)`` in float32 and affine ``(4, 4)`` voxel to mm.
 
+    Args:
+        path: the file.
+        uniform: accept one value in all voxels, which a map may have and a scan never has.
+
     Raises:
-        UserError: as :func:`check_image`, and for truncated files, NaN or infinite voxels and constant images.
+        UserError: as :func:`check_image`, and for truncated files, NaN or infinite voxels and uniform images.
     """
     image = check_image(path)
     try:
@@ -71,7 +75,7 @@ def load_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
         raise UserError(path, f"{bad} of {data.size} voxels NaN or infinite", "replace them, for instance by 0")
-    if data.min() == data.max():
+    if not uniform and data.min() == data.max():
         raise UserError(path, f"the value {data.min():g} in all voxels", "replace the file")
     return data, image.affine
 

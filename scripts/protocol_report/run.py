@@ -97,7 +97,7 @@ class ProtocolReport:
                 raise UserError(
                     name, repr(value), f"use a{' positive' if least else ''} number{'' if least else ' ≥ 0'}"
                 )
-        if self.field_strength is not None and not _number(self.field_strength):
+        if self.field_strength is not None and not (_number(self.field_strength) and self.field_strength > 0):
             raise UserError("field_strength", repr(self.field_strength), "use 1.5, 3 or 7 [T]")
         prior = self.prior_sd
         if not isinstance(prior, Sequence) or len(prior) != 3 or not all(_number(sd) and sd > 0 for sd in prior):
@@ -108,7 +108,7 @@ class ProtocolReport:
         if self.field_strength is None and stated and stated[-1] > 1.1 * stated[0]:
             fields = " and ".join(f"{field:g} T" for field in stated)
             raise UserError(protocol.name, f"scans at {fields}", "choose one with --field_strength")
-        field_strength = self.field_strength or (stated[0] if stated else FIELD_STRENGTH)
+        field_strength = self.field_strength or next(iter(stated), FIELD_STRENGTH)
         if not set(ANCHORS) <= set(known_tissues(field_strength)):
             found = f"{field_strength:g} T, at which the literature table has no white and grey matter"
             raise UserError("field_strength", found, "choose 1.5, 3 or 7 with --field_strength")

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import monai
 import torch
+from filelock import FileLock, Timeout
 
 from ..acquisition import RenderRequest, to_sidecar
 from ..bids import Session, dataset_description, output_path
@@ -92,6 +93,7 @@ class Study:
             description["DatasetLinks"] = {"raw": Path(sources).resolve().as_uri()}
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            self._lock()
             for leftover in self.root.glob(f"{SCRATCH}*"):
                 number = leftover.name.removeprefix(SCRATCH)
                 if number == str(self.rank) or (self.rank == 0 and int(number) >= self.world_size):
@@ -101,6 +103,15 @@ class Study:
         except OSError as error:
             found = f"a folder that cannot be written ({error.strerror or error})"
             raise UserError(self.root, found, "choose another --output_dir, or make room there") from error
+
+    def _lock(self) -> None:
+        """Keeps out other runs until this process ends: they would take its hidden folder for a leftover."""
+        self.lock = FileLock(self.root / f".lock-{self.rank}", timeout=0, is_singleton=True)
+        try:
+            self.lock.acquire()
+        except Timeout:
+            do = "wait until it has ended, or choose another --output_dir"
+            raise UserError(self.root, "another run that is writing here", do) from None
 
     def _check_owner(self, generated_by: list, sources: str | Path | None) -> None:
         """Refuses a folder that belongs to something else."""

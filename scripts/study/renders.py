@@ -147,12 +147,13 @@ def load_maps(paths: Mapping[str, Path]) -> Maps:
     """
     arrays = {}
     for suffix, path in paths.items():
-        arrays[suffix], affine = load_image(path)
+        arrays[suffix], affine = load_image(path, uniform=True)
         negative = int((arrays[suffix] < 0).sum())
         if negative:
             found = f"{negative} of {arrays[suffix].size} voxels negative"
             raise UserError(path, found, "set them to 0, which stands for undefined")
-        median = float(np.median(arrays[suffix][arrays[suffix] > 0]))
+        positive = arrays[suffix][arrays[suffix] > 0]
+        median = float(np.median(positive)) if positive.size else 0.0
         if median > HIGHEST.get(suffix, np.inf):
             unit = "values relative to the nominal flip angle" if suffix == "TB1map" else "seconds"
             raise UserError(path, f"the median {median:g}", f"give {unit}")
@@ -160,6 +161,15 @@ def load_maps(paths: Mapping[str, Path]) -> Maps:
     mask = (values > 0).all(0)
     if not mask.any():
         raise UserError(paths["PDmap"], "no voxel where PD, T1 and T2 are positive", "give maps that overlap")
+    for shorter, longer in (("T2map", "T1map"), ("T2starmap", "T2map")):
+        if shorter in arrays and np.median(arrays[shorter][mask]) > np.median(arrays[longer][mask]):
+            found = f"values longer than those of {paths[longer].name}"
+            raise UserError(paths[shorter], found, "check whether the two files were exchanged")
+    for suffix in arrays.keys() & OPTIONS.keys():
+        undefined = int((mask & (arrays[suffix] == 0)).sum())
+        if undefined:
+            found = f"0 in {undefined} of {int(mask.sum())} voxels that the other maps define"
+            raise UserError(paths[suffix], found, "fill them (TB1map: 1 is nominal), or leave this map out")
     options = {OPTIONS[suffix]: array for suffix, array in arrays.items() if suffix in OPTIONS}
     return Maps(values, None, mask, affine, options)
 
