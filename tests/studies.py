@@ -89,5 +89,6 @@ def workflow(config: str, **overrides) -> ConfigWorkflow:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files of a folder and their content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """All files of a folder and their content; its locks, which stay, say nothing."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".lock")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

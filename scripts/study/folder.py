@@ -116,8 +116,10 @@ class Study:
     def _check_owner(self, generated_by: list, sources: str | Path | None) -> None:
         """Refuses a folder that belongs to something else."""
         do = "choose another --output_dir"
-        if sources is not None and self.root.resolve() == Path(sources).resolve():
-            raise UserError(self.root, "the folder of the scans", do)
+        if sources is not None and self.root.resolve().is_relative_to(Path(sources).resolve()):
+            inside = self.root.resolve().relative_to(Path(sources).resolve()).parts
+            if inside[:1] != ("derivatives",):
+                raise UserError(self.root, "the folder of the scans, or one inside it", f"{do}, or use its derivatives")
         try:
             owner = json.loads((self.root / "dataset_description.json").read_text()).get("GeneratedBy", [{}])
         except (FileNotFoundError, NotADirectoryError):
