@@ -20,72 +20,10 @@ from tests.test_acquisition import refusal
 TSE = {"EchoTime": 0.09, "RepetitionTime": 4.0}
 MPRAGE = {"EchoTime": 0.00316, "RepetitionTime": 2.4, "InversionTime": 1.0, "FlipAngle": 8}
 SPACE = {"EchoTime": 0.455, "RepetitionTime": 3.2, "SequenceName": "*spc3d1"}
-EXCITATION_TR = {"EchoTime": 0.003, "RepetitionTime": 0.007, "InversionTime": 0.9}
 
 
 def field(acquisition, name: str) -> tuple:
     return getattr(acquisition, name), acquisition.provenance.get(name, "unknown"), acquisition.remarks.get(name, "")
-
-
-def test_the_readout_of_an_mprage_is_given_by_the_number_of_shots():
-    shots = {"NumberShots": [44, 88], "RepetitionTimeExcitation": 0.0073}
-    acquisition = from_sidecar("T1w", {**MPRAGE, **shots}, "x")
-    assert field(acquisition, "echo_train_length") == (132, "given", "")
-    assert field(acquisition, "echoes_before_centre") == (44, "given", "")
-    assert field(acquisition, "echo_spacing") == (0.0073, "given", "")
-    for one in (208, [208]):
-        scalar = from_sidecar("T1w", {**MPRAGE, "NumberShots": one}, "x")
-        assert field(scalar, "echo_train_length") == (208, "given", "")
-        assert field(scalar, "echoes_before_centre") == (104, "assumed", "half of the readout")
-
-
-def test_the_readout_of_an_mprage_is_derived_and_assumed_where_nothing_tells_it():
-    acquisition = from_sidecar("T1w", {**MPRAGE, "EchoTrainLength": 1}, "x")
-    assert field(acquisition, "echo_spacing") == (0.00632, "derived", "2 x EchoTime")
-    assert field(acquisition, "echo_train_length")[:2] == (176, "assumed")
-    assert field(acquisition, "echoes_before_centre")[:2] == (88, "assumed")
-    spaced = from_sidecar("T1w", {**MPRAGE, "EchoSpacing": 0.0076}, "x")
-    assert field(spaced, "echo_spacing") == (0.0076, "given", "EchoSpacing")
-    partial = from_sidecar("T1w", {**MPRAGE, "PartialFourier": 0.75}, "x")
-    assert partial.echo_train_length == 132 and "PartialFourier 0.75" in partial.remarks["echo_train_length"]
-    phase = from_sidecar("T1w", {**MPRAGE, "PartialFourier": 0.75, "PartialFourierDirection": "PHASE"}, "x")
-    assert phase.echo_train_length == 176
-
-
-@pytest.mark.parametrize("times", [{"InversionTime": 0.25}, {"InversionTime": 2.2}, {"InversionTime": 0.004}])
-def test_an_assumed_readout_is_cut_to_fit(times):
-    acquisition = from_sidecar("T1w", {**MPRAGE, **times}, "x")
-    half = min(times["InversionTime"], 2.4 - times["InversionTime"]) / acquisition.echo_spacing
-    assert acquisition.echo_train_length == max(1, 2 * int(half + 1e-3))
-    assert "fit" in acquisition.remarks["echo_train_length"]
-
-
-def test_a_given_readout_that_does_not_fit_is_refused():
-    shots = {"NumberShots": [88, 88], "RepetitionTimeExcitation": 0.0073, "InversionTime": 0.25}
-    error = refusal(from_sidecar, "T1w", {**MPRAGE, **shots}, "x.json")
-    assert error.where == "x.json: NumberShots" and "TA = -0.3924 s < 0" in error.found
-
-
-def test_the_readouts_of_an_mp2rage_fit_between_its_inversion_times():
-    pair = {"EchoTime": 0.003, "RepetitionTime": 5.0, "InversionTime": [0.7, 1.2], "FlipAngle": 4}
-    acquisition = from_sidecar("UNIT1", pair, "x")
-    assert (acquisition.ti, acquisition.ti2) == (0.7, 1.2)
-    assert acquisition.echo_train_length == int(0.5 / 0.006)
-    assert field(acquisition, "flip_angle2") == (4, "assumed", "that of the first readout")
-    angles = from_sidecar("UNIT1", {**pair, "FlipAngle": [4, 5]}, "x")
-    assert field(angles, "flip_angle2") == (5, "given", "") and angles.flip_angle == 4
-
-
-@pytest.mark.parametrize("key", ["RepetitionTimePreparation", "RepetitionTimePreperation"])
-def test_excitation_tr_is_replaced_by_the_time_between_inversions(key):
-    error = refusal(from_sidecar, "T1w", EXCITATION_TR, "x")
-    assert "RepetitionTimePreparation" in error.found and "between excitations" in error.found
-    derived = from_sidecar("T1w", {**EXCITATION_TR, key: 2.2}, "x")
-    assert field(derived, "tr") == (2.2, "derived", key)
-    assert field(derived, "echo_spacing") == (0.007, "derived", "RepetitionTime, which is between excitations")
-    assumed = from_sidecar("T1w", EXCITATION_TR, "x", load_protocol("ixi"))
-    assert field(assumed, "tr") == (3.0, "assumed", "the protocol's RepetitionTimePreparation")
-    assert assumed.provenance["ti"] == "given"
 
 
 def test_usual_flip_angles_are_assumed_where_the_contrast_hardly_depends_on_them():
@@ -131,6 +69,18 @@ def test_a_short_train_is_spaced_to_reach_the_echo_time_and_a_given_one_must():
     assert error.where == "x: EchoTrainLength" and "< TE" in error.found
 
 
+@pytest.mark.parametrize("tr, ti", [(1.5, None), (0.5, None), (3.0, 2.2)])
+@pytest.mark.parametrize("length", [{"EchoTrainLength": 256}, {"SequenceName": "*h2d1_256"}])
+def test_an_assumed_spacing_makes_a_known_train_fit(tr, ti, length):
+    sidecar = {"EchoTime": 0.092, "RepetitionTime": tr, "InversionTime": ti, "MRAcquisitionType": "2D", **length}
+    acquisition = from_sidecar("T2w", sidecar, "x")
+    echo, train = acquisition.te / acquisition.echo_spacing, 256 * acquisition.echo_spacing
+    assert acquisition.echo_train_length == 256 and train < tr - (ti or 0) and echo == pytest.approx(round(echo))
+    assert round(echo) == 1 or 256 * 0.092 / (round(echo) - 1) >= tr - (ti or 0), "no shorter than need be"
+    long = from_sidecar("T2w", {**SPACE, "RepetitionTime": 0.9, "EchoTrainLength": 260}, "x")
+    assert 260 * long.echo_spacing < 0.9
+
+
 def test_a_given_equivalent_echo_time_counts():
     acquisition = from_sidecar("T2w", {**SPACE, "ContrastEquivalentEchoTime": 0.13}, "x")
     assert field(acquisition, "te_equivalent") == (0.13, "given", "")
@@ -151,9 +101,28 @@ def test_the_equivalent_echo_time_is_assumed_otherwise():
     named = from_sidecar("T2w", {**SPACE, "SequenceName": "*spc_260ns"}, "x")
     assert field(named, "echo_train_length")[:2] == (260, "derived")
     assert named.echo_spacing == pytest.approx(0.0035)
-    # So short an echo time is the contrast-equivalent one, which some scanners state.
-    short = from_sidecar("T2w", {**SPACE, "EchoTime": 0.1}, "x")
-    assert field(short, "te_equivalent")[:2] == (0.1, "assumed")
+
+
+CUBE = {"EchoTime": 0.12, "RepetitionTime": 6.0, "PulseSequenceName": "CUBE", "EchoSpacing": 0.0045}
+
+
+@pytest.mark.parametrize(
+    "sidecar, remark",
+    [
+        ({}, "too short to be the nominal one"),
+        ({"EchoTrainLength": 200}, "too short to be the nominal one"),
+        ({"EchoTrainLength": 200, "InversionTime": 1.7}, "too short to be the nominal one"),
+        ({"EchoTrainLength": 50, "Manufacturer": "GE MEDICAL SYSTEMS"}, "GE states the effective one"),
+    ],
+)
+def test_a_short_echo_time_of_a_long_train_is_the_contrast_equivalent_one(sidecar, remark):
+    value, origin, said = field(from_sidecar("T2w", {**CUBE, **sidecar}, "x"), "te_equivalent")
+    assert (value, origin) == (0.12, "assumed") and remark in said
+
+
+def test_a_short_echo_time_in_the_middle_of_its_train_is_the_nominal_one():
+    value, origin, _ = field(from_sidecar("T2w", {**CUBE, "EchoTrainLength": 50}, "x"), "te_equivalent")
+    assert value == pytest.approx(equivalent_te(0.12, 50, 0.0045), abs=1e-6) and origin == "derived" and value < 0.1
 
 
 @pytest.mark.parametrize("tr", [0.46, 0.6, 0.91, 1.0, 5.0])

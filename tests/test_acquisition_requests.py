@@ -14,12 +14,15 @@
 import json
 
 import pytest
+import torch
 
 from scripts.acquisition import NAMES, SIDECAR_KEYS, from_sidecar, load_protocol, load_render, to_sidecar
+from scripts.signal import SEQUENCES
 from tests.test_acquisition import POSSIBLE, refusal
 
 TSE = {"EchoTime": 0.09, "RepetitionTime": 4.0}
 MPRAGE = {"EchoTime": 0.003, "RepetitionTime": 2.4, "InversionTime": 1.0, "FlipAngle": 8}
+EXCITATION_TR = {"EchoTime": 0.003, "RepetitionTime": 0.007}
 SCANS = {
     "T1w": MPRAGE,
     "T2w": {**TSE, "FlipAngle": 160, "SequenceName": "*tse2d1_17", "MagneticFieldStrength": 3},
@@ -67,7 +70,7 @@ def test_a_readout_is_written_in_the_words_of_bids():
     written = to_sidecar(from_sidecar("T1w", {**MPRAGE, "NumberShots": [44, 88]}, "x"))
     assert written["NumberShots"] == [44, 88] and written["RepetitionTimeExcitation"] == 0.006
     assert not {"EchoTrainLength", "EchoSpacing", "EchoesBeforeCentre"} & written.keys()
-    assert written["ParameterProvenance"]["RepetitionTimeExcitation"] == "derived: 2 x EchoTime"
+    assert written["ParameterProvenance"]["RepetitionTimeExcitation"] == "assumed: 2 x EchoTime"
     assert written["SignalModelEvidence"] == "medium: the suffix T1w; InversionTime 1"
 
 
@@ -79,12 +82,26 @@ def test_all_missing_fields_are_named_with_what_to_do():
     assert "protocol's PDw entry" in error.do
 
 
-def test_protocol_fills_only_what_the_sidecar_lacks():
-    filled = from_sidecar("T2w", {"EchoTime": 0.1, "RepetitionTime": None}, "x", load_protocol("oasis3"))
-    assert (filled.te, filled.tr, filled.sequence) == (0.1, 3.2, "turbo_spin_echo")
+def test_protocol_fills_what_the_sidecar_lacks():
+    filled = from_sidecar("T2w", {"EchoTime": 0.45, "RepetitionTime": None}, "x", load_protocol("oasis3"))
+    assert (filled.te, filled.tr, filled.sequence) == (0.45, 3.2, "vfa_turbo_spin_echo")
     assert (filled.provenance["te"], filled.provenance["tr"]) == ("given", "assumed")
     own = from_sidecar("T1w", {"EchoTime": 0.012, "RepetitionTime": 0.6}, "x", load_protocol("oasis3"))
     assert own == from_sidecar("T1w", {"EchoTime": 0.012, "RepetitionTime": 0.6}, "x")
+
+
+@pytest.mark.parametrize(
+    "suffix, sidecar, protocol, missing, differing",
+    [
+        ("T1w", {"EchoTime": 0.012}, "oasis3", "RepetitionTime", "EchoTime 0.00316"),
+        ("FLAIR", {"EchoTime": 0.09, "RepetitionTime": 5.0}, "clinical_2d", "no InversionTime", "RepetitionTime 9.0"),
+        ("FLAIR", {"RepetitionTime": 5.0}, "clinical_2d", "no EchoTime, InversionTime", "RepetitionTime 9.0"),
+        ("T1w", {**EXCITATION_TR, "InversionTime": 0.9}, "ixi", "RepetitionTimePreparation", "EchoTime 0.0046"),
+    ],
+)
+def test_a_protocol_of_another_scan_fills_nothing(suffix, sidecar, protocol, missing, differing):
+    error = refusal(from_sidecar, suffix, sidecar, "x", load_protocol(protocol))
+    assert missing in error.found and "another scan" in error.do and differing in error.do
 
 
 def test_protocol_names_and_the_reserved_word():
@@ -131,9 +148,23 @@ def test_presets_hold_what_is_possible(equations):
 
 def test_figure_3_has_variable_flip_angles_and_short_readouts():
     figure = {request.name[-1]: request.acquisition for request in load_render("fig3")}
-    assert {figure[letter].sequence for letter in "efh"} == {"vfa_turbo_spin_echo"}
+    assert {figure[letter].sequence for letter in "efgh"} == {"vfa_turbo_spin_echo"}
     assert {figure[letter].sequence for letter in "jl"} == {"inversion_recovery_vfa_turbo_spin_echo"}
     assert figure["d"].echo_train_length == 82 and "fit" in figure["d"].remarks["echo_train_length"]
+
+
+@pytest.mark.parametrize("equations", ["exact", "paper"])
+def test_the_echo_times_of_figure_3_darken_white_matter_before_csf(equations):
+    sweep = {request.name[-1]: request.acquisition for request in load_render("fig3", equations)}
+    ratios = []
+    for acquisition in (sweep[letter] for letter in "gef"):
+        sequence = SEQUENCES[acquisition.sequence]
+        fields = {name: torch.tensor(float(getattr(acquisition, name))) for name in sequence.fields}
+        csf, wm = sequence.signal(
+            torch.tensor([1.0, 0.7]), torch.tensor([4.3, 0.83]), torch.tensor([2.0, 0.08]), **fields
+        )
+        ratios.append(float(csf / wm))
+    assert 1 < ratios[0] < 0.8 * ratios[1] < 0.64 * ratios[2]
 
 
 def test_the_impossible_setting_of_figure_3_is_refused_with_the_reason():

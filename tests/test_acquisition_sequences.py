@@ -124,7 +124,8 @@ def test_a_protocol_names_the_sequence_only_of_the_scans_it_describes():
 )
 def test_an_mprage_without_inversion_time_is_no_spin_echo(sidecar):
     assert "InversionTime" in refusal(from_sidecar, "T1w", sidecar, "x").found
-    completed = from_sidecar("T1w", {**sidecar, "EchoTime": 0.003}, "x", load_protocol("oasis3"))
+    own = {**sidecar, "EchoTime": 0.003, "RepetitionTime": 2.4}
+    completed = from_sidecar("T1w", own, "x", load_protocol("oasis3"))
     assert (completed.sequence, completed.ti, completed.provenance["ti"]) == ("mprage", 1.0, "assumed")
 
 
@@ -135,6 +136,18 @@ def test_a_gradient_echo_without_name_may_be_inverted_and_is_not_guessed():
     named = {**unnamed, "ScanningSequence": "GR"}
     assert refusal(from_sidecar, "T1w", named, "x").found == "no FlipAngle"
     assert from_sidecar("T1w", {**named, "FlipAngle": 8}, "x").sequence == "spoiled_gradient_echo"
+
+
+@pytest.mark.parametrize(
+    "sidecar, sequence",
+    [
+        ({"RepetitionTimeExcitation": 0.6}, "spin_echo"),
+        ({"RepetitionTimePreparation": 0.6, "InversionTime": 0.1}, "inversion_recovery"),
+    ],
+)
+def test_any_repetition_time_counts_as_one(sidecar, sequence):
+    acquisition = from_sidecar("T1w", {"EchoTime": 0.012, "FlipAngle": 90, **sidecar}, "x")
+    assert (acquisition.sequence, acquisition.tr, acquisition.provenance["tr"]) == (sequence, 0.6, "derived")
 
 
 def test_an_mprage_stored_as_t2w_is_refused():

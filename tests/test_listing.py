@@ -92,7 +92,7 @@ def test_what_was_assumed_is_marked_and_told_with_the_key_to_add(tmp_path, capsy
     run(study(tmp_path / "in", SCANS), tmp_path / "out")
     table, reasons = capsys.readouterr().out.split("Derived or assumed")
     (line,) = [line.split() for line in table.splitlines() if line.startswith("sub-01_T1w")]
-    assert line[3:] == ["3.16", "2400", "1000", "8?", "176?", "6.32~", "88?"]
+    assert line[3:] == ["3.16", "2400", "1000", "8?", "176?", "6.32?", "88?"]
     assert "NumberShots" in reasons and "FlipAngle 160 is not used" in reasons
 
 

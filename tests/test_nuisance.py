@@ -165,6 +165,8 @@ WRONG = {
     "bias: empty mask": lambda: bias_field(torch.zeros(5), (8, 8), torch.zeros(8, 8)),
     "bias: shape of the mask": lambda: bias_field(torch.zeros(5), (8, 8), torch.ones(8, 9)),
     "transmit": lambda: transmit_field((8, 8), 1.1, -0.2),
+    "transmit: shift": lambda: transmit_field((8, 8, 8), shift=[0.1, 0.2]),
+    "transmit: empty shift": lambda: transmit_field((8, 8, 8), shift=[]),
     "sigma": lambda: noisy_magnitude(signed((4, 4)), -1.0, seeded()),
     "no coil": lambda: noisy_magnitude(signed((4, 4)), 1.0, seeded(), 0),
     "SNR": lambda: noise_sigma(signed((4, 4)), 0.0, torch.ones(4, 4)),

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from numbers import Real
 
 from ..signal.epg import equivalent_te
+from .identify import LONGEST_PLAIN_TE, SHORTEST_SHOT
 from .keys import EXCITATION_KEY, NAME_KEYS, SHOTS_KEY, Found, Keys, derived
 from .timing import SHORTEST_EQUIVALENT, readout_room
 
@@ -29,17 +30,22 @@ SECOND_FLIP_ANGLE = 5.0
 LARGEST_EXCITATION = 120.0
 """A larger angle [degrees] in the sidecar of a spin echo is that of its refocusing pulse."""
 READOUT_LENGTH = 176
-"""Usual number of excitations after one inversion."""
+"""Usual number of excitations after one inversion, of all of k-space."""
+MULTI_ECHO_SPACING = 0.010
+"""Usual time [s] between excitations that are followed by several echoes each."""
+MULTI_ECHO_NAME = re.compile(r"tfl[a-z_]*3d[2-9]", re.IGNORECASE)
+"""``tfl3d4_16ns``: 4 echoes."""
 TRAIN_LENGTH, ECHO_SPACING = 16, 0.010
 """Usual turbo spin echo; the spacing [s] is adjusted so that an echo lies at TE."""
 VFA_ECHO_SPACING = 0.0035
 """Usual spacing [s] in a train of variable flip angles."""
 VFA_SPACINGS = (0.002, 0.008)
 """Believable ones."""
-EQUIVALENT_SHARE, LONGEST_EQUIVALENT = 0.25, 0.2
-"""Contrast-equivalent over nominal echo time of a usual train, and the echo time [s] up to which they are the same:
-a scanner that states such a short one for a long train states the contrast-equivalent one."""
-NAMED_LENGTH = re.compile(r"(?:tse|tir)[a-z]*\dd(\d)[a-z]*_?(\d+)|spc[a-z]*_(\d+)", re.IGNORECASE)
+EQUIVALENT_SHARE = 0.25
+"""Contrast-equivalent over nominal echo time of a usual train."""
+CENTRAL = 0.4
+"""A nominal echo time is usual from this share of the train's duration on."""
+NAMED_LENGTH = re.compile(r"(?:tse|tir|(?<![a-z])h)[a-z]*\dd(\d)[a-z]*_?(\d+)|spc[a-z]*_(\d+)", re.IGNORECASE)
 """``tse2d2_5``: 2 contrasts of 5 echoes; ``spc_314ns``: 314 echoes."""
 
 
@@ -103,8 +109,10 @@ def _readout(keys: Keys, times: Mapping[str, Found]) -> dict[str, Found]:
         return found
     else:
         length = _usual_readout(keys, times, spacing.value)
-    half = Found(length.value // 2, "assumed", "half of the readout")
-    return found | {"echo_train_length": length, "echoes_before_centre": keys.find("EchoesBeforeCentre") or half}
+    return found | {
+        "echo_train_length": length,
+        "echoes_before_centre": keys.find("EchoesBeforeCentre") or _centre(keys, times, length.value, spacing),
+    }
 
 
 def _excitation_spacing(keys: Keys, times: Mapping[str, Found]) -> Found | None:
@@ -113,21 +121,46 @@ def _excitation_spacing(keys: Keys, times: Mapping[str, Found]) -> Found | None:
         if found is not None:
             return found if key == EXCITATION_KEY or found.remark else found._replace(remark=key)
     tr = keys.find("RepetitionTime")
-    if tr is not None and "tr" in times and tr.value < times["tr"].value:
+    if tr is not None and "tr" in times and tr.value < SHORTEST_SHOT:
         return derived(tr.value, "RepetitionTime, which is between excitations", tr)
-    return derived(round(2 * times["te"].value, 9), "2 x EchoTime", times["te"]) if "te" in times else None
+    if "te" not in times:
+        return None
+    if keys.get("EchoNumber") is not None or any(MULTI_ECHO_NAME.search(str(keys.get(key))) for key in NAME_KEYS):
+        return Found(max(MULTI_ECHO_SPACING, times["te"].value), "assumed", "usual of several echoes per excitation")
+    return Found(round(2 * times["te"].value, 9), "assumed", "2 x EchoTime")
 
 
 def _usual_readout(keys: Keys, times: Mapping[str, Found], spacing: float) -> Found:
-    """The usual number of excitations, or as many as fit symmetrically around the centres of all readouts."""
+    """The usual number of excitations, or as many as fit around the centres of all readouts."""
     ti, tr, last = (times[name].value for name in ("ti", "tr", "ti2" if "ti2" in times else "ti"))
-    usual, remark = READOUT_LENGTH, "usual"
-    share = keys.get("PartialFourier")
-    if isinstance(share, Real) and 0.5 < share < 1 and keys.get("PartialFourierDirection") != "PHASE":
-        usual, remark = round(usual * share), f"usual with PartialFourier {share:g}"
-    room = min(readout_room(tr, ti, spacing)[0], readout_room(tr, last, spacing)[1])
-    room = min(2 * room, int((last - ti) / spacing)) if last > ti else 2 * room
-    return Found(max(1, min(usual, room)), "assumed", remark if usual <= room else "as many as fit around the centre")
+    share = _partial_fourier(keys)
+    before, after = readout_room(tr, ti, spacing)[0], readout_room(tr, last, spacing)[1]
+    whole = min(READOUT_LENGTH, before / (share - 0.5), 2 * after)
+    most = min(share * whole, (last - ti) / spacing) if last > ti else share * whole
+    usual = round(share * READOUT_LENGTH)
+    remark = "usual" if share == 1 else f"usual with PartialFourier {share:g}"
+    length = max(1, min(usual, int(most + 1e-6)))
+    return Found(length, "assumed", remark if length == usual else "as many as fit around the centre")
+
+
+def _centre(keys: Keys, times: Mapping[str, Found], length: float, spacing: Found | None) -> Found:
+    """How many excitations come before the centre of k-space: half of them, or as BIDS counts with partial Fourier."""
+    share = _partial_fourier(keys)
+    before = int(length * (share - 0.5) / share + 1e-6)
+    remark = "half of the readout" if share == 1 else f"PartialFourier {share:g}"
+    if spacing is None or not {"tr", "ti"} <= times.keys():
+        return Found(before, "assumed", remark)
+    tr, ti, last = (times[name].value for name in ("tr", "ti", "ti2" if "ti2" in times else "ti"))
+    most, least = readout_room(tr, ti, spacing.value)[0], round(length) - readout_room(tr, last, spacing.value)[1]
+    fitting = min(max(before, least), most) if least <= min(length, most) else before
+    return Found(fitting, "assumed", remark if fitting == before else "as far in the middle as the readout fits")
+
+
+def _partial_fourier(keys: Keys) -> float:
+    """The part of k-space that one readout samples: along the slices; a value without direction may be of the phase."""
+    share, along = keys.get("PartialFourier"), keys.get("PartialFourierDirection")
+    slices = along in ("SLICE_SELECT", "COMBINATION") and isinstance(share, Real) and 0.5 < share < 1
+    return float(share) if slices else 1.0
 
 
 def _turbo_train(keys: Keys, times: Mapping[str, Found], length: Found | None) -> dict[str, Found]:
@@ -137,8 +170,7 @@ def _turbo_train(keys: Keys, times: Mapping[str, Found], length: Found | None) -
         return {}
     te, room = times["te"].value, times["tr"].value - (times["ti"].value if "ti" in times else 0.0)
     if spacing is None:
-        number = max(1, round(te / ECHO_SPACING))
-        number = number if length is None else min(number, round(length.value))
+        number = _echo(te, ECHO_SPACING, room, length)
         spacing = Found(
             round(te / number, 9), "assumed", f"EchoTime is echo {number}, spacing near {1000 * ECHO_SPACING:g} ms"
         )
@@ -153,25 +185,39 @@ def _vfa_train(keys: Keys, times: Mapping[str, Found], length: Found | None) -> 
     if "te" not in times or "tr" not in times:
         return {}
     te, room = times["te"].value, times["tr"].value - (times["ti"].value if "ti" in times else 0.0)
-    equivalent = keys.find("ContrastEquivalentEchoTime")
-    if equivalent is None and length is not None and spacing is not None and te <= length.value * spacing.value:
-        value = equivalent_te(te, round(length.value), spacing.value)
-        value = round(min(max(value, SHORTEST_EQUIVALENT * te), te), 6)
-        equivalent = derived(value, "extended phase graphs of a usual train", times["te"], length, spacing)
-    elif equivalent is None and te > LONGEST_EQUIVALENT:
-        equivalent = Found(round(EQUIVALENT_SHARE * te, 6), "assumed", f"{EQUIVALENT_SHARE:g} x EchoTime, usual")
-    elif equivalent is None:
-        equivalent = Found(te, "assumed", "EchoTime, too short to be the nominal one of a long train")
+    equivalent = keys.find("ContrastEquivalentEchoTime") or _equivalent(keys, times["te"], room, length, spacing)
     if spacing is None:
         middle = 2 * te / length.value if length is not None else 0.0
-        if VFA_SPACINGS[0] <= middle <= VFA_SPACINGS[1] and te > LONGEST_EQUIVALENT:
+        if VFA_SPACINGS[0] <= middle <= VFA_SPACINGS[1] and LONGEST_PLAIN_TE < te < room / 2:
             spacing = Found(round(middle, 9), "assumed", "EchoTime in the middle of the train")
         else:
-            number = max(1, round(te / VFA_ECHO_SPACING))
+            number = _echo(te, VFA_ECHO_SPACING, room, length)
             spacing = Found(round(te / number, 9), "assumed", f"usual, near {1000 * VFA_ECHO_SPACING:g} ms")
     if length is None:
         length = _fitting(round(2 * te / spacing.value), "EchoTime in the middle", te, room, spacing.value)
     return {"te_equivalent": equivalent, "echo_spacing": spacing, "echo_train_length": length}
+
+
+def _equivalent(keys: Keys, te: Found, room: float, length: Found | None, spacing: Found | None) -> Found:
+    """The contrast-equivalent echo time: the stated one where that is too early in its train to be the nominal one."""
+    train = length.value * spacing.value if length is not None and spacing is not None else 0.0
+    if te.value <= LONGEST_PLAIN_TE and re.search(r"\bGE\b", str(keys.get("Manufacturer")), re.IGNORECASE):
+        return Found(te.value, "assumed", "EchoTime, of which GE states the effective one")
+    if te.value <= LONGEST_PLAIN_TE and not CENTRAL * train < te.value <= train:
+        return Found(te.value, "assumed", "EchoTime, too short to be the nominal one of a long train")
+    if te.value <= train < room:
+        value = equivalent_te(te.value, round(length.value), spacing.value)
+        value = round(min(max(value, SHORTEST_EQUIVALENT * te.value), te.value), 6)
+        return derived(value, "extended phase graphs of a usual train", te, length, spacing)
+    return Found(round(EQUIVALENT_SHARE * te.value, 6), "assumed", f"{EQUIVALENT_SHARE:g} x EchoTime, usual")
+
+
+def _echo(te: float, spacing: float, room: float, length: Found | None) -> int:
+    """Which echo lies at TE with about this spacing, or a smaller one with which a train of known length fits."""
+    number = max(1, round(te / spacing))
+    if length is None or room <= 0:
+        return number
+    return min(max(number, int(length.value * te / room + 1e-6) + 1), round(length.value))
 
 
 def _length(keys: Keys, explicit: bool) -> Found | None:

@@ -16,21 +16,24 @@ from numbers import Real
 from typing import NamedTuple
 
 from ..errors import UserError
-from .record import PROVENANCE, SIDECAR_KEYS, check_value
+from .record import LIMITS, PROVENANCE, SIDECAR_KEYS, check_value, is_number
 
-PREPARATION_KEYS = ("RepetitionTimePreparation", "RepetitionTimePreperation")
-"""Time from inversion to inversion; the second spelling stands in a table of the BIDS specification."""
+PREPARATION_KEYS = ("RepetitionTimePreparation", "RepetitionTimePreperation", "RepetitionTimeInversion")
+"""Time from inversion to inversion; the second spelling stands in a table of the BIDS specification, the third key is
+written by dcm2niix."""
 EXCITATION_KEY, SHOTS_KEY = "RepetitionTimeExcitation", "NumberShots"
 """Time between two excitations of a readout, and how many there are; see :mod:`scripts.acquisition.defaults`."""
 SEQUENCE_KEYS = ("SignalModel", "sequence")
 """Name the signal equation: the first in sidecars, the second in requests; both are read everywhere."""
-NAME_KEYS = ("SequenceName", "PulseSequenceName", "PulseSequenceType", "PulseSequenceDetails")
+NAME_KEYS = ("SequenceName", "PulseSequenceName", "PulseSequenceType")
 """Where scanners name the pulse sequence."""
+DETAILS_KEY = "PulseSequenceDetails"
+"""One word from a scanner, or anybody's prose."""
 CODE_KEYS = ("ScanningSequence", "SequenceVariant", "ScanOptions")
 """DICOM's codes of it."""
 LABEL_KEYS = ("ProtocolName", "SeriesDescription")
 """What the operator typed: weak evidence."""
-OTHER_KEYS = ("MRAcquisitionType", "Manufacturer", "PartialFourier", "PartialFourierDirection")
+OTHER_KEYS = ("MRAcquisitionType", "Manufacturer", "PartialFourier", "PartialFourierDirection", "EchoNumber")
 READ_KEYS = (
     *SIDECAR_KEYS.values(),
     *PREPARATION_KEYS,
@@ -38,6 +41,7 @@ READ_KEYS = (
     SHOTS_KEY,
     *SEQUENCE_KEYS,
     *NAME_KEYS,
+    DETAILS_KEY,
     *CODE_KEYS,
     *LABEL_KEYS,
     *OTHER_KEYS,
@@ -45,6 +49,11 @@ READ_KEYS = (
 """All that is read of a sidecar; what a protocol's entry or a render request may say."""
 PAIRS = {"InversionTime": "ti2", "FlipAngle": "flip_angle2"}
 """Keys that may hold two values, and the field of the second one."""
+EMPTY_AS_ZERO = (
+    *("InversionTime", "InversionTime2", "EchoTrainLength", "EchoSpacing", "MagneticFieldStrength"),
+    *(*PREPARATION_KEYS, EXCITATION_KEY),
+)
+"""Keys where converters write 0 for none."""
 TIMES = ("EchoTime", "RepetitionTime", "InversionTime")
 SAME = 0.1
 """Relative difference of times up to which a protocol's entry describes a scan."""
@@ -67,19 +76,19 @@ def derived(value: float, remark: str, *sources: Found) -> Found:
 class Keys:
     """The keys of one scan.
 
-    A protocol fills the times that a sidecar lacks. What else it says, the sequence, flip angles, trains, counts only
-    for a scan it describes: one whose own times are those of the protocol.
+    A protocol fills what a sidecar lacks only where the sidecar's own times are those of the protocol: half of another
+    scan's parameters would make one that nobody acquired.
 
     Args:
-        sidecar: BIDS keys and values.
+        sidecar: BIDS keys and values, none of them empty: see :func:`said`.
         entry: the protocol's, for scans of this suffix; may be empty.
     """
 
     def __init__(self, sidecar: Mapping, entry: Mapping) -> None:
-        self.sidecar = {key: value for key, value in sidecar.items() if value is not None}
-        self.entry = entry
-        both = [(self.sidecar[key], entry[key]) for key in TIMES if key in self.sidecar and key in entry]
-        self.described = all(_close(own, other) for own, other in both)
+        self.sidecar = sidecar
+        both = [key for key in TIMES if key in sidecar and entry.get(key) is not None]
+        self.differing = [key for key in both if not _close(sidecar[key], entry[key])]
+        self.entry = {} if self.differing else entry
 
     def get(self, key: str) -> object:
         """Value of a key, None where nothing says it."""
@@ -90,7 +99,7 @@ class Keys:
         """Value of a key and where it is from; of two values the first."""
         if key in self.sidecar:
             value, origin = self.sidecar[key], self.provenance(key)
-        elif self.entry.get(key) is not None and (self.described or key in TIMES):
+        elif self.entry.get(key) is not None:
             value, origin = self.entry[key], ("assumed", "the protocol")
         else:
             return None
@@ -114,7 +123,18 @@ class Keys:
         """``SequenceName *tfl3d1``, for the reader."""
         value = self.sidecar.get(key, self.entry.get(key))
         text = "\\".join(f"{one:g}" if isinstance(one, float) else str(one) for one in _list(value))
+        text = "".join(letter for letter in text if letter.isprintable())
         return f"{key} {text}" + ("" if key in self.sidecar else " of the protocol")
+
+
+def said(sidecar: Mapping) -> dict:
+    """A sidecar without empty values, without zeros for none, without the TR of a volume beside that of inversions."""
+    kept = {key: value for key, value in sidecar.items() if value is not None}
+    kept = {key: value for key, value in kept.items() if not (key in EMPTY_AS_ZERO and value == 0)}
+    volume = kept.get("RepetitionTime")
+    if isinstance(volume, Real) and volume > LIMITS["tr"] and any(key in kept for key in PREPARATION_KEYS):
+        del kept["RepetitionTime"]
+    return kept
 
 
 def check_values(keys: Mapping, where: object) -> None:
@@ -130,9 +150,9 @@ def check_values(keys: Mapping, where: object) -> None:
                 check_value(name, one, where)
         elif value is not None:
             check_value(name, value, where)
-    for key, name in ((PREPARATION_KEYS[0], "tr"), (PREPARATION_KEYS[1], "tr"), (EXCITATION_KEY, "tr")):
+    for key in (*PREPARATION_KEYS, EXCITATION_KEY):
         if keys.get(key) is not None:
-            check_value(name, keys[key], where, key)
+            check_value("tr", keys[key], where, key)
     shots = keys.get(SHOTS_KEY)
     counts = _list(shots)
     if shots is not None and (len(counts) > 2 or not all(_count(count) for count in counts) or sum(counts) < 1):
@@ -144,7 +164,7 @@ def _list(value: object) -> list:
 
 
 def _count(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and value >= 0
+    return is_number(value) and value >= 0
 
 
 def _close(own: object, other: object) -> bool:

@@ -12,6 +12,7 @@
 """Named protocols: the parameters of known studies, and the user's own, for images without a sidecar."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +23,8 @@ from .keys import READ_KEYS, check_values
 FOLDER = Path(__file__).parents[1]
 PROTOCOLS: dict[str, dict] = json.loads((FOLDER / "protocols.json").read_text(encoding="utf-8"))
 NAMES = tuple(PROTOCOLS)
+KINDS = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
+"""What JSON calls a Python type."""
 REMARKS = ("source", "note", "assumed")
 """What an entry or a render request may say besides; for the reader only."""
 
@@ -43,11 +46,14 @@ def load_protocol(protocol: str | Path | None) -> dict[str, dict] | None:
         raise UserError("protocol", reason, f"name one of {', '.join(NAMES)}, or your own JSON file")
     if name in PROTOCOLS:
         where, content = name, PROTOCOLS[name]
-    elif Path(name).suffix == ".json" or Path(name).is_file():
+    elif Path(name).suffix == ".json" or os.path.isfile(name):
         where, content = name, read_json(name)
     else:
         raise UserError("protocol", repr(name), suggest(name, NAMES, "or your own JSON file"))
-    return {suffix: _entry(keys, f"{where}: {suffix}") for suffix, keys in content.items() if suffix not in REMARKS}
+    table = {suffix: _entry(keys, f"{where}: {suffix}") for suffix, keys in content.items() if suffix not in REMARKS}
+    if not table:
+        raise UserError(where, "no scans", "give an object of BIDS keys for each suffix, such as T1w")
+    return table
 
 
 def read_json(path: str | Path, kinds: tuple[type, ...] = (dict,)) -> dict | list:
@@ -57,17 +63,16 @@ def read_json(path: str | Path, kinds: tuple[type, ...] = (dict,)) -> dict | lis
         UserError: when the file is absent, unreadable, broken, or holds something else.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(
             path, error.strerror.lower() if error.strerror else str(error), "name a readable file"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(path, f"broken JSON ({error})", "repair the file") from None
     if not isinstance(content, kinds):
-        raise UserError(
-            path, f"a JSON {type(content).__name__}", f"give a JSON {' or '.join(k.__name__ for k in kinds)}"
-        )
+        found = KINDS.get(type(content), "number")
+        raise UserError(path, f"a JSON {found}", f"give a JSON {' or '.join(KINDS[kind] for kind in kinds)}")
     return content
 
 

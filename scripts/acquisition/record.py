@@ -18,6 +18,7 @@ value is unknown or does not apply) and one provenance code per value. A row of 
 import math
 from dataclasses import dataclass, field
 from numbers import Real
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -47,6 +48,8 @@ CONFIDENCE = ("low", "medium", "high")
 LIMITS = {"te": 1.0, "tr": 100.0, "ti": 20.0, "ti2": 20.0, "echo_spacing": 0.2, "te_equivalent": 1.0}
 """Longest believable times [s]: a larger number is in milliseconds."""
 ANGLES, COUNTS = ("flip_angle", "flip_angle2"), ("echo_train_length", "echoes_before_centre")
+SHORTEST, MOST_ECHOES = 1e-5, 1000
+"""Shortest believable time [s], and the longest believable train."""
 HIGHEST_FIELD = 25.0
 """Strongest believable field [T]: a larger number is in gauss."""
 
@@ -160,15 +163,27 @@ def check_value(name: str, value: object, where: object, key: str | None = None)
         unit = "echoes"
     elif name == "field_strength":
         unit = "tesla"
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise UserError(key, repr(value), f"give one number in {unit}")
+    if not is_number(value):
+        raise UserError(key, shorten(repr(value), 80), f"give one number in {unit}")
     if value < 0 or (value == 0 and name != "echoes_before_centre"):
         raise UserError(key, f"{value:g}", f"give a positive number of {unit}")
     if name in COUNTS and value != round(value):
         raise UserError(key, f"{value:g}", f"give a whole number of {unit}")
+    if name in COUNTS and value > MOST_ECHOES:
+        raise UserError(key, f"{value:g}", f"give the length of one train, at most {MOST_ECHOES}")
+    if name in LIMITS and value < SHORTEST:
+        raise UserError(key, f"{value:g}", "give seconds")
     if name in ANGLES and value > 360:
         raise UserError(key, f"{value:g}", "give degrees, at most 360")
     if name == "field_strength" and value > HIGHEST_FIELD:
         raise UserError(key, f"{value:g}", f"give tesla ({value / 10000:g}, if that is gauss)")
     if value > LIMITS.get(name, math.inf):
         raise UserError(key, f"{value:g}", f"give seconds ({value / 1000:g})")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

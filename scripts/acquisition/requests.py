@@ -74,9 +74,9 @@ def _request(request: object, where: str, equations: str) -> RenderRequest:
         raise UserError(where, repr(request), "give an object with name, suffix and BIDS keys")
     check_keys(request, ("name", "suffix", *READ_KEYS, *REMARKS), where)
     for key in ("name", "suffix"):
-        if not isinstance(request.get(key), str) or not re.fullmatch("[A-Za-z0-9]+", request[key]):
+        if not isinstance(request.get(key), str) or not re.fullmatch("[A-Za-z0-9]{1,64}", request[key]):
             found = repr(request[key]) if key in request else "nothing"
-            raise UserError(f"{where}: {key}", found, "give letters and digits only")
+            raise UserError(f"{where}: {key}", found, "give letters and digits only, at most 64")
     where = f"render {request['name']}"
     acquisition = from_sidecar(request["suffix"], request, where, {}, equations)
     return RenderRequest(request["name"], request["suffix"], acquisition)

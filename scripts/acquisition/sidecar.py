@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..signal import SEQUENCES
 from .defaults import complete, refocusing_angle
 from .identify import SHORTEST_SHOT, identify
-from .keys import EXCITATION_KEY, PREPARATION_KEYS, SEQUENCE_KEYS, SHOTS_KEY, Found, Keys, check_values
+from .keys import EXCITATION_KEY, PREPARATION_KEYS, SEQUENCE_KEYS, SHOTS_KEY, Found, Keys, check_values, said
 from .protocols import NAMES
 from .record import FIELDS, SIDECAR_KEYS, Acquisition, check
 
@@ -32,7 +32,7 @@ def from_sidecar(
     protocol: Mapping[str, Mapping] | None = None,
     equations: str = "exact",
 ) -> Acquisition:
-    """The acquisition that a BIDS sidecar describes; a protocol fills what the sidecar lacks.
+    """The acquisition that a BIDS sidecar describes; a protocol fills what the sidecar of a scan with its times lacks.
 
     TE, TR and TI have to be known. Everything else that the signal equation needs is ``given``, ``derived`` from what
     is known, or ``assumed``; the values of a protocol are ``assumed`` too. The record's ``remarks`` say from what, its
@@ -50,6 +50,7 @@ def from_sidecar(
     """
     if equations not in EQUATIONS:
         raise UserError("equations", repr(equations), f"use one of {', '.join(EQUATIONS)}")
+    sidecar = said(sidecar)
     check_values(sidecar, where)
     keys = Keys(sidecar, (protocol or {}).get(suffix, {}))
     sequence, confidence, evidence = identify(suffix, keys, where)
@@ -63,7 +64,10 @@ def from_sidecar(
     found = _times(fields, keys)
     if sequence is not None:
         explicit = any(keys.get(key) is not None for key in SEQUENCE_KEYS)
-        found |= {name: one for name, one in complete(sequence, fields, keys, found, explicit).items() if one}
+        try:
+            found |= {name: one for name, one in complete(sequence, fields, keys, found, explicit).items() if one}
+        except UserError as error:
+            raise UserError(f"{where}: {error.where}", error.found, error.do) from None
     if (strength := keys.find(SIDECAR_KEYS["field_strength"])) is not None:
         found["field_strength"] = strength
 
@@ -126,14 +130,13 @@ def _times(fields: tuple[str, ...], keys: Keys) -> dict[str, Found]:
 
 
 def _repetition_time(keys: Keys, inversion: bool) -> Found | None:
-    """The TR; after an inversion only a time from inversion to inversion counts."""
-    for source, origin in ((keys.sidecar, "derived"), (keys.entry, "assumed")):
-        if source.get("RepetitionTime") is not None and not (inversion and source["RepetitionTime"] < SHORTEST_SHOT):
-            own = source is keys.sidecar
-            return keys.find("RepetitionTime") if own else Found(source["RepetitionTime"], "assumed", "the protocol")
-        for key in PREPARATION_KEYS if inversion else (*PREPARATION_KEYS, EXCITATION_KEY):
-            if source.get(key) is not None:
-                return Found(source[key], origin, key if origin == "derived" else f"the protocol's {key}")
+    """The TR; after an inversion the time from inversion to inversion, which RepetitionTime need not be."""
+    before, after = (PREPARATION_KEYS, ()) if inversion else ((), (*PREPARATION_KEYS, EXCITATION_KEY))
+    for source, origin, remark in ((keys.sidecar, "derived", ""), (keys.entry, "assumed", "the protocol's ")):
+        for key in (*before, "RepetitionTime", *after):
+            if source.get(key) is None or (inversion and source[key] < SHORTEST_SHOT):
+                continue
+            return keys.find(key) if key == "RepetitionTime" else Found(source[key], origin, f"{remark}{key}")
     return None
 
 
@@ -152,14 +155,19 @@ def _incomplete(
     named = {name: SIDECAR_KEYS[name] for name in missing}
     if "tr" in missing and keys.sidecar.get("RepetitionTime") is not None:
         named["tr"] = f"{PREPARATION_KEYS[0]} (RepetitionTime is between excitations, not inversions)"
-    elif missing == ["ti"] and suffix == "T1w":
+    elif missing == ["ti"] and "mprage" in (sequence or ""):
         named["ti"] = "InversionTime (the other parameters are those of an MPRAGE)"
+    if "ti2" in missing:
+        named["ti2"] += " (or two values in InversionTime)"
     # What follows from the times is not asked for.
     asked = [key for name, key in named.items() if name in (*TIMES, "flip_angle")]
     asked += ["InversionTime (MPRAGE only)"] if sequence is None else []
     do = f"add them to the sidecar or to the protocol's {suffix} entry" if protocol else "add them"
     if protocol is None:
         do = f"add them to the sidecar or name a protocol with --protocol ({', '.join(NAMES)})"
+    elif keys.differing:
+        other = ", ".join(f"{key} {protocol[suffix][key]}" for key in keys.differing)
+        do = f"add them to the sidecar; the protocol's {suffix} entry is of another scan ({other})"
     if sequence == "mprage" and "ti" in missing and (keys.get("RepetitionTime") or SHORTEST_SHOT) < SHORTEST_SHOT:
         do += f"; without inversion: add ScanningSequence GR and FlipAngle, or {SEQUENCE_KEYS[0]}"
     return UserError(where, "no " + ", ".join(asked), do)

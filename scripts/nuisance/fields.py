@@ -98,15 +98,18 @@ def transmit_field(
         shift: of the brightest point from the middle, in the coordinates above; None for 0 along every axis.
 
     Raises:
-        UserError: for a value that is not positive.
+        UserError: for a value that is not positive, or a shift of another length than the shape.
 
     Source: central brightening of Collins et al. 2005, J Magn Reson Imaging 21:192; the parabola in ln b1 is a
     stand-in for it.
     """
     if not (centre > 0 and edge > 0):
         raise UserError("transmit field", f"centre {centre:g}, edge {edge:g}", "give positive numbers, about 1")
+    shift = [0.0] * len(shape) if shift is None else shift
+    if len(shift) != len(shape):
+        raise UserError("transmit field", f"a shift of {len(shift)} numbers", f"give one per axis, {len(shape)}")
     squares = torch.zeros(())
-    for size, offset in zip(shape, shift or [0.0] * len(shape)):
+    for size, offset in zip(shape, shift):
         squares = squares[..., None] + (_coordinates(size, squares.device) - offset).square()
     return centre * (edge / centre) ** squares
 

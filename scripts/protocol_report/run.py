@@ -12,11 +12,9 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from math import isfinite
-from numbers import Real
 from pathlib import Path
 
-from ..acquisition import FIELDS, Acquisition, from_sidecar, load_protocol
+from ..acquisition import FIELDS, Acquisition, from_sidecar, is_number, load_protocol
 from ..bids import Contrast, Session, find_sessions, resolve_all
 from ..errors import UserError
 from ..identifiability import PRIOR_SD, SNR
@@ -93,14 +91,14 @@ class ProtocolReport:
         if self.dataset_dir is None and self.protocol is None:
             raise UserError("protocol", "neither a protocol nor a folder", "name one with --protocol or --dataset_dir")
         for name, value, least in (("gain_sd", self.gain_sd, 0.0), ("snr", self.snr, 1e-9)):
-            if not _number(value) or value < least:
+            if not is_number(value) or value < least:
                 raise UserError(
                     name, repr(value), f"use a{' positive' if least else ''} number{'' if least else ' ≥ 0'}"
                 )
-        if self.field_strength is not None and not (_number(self.field_strength) and self.field_strength > 0):
+        if self.field_strength is not None and not (is_number(self.field_strength) and self.field_strength > 0):
             raise UserError("field_strength", repr(self.field_strength), "use 1.5, 3 or 7 [T]")
         prior = self.prior_sd
-        if not isinstance(prior, Sequence) or len(prior) != 3 or not all(_number(sd) and sd > 0 for sd in prior):
+        if not isinstance(prior, Sequence) or len(prior) != 3 or not all(is_number(sd) and sd > 0 for sd in prior):
             raise UserError("prior_sd", repr(prior), "give three positive numbers, for ln PD, ln T1 and ln T2")
 
     def _assumptions(self, protocol: Protocol) -> Assumptions:
@@ -188,7 +186,3 @@ def _of_sessions(number: int, members: list[tuple[Session, list[tuple[str, Acqui
 
 def _rank(suffix: str) -> tuple[int, str]:
     return (ORDER.index(suffix) if suffix in ORDER else len(ORDER), suffix)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
