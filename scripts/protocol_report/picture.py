@@ -80,4 +80,4 @@ def _panel(axis: Axes, findings: Findings, quantity: int) -> None:
             style = dict(STYLES[case])
             if error > HIGHEST:
                 style |= {"marker": ">", "clip_on": False}
-            axis.plot(min(max(error, LOWEST), HIGHEST), row, linestyle="none", zorder=3, **style)
+            axis.plot(min(max(error, LOWEST), HIGHEST), row, linestyle="none", zorder=3, clip_on=False, **style)
