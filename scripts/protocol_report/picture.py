@@ -79,5 +79,5 @@ def _panel(axis: Axes, findings: Findings, quantity: int) -> None:
         for case, error in errors.items():
             style = dict(STYLES[case])
             if error > HIGHEST:
-                style |= {"marker": ">", "clip_on": False}
+                style["marker"] = ">"
             axis.plot(min(max(error, LOWEST), HIGHEST), row, linestyle="none", zorder=3, clip_on=False, **style)
