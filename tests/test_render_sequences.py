@@ -71,6 +71,14 @@ def test_images_do_not_depend_on_whether_gradients_are_asked_for(maps, b1):
     assert plain.flatten(2).amax(2).min() > 0
 
 
+def test_parameters_are_rendered_without_gradients_too(maps, b1):
+    plain = SignalModel()(maps, contrasts(), b1=b1, t2_star=0.05)
+    maps.requires_grad_(), b1.requires_grad_()
+    with torch.no_grad():
+        signal = SignalModel()(maps, contrasts(), b1=b1, t2_star=torch.tensor(0.05, requires_grad=True))
+    assert torch.equal(signal, plain) and not signal.requires_grad
+
+
 @pytest.mark.parametrize("mask", [False, True])
 def test_chunks_change_nothing(maps, b1, monkeypatch, mask):
     options = {"b1": b1, "mask": b1 > 0.9 if mask else None}

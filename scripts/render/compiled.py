@@ -9,10 +9,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Signal equations compiled by ``torch.compile``: one loop over the voxels for a whole equation.
+"""Signal equations compiled by ``torch.compile``: one loop over the voxels for some settings of a sequence.
 
-The first equation of a process takes some ten seconds to compile, each other one second or two, and half of that where
-the machine has compiled it before; the numbers of voxels and of contrasts do not matter.
+It reads the maps once, needs no temporaries, and computes once what settings share, as ``exp(-TR/T1)`` of a sweep over
+TI. The first equation of a process takes some ten seconds to compile, each other one to five, and a fraction of that
+where the machine has compiled it before. The number of voxels does not matter; that of settings does up to
+:data:`scripts.render.volumes.TOGETHER`, as does which of their fields are equal.
 """
 
 import warnings
@@ -33,33 +35,30 @@ class Compiler:
     works = True
 
 
-def draw_compiled(out: Tensor, sequence: Sequence, maps: list[Tensor], fields: dict, given: dict, signed: bool) -> None:
+def draw_compiled(
+    images: list[Tensor], sequence: Sequence, maps: list[Tensor], settings: list[dict], given: dict, signed: bool
+) -> None:
     """:func:`scripts.render.contrast.draw`, compiled; without a compiler it says so once and is the same."""
     if Compiler.works:
         try:
-            options = {name: standalone(given[name]) for name in sequence.options if name in given}
-            return compile_draw(sequence, signed)(standalone(out), [standalone(x) for x in maps], fields, options)
+            known = {name: given[name] for name in sequence.options if name in given}
+            return compile_draw(sequence, signed)(images, maps, settings, known)
         except Exception as error:  # torch has no one class for what a missing or unfit compiler leads to
             Compiler.works = False
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             warnings.warn(f"signal equations run uncompiled, slower with the same values: {reason}", stacklevel=2)
-    return draw(out, sequence, maps, fields, given, signed)
+    return draw(images, sequence, maps, settings, given, signed)
 
 
 @cache
 def compile_draw(sequence: Sequence, signed: bool) -> Callable[..., None]:
     """:func:`scripts.render.contrast.draw` for one sequence; it is compiled when it is first called."""
 
-    def draw_sequence(out: Tensor, maps: list[Tensor], fields: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    def draw_sequence(images: list[Tensor], maps: list[Tensor], settings: list[dict], given: dict) -> None:
         with AccurateExpm1():
-            draw(out, sequence, maps, fields, given, signed)
+            draw(images, sequence, maps, settings, given, signed)
 
-    return torch.compile(draw_sequence, dynamic=True, isolate_recompiles=True)
-
-
-def standalone(x: Tensor) -> Tensor:
-    """The same memory as a tensor of its own: the offset of a view would be one more thing to compile for."""
-    return torch.from_dlpack(x)
+    return torch.compile(draw_sequence, dynamic=True, isolate_recompiles=True, recompile_limit=64)
 
 
 class AccurateExpm1(TorchFunctionMode):

@@ -57,6 +57,9 @@ def contrast(
     return torch.where(tissue, signal if signed or sequence.signed else signal.abs(), 0.0)
 
 
-def draw(out: Tensor, sequence: Sequence, maps: list[Tensor], fields: dict, given: dict, signed: bool) -> None:
-    """Writes a :func:`contrast` into ``out``."""
-    out.copy_(contrast(sequence, maps, fields, given, signed))
+def draw(
+    images: list[Tensor], sequence: Sequence, maps: list[Tensor], settings: list[dict], given: dict, signed: bool
+) -> None:
+    """Writes a :func:`contrast` into each of the images, one for each of the settings of the sequence's fields."""
+    for image, fields in zip(images, settings):
+        image.copy_(contrast(sequence, maps, fields, given, signed))

@@ -9,24 +9,28 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Many contrasts of whole volumes without gradients, at the speed of memory.
+"""Contrasts of whole volumes without gradients, at the speed of memory.
 
 Three things cost time beyond reading the maps and writing the images: temporaries of the size of a volume, air, and the
-first touch of fresh memory. So voxels go through the equations in chunks that stay in a cache while one contrast after
-the other is made of them; with a mask only the voxels inside do; and the images lie on huge pages.
+first touch of fresh memory. So an equation runs compiled, in one loop without temporaries, or else on chunks of voxels
+whose temporaries stay in a cache; with a mask only the voxels inside are rendered; and the images lie on huge pages.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..acquisition import sequence_code, values
-from ..signal import SEQUENCES
-from .compiled import draw_compiled
+from ..signal import SEQUENCES, Sequence
+from .compiled import Compiler, draw_compiled
 from .contrast import draw
 
-CHUNK, COMPILED_CHUNK = 2**17, 2**19
-"""Voxels rendered at once on a CPU: the temporaries of an equation, or the maps alone, stay in its caches."""
+CHUNK = 2**18
+"""Voxels that pass an uncompiled equation at once on a CPU: its temporaries stay in the caches."""
+TOGETHER = 4
+"""Largest number of settings of a sequence that share a pass over the maps."""
 
 
 def render_volumes(
@@ -49,7 +53,7 @@ def render_subject(
     signed: bool,
     compiled: bool,
 ) -> None:
-    """Fills the zeros ``images (M, ...)`` with the contrasts of one subject."""
+    """Writes the contrasts of one subject into ``images (M, ...)``, but nothing for absent ones or outside the mask."""
     inside = None if mask is None else torch.from_numpy(np.flatnonzero(mask.cpu())).to(maps.device)
 
     def voxels(x: Tensor) -> Tensor:
@@ -57,26 +61,43 @@ def render_subject(
 
     maps = [voxels(x) for x in maps]
     given = {name: voxels(x) if x.ndim else x for name, x in given.items()}
-    sequences = {sequence_code(name): sequence for name, sequence in SEQUENCES.items()}
-    wanted = [
-        (image.view(-1), sequences[code], {name: values(row, name).clone() for name in sequences[code].fields})
-        for image, row, code in zip(images, rows, rows[:, 0].tolist())
-        if code
-    ]
+    images, passes = images.flatten(1), list(shared_passes(rows))
+    compiled = compiled and Compiler.works
     count = len(maps[0])
-    size = (COMPILED_CHUNK if compiled else CHUNK) if images.device.type == "cpu" else max(count, 1)
-    render = draw_compiled if compiled else draw
+    size = CHUNK if images.device.type == "cpu" and not compiled else max(count, 1)
     for start in range(0, count, size):
         part = slice(start, start + size)
-        near = [x[part] for x in maps]
-        options = {name: x[part] if x.ndim else x for name, x in given.items()}
-        for image, sequence, fields in wanted:
-            drawn = image[part] if inside is None else torch.empty_like(near[0])
-            render(drawn, sequence, near, fields, options, signed)
+        near = [standalone(x[part]) for x in maps]
+        options = {name: standalone(x[part] if x.ndim else x) for name, x in given.items()}
+        for sequence, mine, settings in passes:
+            drawn = [standalone(images[m, part]) if inside is None else torch.empty_like(near[0]) for m in mine]
+            (draw_compiled if compiled else draw)(drawn, sequence, near, settings, options, signed)
             if inside is not None:
-                image.index_copy_(0, inside[part], drawn)
+                for m, image in zip(mine, drawn):
+                    images[m].index_copy_(0, inside[part], image)
+
+
+def shared_passes(rows: Tensor) -> Iterator[tuple[Sequence, list[int], list[dict[str, Tensor]]]]:
+    """What to render in one pass: a sequence, some of its rows ``(M, A)``, and the fields of each.
+
+    A value that all rows of a pass have is one tensor, so that the compiler sees that they share it.
+    """
+    codes = rows[:, 0].tolist()
+    for name, sequence in SEQUENCES.items():
+        mine = [m for m, code in enumerate(codes) if code == sequence_code(name)]
+        for some in (mine[i : i + TOGETHER] for i in range(0, len(mine), TOGETHER)):
+            columns = {field: list(values(rows[some], field)) for field in sequence.fields}
+            for field, column in columns.items():
+                equal = all(x == column[0] for x in column)
+                columns[field] = [column[0].clone()] * len(some) if equal else [x.clone() for x in column]
+            yield sequence, some, [dict(zip(columns, setting)) for setting in zip(*columns.values())]
+
+
+def standalone(x: Tensor) -> Tensor:
+    """The same memory as a tensor of its own: the offset of a view would be one more thing to compile for."""
+    return torch.from_dlpack(x.detach())
 
 
 def zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Zeros; NumPy puts large arrays on huge pages, whose first touch takes a seventh of the time."""
+    """Zeros; NumPy puts large arrays on huge pages, whose first touch takes a fifth of the time."""
     return torch.from_numpy(np.zeros(shape, np.float32)) if device.type == "cpu" else torch.zeros(shape, device=device)
