@@ -58,7 +58,7 @@ def compile_draw(sequence: Sequence, signed: bool) -> Callable[..., None]:
         with AccurateExpm1():
             draw(images, sequence, maps, settings, given, signed)
 
-    return torch.compile(draw_sequence, dynamic=True, isolate_recompiles=True, recompile_limit=64)
+    return torch.compile(draw_sequence, fullgraph=True, dynamic=True, isolate_recompiles=True, recompile_limit=64)
 
 
 class AccurateExpm1(TorchFunctionMode):
