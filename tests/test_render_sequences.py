@@ -10,6 +10,7 @@
 # limitations under the License.
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,6 +154,20 @@ def test_nothing_is_computed_outside_the_mask(maps, b1, monkeypatch, name):
     assert seen == count and 0 < sum(count) < mask.numel()
     torch.testing.assert_close(inside, whole * mask[:, None])
     assert SignalModel()(maps, acquisition, mask=torch.zeros_like(mask)).abs().max() == 0
+
+
+def test_a_sweep_is_rendered_in_passes_that_share_what_is_equal(maps):
+    sweep = [replace(ALL["mprage"], ti=0.5 + 0.1 * i) for i in range(volumes.TOGETHER + 2)]
+    acquisition = rows([*sweep[:3], ALL["bssfp"], *sweep[3:]], [None] * (len(sweep) + 1))
+    together = SignalModel()(maps, acquisition)[0]
+    for image, row in zip(together, acquisition[0]):
+        torch.testing.assert_close(image, SignalModel()(maps[:1], row.view(1, 1, -1))[0, 0])
+
+    passes = list(volumes.shared_passes(acquisition[0]))
+    assert [mine for _, mine, _ in passes] == [[0, 1, 2, 4], [5, 6], [3]]
+    first = passes[0][2]
+    assert len({id(fields["tr"]) for fields in first}) == 1 and len({id(fields["ti"]) for fields in first}) == 4
+    assert [float(fields["ti"]) for fields in first] == pytest.approx([a.ti for a in sweep[:4]])
 
 
 def test_without_a_compiler_there_is_one_notice_and_the_same_image(maps, b1, monkeypatch):

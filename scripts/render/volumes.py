@@ -61,7 +61,7 @@ def render_subject(
 
     maps = [voxels(x) for x in maps]
     given = {name: voxels(x) if x.ndim else x for name, x in given.items()}
-    images, passes = images.flatten(1), list(shared_passes(rows))
+    images, passes = images.view(len(images), -1), list(shared_passes(rows))
     compiled = compiled and Compiler.works
     count = len(maps[0])
     size = CHUNK if images.device.type == "cpu" and not compiled else max(count, 1)
