@@ -12,9 +12,9 @@
 """Signal equations compiled by ``torch.compile``: one loop over the voxels for some settings of a sequence.
 
 It reads the maps once, needs no temporaries, and computes once what settings share, as ``exp(-TR/T1)`` of a sweep over
-TI. The first equation of a process takes some ten seconds to compile, each other one to five, and a fraction of that
-where the machine has compiled it before. The number of voxels does not matter; that of settings does up to
-:data:`scripts.render.volumes.TOGETHER`, as does which of their fields are equal.
+TI. The first equation of a process takes some ten seconds to compile, each other one to four, or two to twelve for four
+settings in one loop; on a machine that has compiled them before, a fraction of that. The number of voxels does not
+matter; that of settings does up to :data:`scripts.render.volumes.TOGETHER`, as does which of their fields are equal.
 """
 
 import warnings
