@@ -82,7 +82,7 @@ def draw_acquisition(family: Mapping, draw: Uniform, where: object) -> Acquisiti
 
 
 def _draw(family: Mapping, draw: Uniform) -> Acquisition:
-    drawn = {key: _log_uniform(draw, *limits) for key, limits in family.items() if key != "sequence"}
+    drawn = {key: log_uniform(draw, *limits) for key, limits in family.items() if key != "sequence"}
     fields = {key: value for key, value in drawn.items() if "/" not in key}
     for key in drawn:
         name, _, other = key.partition("/")
@@ -92,6 +92,7 @@ def _draw(family: Mapping, draw: Uniform) -> Acquisition:
     return Acquisition(family["sequence"], **fields, provenance=dict.fromkeys(fields, "given"))
 
 
-def _log_uniform(draw: Uniform, low: float, high: float) -> float:
-    """Exactly ``low`` where the range is one value: logarithm and exponential would change its last digits."""
+def log_uniform(draw: Uniform, low: float, high: float) -> float:
+    """A number whose logarithm is uniform between those of ``low`` and ``high``, both positive."""
+    # Of a range of one value exactly that: logarithm and exponential would change its last digits.
     return low if low == high else math.exp(draw.uniform(math.log(low), math.log(high)))

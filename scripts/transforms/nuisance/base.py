@@ -14,7 +14,6 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
@@ -72,8 +71,3 @@ def interval(name: str, limits: Pair, lowest: float = -math.inf, highest: float 
     if isinstance(limits, (int, float)) or len(limits) != 2 or not lowest <= limits[0] <= limits[1] <= highest:
         raise UserError(name, f"{limits}", f"give the lowest and the highest value, between {lowest:g} and {highest:g}")
     return float(limits[0]), float(limits[1])
-
-
-def log_uniform(draw: np.random.RandomState, limits: Pair) -> float:
-    """A number whose logarithm is uniform between those of the limits."""
-    return math.exp(draw.uniform(*map(math.log, limits)))

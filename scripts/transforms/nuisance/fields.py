@@ -18,9 +18,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
+from ...acquisition.families import log_uniform
 from ...nuisance import apply_gain, bias_field, polynomial_terms, transmit_field
 from ..meta import like, plain
-from .base import Pair, RandNuisanced, interval, log_uniform
+from .base import Pair, RandNuisanced, interval
 
 
 class RandGaind(RandNuisanced):
@@ -35,7 +36,7 @@ class RandGaind(RandNuisanced):
         self.gain = interval("gain", gain, 1e-12)
 
     def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
-        return apply_gain(signal, log_uniform(self.R, self.gain))
+        return apply_gain(signal, log_uniform(self.R, *self.gain))
 
 
 class RandReceiveFieldd(RandNuisanced):

@@ -17,10 +17,11 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor
 
+from ...acquisition.families import log_uniform
 from ...errors import UserError
 from ...nuisance import noise_sigma, noisy_magnitude
 from ..meta import plain
-from .base import Pair, RandNuisanced, interval, log_uniform
+from .base import Pair, RandNuisanced, interval
 
 BRIGHT = 0.1
 """Part of the 99th percentile above which a voxel counts as tissue where no reference is given."""
@@ -52,7 +53,7 @@ class RandNoisyMagnituded(RandNuisanced):
 
     def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
         mask = bright(signal.abs()) if self.mask_key is None else plain(data[self.mask_key])[0] > 0
-        sigma = noise_sigma(signal, log_uniform(self.R, self.snr), mask)
+        sigma = noise_sigma(signal, log_uniform(self.R, *self.snr), mask)
         coils = self.coils[self.R.randint(len(self.coils))]
         return noisy_magnitude(signal, sigma, torch.Generator().manual_seed(int(self.R.randint(2**31 - 1))), coils)
 
