@@ -15,10 +15,12 @@ it can only grow from row to row. Ratios of float32 to bfloat16 come from the sa
 """
 
 import argparse
+import json
 import platform
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -31,16 +33,17 @@ from scripts.engines import DiffusionStep, VAEObjective, VAEStep, on_device
 from scripts.inferers import MapInferer, MapSampler
 from scripts.networks import LatentDiffusionUNet, PhysicsVAE
 
-WEIGHTS = {"maps": 1.0, "reconstruction": 1.0, "prior": 1e-7, "kl": 1e-6, "perceptual": 0.02, "adversarial": 0.01}
-SIZES = {
-    "default": (
-        {"channels": (32, 64, 128, 128), "num_res_blocks": 1, "norm_num_groups": 16},
-        (64, 128, 192),
-        (0, 64, 64),
-    ),
-    "paper": ({}, (256, 512, 768), (0, 512, 768)),
-}
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = {"default": (), "paper": ("paper",)}
+"""Size -> overlays of the training configs, which say what is measured."""
 NOISE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
+
+
+def settings(size: str) -> dict:
+    """The options of both training configs, those of the overlays last."""
+    names = ("train_vae", "train_ldm", *SIZES[size])
+    contents = [json.loads((ROOT / f"configs/{name}.json").read_text(encoding="utf-8")) for name in names]
+    return {key: value for content in contents for key, value in content.items()}
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
@@ -62,11 +65,42 @@ def report(what: str, work: Callable[[], object], repeats: int) -> float:
     return took
 
 
-def vae_step(vae: PhysicsVAE, amp: bool, batch_size: int) -> Callable[[], dict]:
-    """A training iteration of stage 1 with three contrasts of 160 x 224 and the discriminator."""
+def make_vae(options: dict) -> PhysicsVAE:
+    """The physics VAE of these options with random weights."""
+    return on_device(
+        PhysicsVAE(
+            channels=options["vae_channels"],
+            num_res_blocks=options["vae_res_blocks"],
+            norm_num_groups=options["vae_groups"],
+            **{name: options[name] for name in ("adagn", "condition", "skip_channels", "covariance", "pd_median")},
+        ),
+        "cpu",
+    )
+
+
+def make_unet(options: dict) -> LatentDiffusionUNet:
+    """The diffusion network of these options with random weights, whose latents know their position."""
+    return on_device(
+        LatentDiffusionUNet(
+            spatial_dims=2,
+            in_channels=8,
+            out_channels=6,
+            channels=options["unet_channels"],
+            attention_levels=[False, True, True],
+            num_head_channels=options["unet_head_channels"],
+            num_res_blocks=2,
+            resblock_updown=True,
+            norm_num_groups=32,
+        ),
+        "cpu",
+    )
+
+
+def vae_step(vae: PhysicsVAE, weights: dict[str, float], amp: bool, batch_size: int) -> Callable[[], dict]:
+    """A training iteration of stage 1 with three contrasts of 160 x 224, and the discriminator where it counts."""
     judge = on_device(PatchDiscriminator(2, 64, 1, num_layers_d=3), "cpu")
     optimizers = [torch.optim.Adam(network.parameters(), 1e-4) for network in (vae, judge)]
-    step = VAEStep(vae, judge, *optimizers, VAEObjective(WEIGHTS, perceptual=JukeboxLoss(2)), amp=amp)
+    step = VAEStep(vae, judge, *optimizers, VAEObjective(weights, perceptual=JukeboxLoss(2)), amp=amp)
     batch = {
         "image": torch.rand(batch_size, 3, 160, 224) * 2 - 1,
         "window": torch.tensor([0.0, 500.0]).expand(batch_size, 3, 2),
@@ -79,15 +113,20 @@ def vae_step(vae: PhysicsVAE, amp: bool, batch_size: int) -> Callable[[], dict]:
     return lambda: step(engine, batch)
 
 
-def diffusion_step(unet: LatentDiffusionUNet, amp: bool, batch_size: int) -> Callable[[], dict]:
-    """A training iteration of stage 2 on cached latents of 20 x 28."""
-    inferer = DiffusionInferer(DDPMScheduler(num_train_timesteps=1000, **NOISE))
+def diffusion_step(unet: LatentDiffusionUNet, prediction_type: str, amp: bool, batch_size: int) -> Callable[[], dict]:
+    """A training iteration of stage 2 on cached latents of 24 x 28."""
+    inferer = DiffusionInferer(DDPMScheduler(num_train_timesteps=1000, prediction_type=prediction_type, **NOISE))
     step = DiffusionStep(unet, torch.optim.Adam(unet.parameters(), 1e-4), inferer, amp=amp)
-    latents = torch.randn(2, batch_size, 6, 20, 28)
+    latents = torch.randn(2, batch_size, 6, 24, 28)
     indices = torch.arange(batch_size)
     batch = {"mean": latents[0], "sd": latents[1].abs(), "position": torch.zeros(batch_size), "index": indices}
     engine = SimpleNamespace(state=SimpleNamespace(epoch=1, device=torch.device("cpu")))
     return lambda: step(engine, batch)
+
+
+def both(make: Callable[[bool], Callable]) -> list[tuple[str, Callable]]:
+    """The same work in both precisions."""
+    return [("float32", make(False)), ("bfloat16", make(True))]
 
 
 def main() -> None:
@@ -100,34 +139,24 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
     for size in options.sizes:
-        vae_options, channels, heads = SIZES[size]
-        vae = on_device(PhysicsVAE(**vae_options), "cpu")
+        setting = settings(size)
+        vae, unet = make_vae(setting), make_unet(setting)
+        weights, prediction = setting["loss_weights"], setting["prediction_type"]
         for batch_size in (1, 4):
             took = [
-                report(f"{size}: VAE step, batch {batch_size}, {name}", vae_step(vae, amp, batch_size), options.repeats)
-                for name, amp in (("float32", False), ("bfloat16", True))
+                report(f"{size}: VAE step, batch {batch_size}, {name}", work, options.repeats)
+                for name, work in both(lambda amp: vae_step(vae, weights, amp, batch_size))
             ]
             print(f"{'':58} float32 / bfloat16 = {took[0] / took[1]:.2f}")
-        unet = LatentDiffusionUNet(
-            spatial_dims=2,
-            in_channels=8,
-            out_channels=6,
-            channels=channels,
-            attention_levels=[False, True, True],
-            num_head_channels=heads,
-            num_res_blocks=2,
-            resblock_updown=True,
-            norm_num_groups=32,
-        )
-        unet = on_device(unet, "cpu")
         took = [
-            report(f"{size}: LDM step, batch 16, {name}", diffusion_step(unet, amp, 16), options.repeats)
-            for name, amp in (("float32", False), ("bfloat16", True))
+            report(f"{size}: LDM step, batch 16, {name}", work, options.repeats)
+            for name, work in both(lambda amp: diffusion_step(unet, prediction, amp, 16))
         ]
         print(f"{'':58} float32 / bfloat16 = {took[0] / took[1]:.2f}")
         volume, rows = torch.rand(1, 3, 160, 224, 160) * 2 - 1, vae.default_acquisition[None]
         report(f"{size}: maps and sd of one volume, 160 slices, float32", lambda: MapInferer()(volume, vae, rows), 1)
-        sampler = MapSampler(DDIMScheduler(num_train_timesteps=1000, clip_sample=False, **NOISE))
+        sampling = {"prediction_type": prediction, "clip_sample": False, **NOISE}
+        sampler = MapSampler(DDIMScheduler(num_train_timesteps=1000, **sampling))
         report(f"{size}: one sample, 50 DDIM steps and decoding", lambda: sampler((0, 0), vae, unet, 0.0), 1)
 
 

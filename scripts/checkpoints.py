@@ -13,6 +13,7 @@
 
 import hashlib
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -68,9 +69,8 @@ def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) 
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(
-            path, f"weights of another network ({reason})", f"match the widths, or {how_to_make}"
-        ) from error
+        do = f"match the widths, or {how_to_make}"
+        raise UserError(path, f"weights of another network ({reason})", do) from error
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     if idist.get_rank() == 0:
         print(f"weights {path} sha256 {sha256}", flush=True)
@@ -78,10 +78,14 @@ def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) 
 
 
 def weights_digest(network: nn.Module) -> Tensor:
-    """sha256 of a network's weights rounded to float16 ``(32,)`` uint8: the same however they are stored."""
+    """sha256 of a network's weights rounded to float16 ``(32,)`` uint8: the same however they are stored.
+
+    The calibration of the standard deviations, which is fitted after training, does not count: it changes no map.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().half().contiguous().numpy().tobytes())
+        if not name.endswith("calibration"):
+            digest.update(name.encode() + value.detach().cpu().half().contiguous().numpy().tobytes())
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
 
@@ -92,21 +96,21 @@ class FrozenEncoder:
         network: the physics VAE.
         weights: its state dict's file.
         device: where it runs.
+        autocast: precision it runs in; None for float32.
     """
 
-    def __init__(self, network: nn.Module, weights: str, device: torch.device | str) -> None:
+    def __init__(
+        self, network: nn.Module, weights: str, device: torch.device | str, autocast: torch.autocast | None = None
+    ) -> None:
         self.network, self.weights, self.device = network, weights, device
-        self._loaded = False
+        self.autocast, self._loaded = autocast or nullcontext(), False
         self._digest: Tensor | None = None
 
     def load(self) -> nn.Module:
         """The network with its weights, in eval mode."""
         if not self._loaded:
-            load_weights(
-                self.network,
-                self.weights,
-                "train the VAE first with configs/train_vae.json, or name its weights with --vae_weights",
-            )
+            do = "train the VAE first with configs/train_vae.json, or name its weights with --vae_weights"
+            load_weights(self.network, self.weights, do)
             self.network.to(self.device).eval().requires_grad_(False)
             self._loaded = True
         return self.network
@@ -120,7 +124,9 @@ class FrozenEncoder:
     @torch.no_grad()
     def __call__(self, image: Tensor, acquisition: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and sd ``(B, L, ...)`` on the CPU."""
-        mean, sd = self.load().encode(image.to(self.device), acquisition.to(self.device))
+        network = self.load()
+        with self.autocast:
+            mean, sd = network.encode(image.to(self.device), acquisition.to(self.device))
         return mean.cpu(), sd.cpu()
 
 
@@ -198,9 +204,8 @@ class TrainingState:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UserError(
-                self.output_dir, f"a folder that cannot be written ({error.strerror})", "choose another"
-            ) from error
+            found = f"a folder that cannot be written ({error.strerror})"
+            raise UserError(self.output_dir, found, "choose another") from error
 
     def start(self, engine: Engine) -> None:
         """Loads the last state where asked to; else removes what another run left.

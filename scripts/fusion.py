@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 
-def product_of_experts(mean: Tensor, log_var: Tensor, exists: Tensor) -> tuple[Tensor, Tensor]:
-    """Product of Gaussian experts (Hinton 2002), without a prior expert, in float32.
+def product_of_experts(mean: Tensor, log_var: Tensor, exists: Tensor, prior: bool = False) -> tuple[Tensor, Tensor]:
+    """Product of Gaussian experts (Hinton 2002) in float32.
 
     ``precision = sum_i 1/var_i``, ``mean = sum_i mean_i/var_i / precision`` over the contrasts that exist.
 
@@ -24,6 +24,7 @@ def product_of_experts(mean: Tensor, log_var: Tensor, exists: Tensor) -> tuple[T
         mean: means of the contrasts that exist ``(N, L, ...)``, in the order of ``exists``.
         log_var: their log variances ``(N, L, ...)``.
         exists: which of the M contrasts of each subject exist ``(B, M)``, N of them true, one or more a subject.
+        prior: with one more expert, the standard normal.
 
     Returns:
         Mean and standard deviation ``(B, L, ...)``.
@@ -38,7 +39,7 @@ def product_of_experts(mean: Tensor, log_var: Tensor, exists: Tensor) -> tuple[T
         padded[exists] = experts
         return padded.sum(1)
 
-    total = scatter(precision)
+    total = scatter(precision) + float(prior)
     return scatter(mean * precision) / total, total.rsqrt()
 
 

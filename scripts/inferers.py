@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks on whole images: volumes of contrasts -> log maps, noise -> log maps."""
+"""Networks on whole images: volumes of contrasts -> log maps and their covariance, noise -> log maps."""
 
 from hashlib import sha256
 
@@ -26,7 +26,7 @@ from .randomness import generator
 
 
 class MapInferer(Inferer):
-    """Log maps of a volume and their standard deviations.
+    """Log maps of a volume and their covariance.
 
     A 2D network sees one axial slice after the other, a 3D network the whole volume. Only what a network call needs
     is on its device, so memory does not grow with the number of slices. Slices without foreground are skipped.
@@ -43,12 +43,14 @@ class MapInferer(Inferer):
         )
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, network: nn.Module, acquisition: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``pred (1, 6, X, Y, Z)`` on the CPU in float32: ln PD, ln T1, ln T2, then the standard deviation of each.
+    def __call__(
+        self, inputs: Tensor, network: nn.Module, acquisition: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log maps ``(1, 3, X, Y, Z)`` and the factor of their covariance ``(1, 6, X, Y, Z)``, on the CPU in float32.
 
         Args:
             inputs: contrasts ``(1, M, X, Y, Z)`` scaled to about [-1, 1].
-            network: called as ``network(image, acquisition)``; it is used in eval mode.
+            network: a physics VAE, see :meth:`scripts.networks.PhysicsVAE.estimate`; it is used in eval mode.
             acquisition: rows ``(1, M, A)``.
             mask: foreground ``(1, 1, X, Y, Z)``; slices without it are 0 in the result.
         """
@@ -58,14 +60,15 @@ class MapInferer(Inferer):
         def estimate(image: Tensor) -> Tensor:
             image, inside = image[:, :-1].to(device), image[:, -1:]
             if not inside.any():
-                return image.new_zeros(len(image), 6, *image.shape[2:], device="cpu")
+                return image.new_zeros(len(image), 9, *image.shape[2:], device="cpu")
             rows = acquisition.to(device).expand(len(image), -1, -1)
             with bf16(device, self.amp):
-                return network(image, rows).float().cpu()
+                return torch.cat(network.estimate(image, rows), 1).float().cpu()
 
         with eval_mode(network):
             volume = torch.cat([inputs, mask], 1)
-            return self.slice_by_slice(volume, estimate) if self.spatial_dims == 2 else estimate(volume)
+            both = self.slice_by_slice(volume, estimate) if self.spatial_dims == 2 else estimate(volume)
+        return both[:, :3], both[:, 3:]
 
 
 class MapSampler(Inferer):
@@ -85,7 +88,7 @@ class MapSampler(Inferer):
         self,
         scheduler: Scheduler,
         num_inference_steps: int = 50,
-        latent_size: tuple[int, ...] = (20, 28),
+        latent_size: tuple[int, ...] = (24, 28),
         condition_channels: int = 2,
     ) -> None:
         if isinstance(scheduler, DDPMScheduler) and num_inference_steps != scheduler.num_train_timesteps:
@@ -118,7 +121,7 @@ class MapSampler(Inferer):
             inputs: address of the sample's noise, ``(seed, index)``.
             network: the physics VAE.
             diffusion: the diffusion network, with ``scale_factor``.
-            position: slice position [mm above the centre of the head], None where it is free.
+            position: slice position [mm above the centre of the cerebrum], None where it is free.
         """
         device = next(diffusion.parameters()).device
         draw = generator(*inputs)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .acquisition import FIELDS, Acquisition, load_protocol, sidecar_key
+from .acquisition import FIELDS, UNKNOWN, Acquisition, load_protocol, sidecar_key
 from .bids import Contrast, check_image, find_scans, resolve_contrast
 from .errors import UserError
 
@@ -81,7 +81,8 @@ class Listing:
     Args:
         dataset_dir: BIDS folder, or one sub-folder of images per subject.
         output_dir: where the table goes.
-        protocol: named protocol or file for what sidecars lack.
+        protocol: named protocol or file for what sidecars lack, or ``unknown``, see
+            :func:`scripts.acquisition.load_protocol`.
         equations: ``exact``, or ``paper`` for the published ones.
     """
 
@@ -112,7 +113,7 @@ class Listing:
         return failed
 
 
-def examine(scan: Contrast, protocol: Mapping | None = None, equations: str = "exact") -> Row:
+def examine(scan: Contrast, protocol: Mapping | str | None = None, equations: str = "exact") -> Row:
     """The acquisition of a scan or why it has none; arguments as :func:`scripts.bids.resolve_contrast`."""
     acquisition = problem = None
     try:
@@ -170,7 +171,11 @@ def describe(rows: list[Row]) -> str:
         parts.append("To be completed")
     parts += [f"  found {found}\n  do {do}\n    {_names(names)}" for (found, do), names in problems.items()]
     used = sum(not row.scan.unused for row in rows)
-    return "\n\n".join([*parts, f"{used - failed} of {_count(used, 'scan')} can be used for estimation"])
+    last = f"{used - failed} of {_count(used, 'scan')} can be used for estimation"
+    unknown = sum(row.acquisition.sequence == UNKNOWN for row in known if not (row.scan.unused or row.failed))
+    if unknown:
+        last += f"; {unknown} of them without a signal equation, since too little is stated: intervals will be wider"
+    return "\n\n".join([*parts, last])
 
 
 def _line(row: Row, fields: list[str]) -> list[str]:

@@ -37,6 +37,28 @@ def map_error(log_maps: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
     return inside.sum() / (3 * tissue.sum()).clamp_min(1) + air.sum() / (1 - mask).sum().clamp_min(1)
 
 
+def spread_error(spread: Tensor, log_maps: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
+    """Negative log-likelihood of the errors of the log maps under their covariance ``L L^T``, mean over tissue.
+
+    ``sum_i ln L_ii + |L^-1 (ln maps - log_maps)|^2 / 2``. The errors carry no gradient: the maps answer to
+    :func:`map_error` alone, the covariance to this.
+
+    Args:
+        spread: L00, L10, L11, L20, L21, L22 ``(B, 6, ...)``.
+        log_maps: predicted ln PD, ln T1, ln T2 ``(B, 3, ...)``.
+        maps: true PD, T1 [s], T2 [s] ``(B, 3, ...)``; 0 where undefined.
+        mask: foreground ``(B, 1, ...)``.
+    """
+    tissue = mask[:, 0] * (maps.amin(1) > 0)
+    e0, e1, e2 = (maps.clamp_min(1e-6).log() - log_maps.detach()).clamp(-5, 5).unbind(1)
+    l00, l10, l11, l20, l21, l22 = spread.unbind(1)
+    r0 = e0 / l00
+    r1 = (e1 - l10 * r0) / l11
+    r2 = (e2 - l20 * r0 - l21 * r1) / l22
+    nll = l00.log() + l11.log() + l22.log() + (r0**2 + r1**2 + r2**2) / 2
+    return (nll * tissue).sum() / tissue.sum().clamp_min(1)
+
+
 def reconstruction_error(signal: Tensor, target: Tensor, acquisition: Tensor, power: int = 1) -> Tensor:
     """Mean of ``|signal - target| ** power`` over the contrasts that exist; tensors ``(B, M, ...)``."""
     exists = present(acquisition)

@@ -29,9 +29,12 @@ def reconstruction_metrics(signal: Tensor, target: Tensor, acquisition: Tensor) 
     """MSE, MAE, PSNR and MS-SSIM of rendered against measured contrasts ``(1, M, ...)`` of one sample.
 
     MSE and MAE are in the unit of the target. PSNR and MS-SSIM are per contrast, with the target's maximum as range,
-    averaged; MS-SSIM uses a kernel of 4, as the paper does, after division by that maximum.
+    averaged; MS-SSIM uses a kernel of 4, as the paper does, after division by that maximum. Contrasts without any
+    signal, where a crop missed the head, say nothing: where there is no other, nothing is returned.
     """
-    exists = present(acquisition)
+    exists = present(acquisition) & (target.flatten(2).amax(2) > 0)
+    if not exists.any():
+        return {}
     signal, target = signal[exists].unsqueeze(1), target[exists].unsqueeze(1)
     difference = signal - target
     peak = target.flatten(1).amax(1).clamp_min(1e-6).view(-1, 1, *[1] * (target.ndim - 2))

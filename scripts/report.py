@@ -30,7 +30,7 @@ LINE = 36
 # Title, colours, and the top of the scale; None is the foreground's 99.5 percentile.
 MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.25))
 OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.125), "b1": ("B1+ / nominal", "cividis", 2.0)}
-SD_PANELS = ("sd of ln PD, uncalibrated", "sd of ln T1, uncalibrated", "sd of ln T2, uncalibrated")
+SD_PANELS = ("sd of ln PD", "sd of ln T1", "sd of ln T2")
 FOOTNOTE = "Axial, seen from above: the patient's right is on the right."
 
 

@@ -31,17 +31,23 @@ SIDECARS = {
     "FLAIR": {"EchoTime": 0.09, "RepetitionTime": 9.0, "InversionTime": 2.5},
 }
 RENDER = [{"name": "one", "suffix": "T1w", **SIDECARS["T1w"]}, {"name": "two", "suffix": "T2w", **SIDECARS["T2w"]}]
-VAE = {"vae_channels": [8, 8, 8], "vae_res_blocks": 1, "vae_groups": 4}
+VAE = {"vae_channels": [8, 8, 8], "vae_res_blocks": 1, "vae_groups": 4, "skip_channels": [4, 4]}
 UNET = {"unet_channels": [32, 32, 32], "unet_head_channels": [0, 32, 32]}
 
 
-def write_study(folder: Path, subjects: int = 1, sidecars: bool = True) -> Path:
-    """A BIDS folder of ellipsoids with three tissues; the scans are those of the signal equations."""
+def true_maps() -> np.ndarray:
+    """PD, T1 [s], T2 [s] of an ellipsoid of grey matter, with white matter in it and fluid in that ``(3, *SHAPE)``."""
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
     radius = np.sqrt(x**2 + y**2 + (z / 2) ** 2)
     maps = np.zeros((3, *SHAPE), np.float32)
-    for limit, tissue in ((0.8, (0.82, 1.33, 0.11)), (0.5, (0.70, 0.83, 0.08)), (0.2, (1.0, 4.3, 2.0))):
+    for limit, tissue in ((0.8, (0.82, 1.33, 0.11)), (0.65, (0.70, 0.83, 0.08)), (0.2, (1.0, 4.3, 2.0))):
         maps[:, radius < limit] = np.array(tissue, np.float32)[:, None]
+    return maps
+
+
+def write_study(folder: Path, subjects: int = 1, sidecars: bool = True) -> Path:
+    """A BIDS folder of :func:`true_maps`; the scans are those of the signal equations."""
+    maps = true_maps()
     for number in range(subjects):
         anat = folder / f"sub-{number + 1:02d}" / "anat"
         anat.mkdir(parents=True)
@@ -56,11 +62,27 @@ def write_study(folder: Path, subjects: int = 1, sidecars: bool = True) -> Path:
     return folder
 
 
+def tiny_vae(spatial_dims: int = 2) -> PhysicsVAE:
+    """A network of the shape :data:`VAE`, an estimator as the configs have it, with random weights."""
+    vae = PhysicsVAE(
+        spatial_dims,
+        channels=VAE["vae_channels"],
+        num_res_blocks=VAE["vae_res_blocks"],
+        norm_num_groups=VAE["vae_groups"],
+        condition="fingerprint",
+        skip_channels=VAE["skip_channels"],
+        covariance=True,
+    )
+    # It starts with one standard deviation for all and no correlation.
+    torch.nn.init.normal_(vae.spread.conv.weight, std=0.05)
+    return vae.eval()
+
+
 def write_weights(folder: Path, seed: int = 0) -> dict:
     """Random weights of tiny networks; returns the overrides that make a config use them."""
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    vae = PhysicsVAE(channels=VAE["vae_channels"], num_res_blocks=1, norm_num_groups=4)
+    vae = tiny_vae()
     unet = LatentDiffusionUNet(
         spatial_dims=2,
         in_channels=8,

@@ -33,15 +33,23 @@ WORKFLOWS = {
     "protocol_report": None,
     "render": None,
     "convert": None,
+    "calibrate": None,
 }
+VAES = ("train_vae", "train_ldm", "inference", "generate", "calibrate")
+VAE_OPTIONS = (
+    "vae_channels",
+    "vae_res_blocks",
+    "vae_groups",
+    "adagn",
+    "condition",
+    "skip_channels",
+    "covariance",
+    "pd_median",
+)
 SHARED = {
-    "network": ("train_vae#network_def", "train_ldm#vae_def", "inference#network_def", "generate#vae_def"),
+    "network": [f"{name}#{'vae_def' if name in ('train_ldm', 'generate') else 'network_def'}" for name in VAES],
+    **{option: [f"{name}#{option}" for name in VAES] for option in VAE_OPTIONS},
     "diffusion network": ("train_ldm#network_def", "generate#network_def"),
-    "VAE width": [f"{name}#vae_channels" for name in ("train_vae", "train_ldm", "inference", "generate")],
-    "VAE depth": [f"{name}#vae_res_blocks" for name in ("train_vae", "train_ldm", "inference", "generate")],
-    "VAE groups": [f"{name}#vae_groups" for name in ("train_vae", "train_ldm", "inference", "generate")],
-    "conditioning": [f"{name}#adagn" for name in ("train_vae", "train_ldm", "inference", "generate")],
-    "prior": [f"{name}#pd_median" for name in ("train_vae", "train_ldm", "inference", "generate")],
     "equations": [
         f"{name}#equations"
         for name in ("train_vae", "train_ldm", "inference", "generate", "acquisitions", "protocol_report", "render")
@@ -50,6 +58,8 @@ SHARED = {
     "diffusion heads": ("train_ldm#unet_head_channels", "generate#unet_head_channels"),
     "diffusion condition": ("train_ldm#condition_channels", "generate#condition_channels"),
     "diffusion steps": ("train_ldm#num_train_timesteps", "generate#num_train_timesteps"),
+    "diffusion target": ("train_ldm#prediction_type", "generate#prediction_type"),
+    "simulated slices": [f"{name}#cache_dir" for name in ("train_vae", "train_ldm", "calibrate")],
 }
 
 
@@ -80,7 +90,7 @@ def test_a_config_can_be_built_with_an_overlay(name, overlay, monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     files = [str(ROOT / f"configs/{file}.json") for file in (name, overlay)]
     # The paper's networks are large, and its perceptual loss is an optional extra.
-    small = {"perceptual_loss": None, "vae_channels": [32, 32, 32], "unet_channels": [32, 32, 32]}
+    small = {"perceptual_loss": None, "vae_channels": [32, 32, 32], "unet_channels": [32, 32, 32], "skip_channels": []}
     built = ConfigWorkflow(files, logging_file=False, workflow_type="train", unet_head_channels=32, **small)
     built.initialize()
     assert built.check_properties() == []
@@ -96,13 +106,17 @@ def test_published_networks_can_be_used(name, monkeypatch, tmp_path):
     built.initialize()
     assert built.check_properties() == []
     paper = config("paper")
-    for key in ("vae_channels", "vae_res_blocks", "vae_groups", "pd_median", "unet_channels", "condition_channels"):
+    for key in {*VAE_OPTIONS, "unet_channels", "unet_head_channels", "condition_channels", "prediction_type"} - {
+        "adagn"
+    }:
         assert config("published")[key] == paper[key]
+    assert [8 * size for size in config("published")["latent_size"]] == paper["crop_size"][:2]
 
 
 @pytest.mark.parametrize("overlay", ["smoke", "paper", "multi_gpu"])
 def test_overlays_change_only_what_the_main_files_have(overlay):
-    assert set(config(overlay)) <= set(config("train_vae")) | set(config("train_ldm")) | {"finalize"}
+    own = {"multi_gpu": {"finalize"}, "paper": {"default_data", "default_data_dir", "subjects"}}.get(overlay, set())
+    assert set(config(overlay)) <= set(config("train_vae")) | set(config("train_ldm")) | own
 
 
 @pytest.mark.parametrize("what", SHARED)
@@ -125,6 +139,8 @@ def test_paper_has_the_published_numbers():
     assert paper["unet_channels"] == [256, 512, 768] and paper["unet_head_channels"] == [0, 512, 768]
     assert paper["equations"] == "paper"
     assert paper["gain"] == "unit" and paper["loss_weights"]["maps"] == 0 and paper["reconstruction_power"] == 2
+    assert paper["skip_channels"] == [] and not paper["covariance"] and paper["loss_weights"]["spread"] == 0
+    assert paper["condition"] == "parameters" and paper["prediction_type"] == "epsilon"
     assert paper["loss_weights"]["prior"] == 5e-4 and paper["loss_weights"]["kl"] == 1e-6
     for stage, epochs, batch_size, rate in (("vae", 50, 4, 5e-5), ("ldm", 100, 16, 2.5e-5)):
         files = [str(ROOT / f"configs/{name}.json") for name in (f"train_{stage}", "paper")]
@@ -133,10 +149,36 @@ def test_paper_has_the_published_numbers():
             assert parser.get_parsed_content(key) == value
 
 
-def test_the_default_diffusion_network_can_be_shipped():
+def test_the_default_networks_can_be_shipped():
+    for name in ("train_vae", "train_ldm"):
+        built = workflow(name)
+        built.initialize()
+        assert sum(p.numel() for p in built.network_def.parameters()) <= 12e6
+
+
+def test_the_size_of_a_generated_latent_is_that_of_a_training_slice():
     built = workflow("train_ldm")
     built.initialize()
-    assert sum(p.numel() for p in built.network_def.parameters()) <= 12e6
+    latent = [8 * size for size in config("generate")["latent_size"]]
+    assert (
+        list(built.parser.get_parsed_content("train#stream").slices.size)
+        == latent
+        == config("train_ldm")["crop_size"][:2]
+    )
+
+
+def test_the_paper_trains_on_simulated_scans_where_no_others_are_given(tmp_path, capsys):
+    files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "paper")]
+    small = {"perceptual_loss": None, "vae_channels": [32, 32, 32], "subjects": 2, "default_data::resolution": 8}
+    built = ConfigWorkflow(
+        files, logging_file=False, workflow_type="train", default_data_dir=str(tmp_path / "study"), **small
+    )
+    built.initialize()
+    dataset = built.parser.get_parsed_content("train#dataset")
+    with pytest.raises(TypeError, match="does not exist yet"):
+        len(dataset)
+    built.parser.get_parsed_content("default_data").ensure(built.dataset_dir)
+    assert len(dataset) == 8 and dataset is built.parser.get_parsed_content("train#scans")
 
 
 def test_the_network_fits_its_metadata():

@@ -21,9 +21,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch.utils.data import DataLoader
 
-from scripts import data
 from scripts.acquisition import ROW_SIZE, present
-from scripts.data import EpochSampler, LatentDataset, SessionDataset, TrainingDataset, collate
+from scripts.data import EpochSampler, LatentDataset, SessionDataset, TrainingDataset, collate, sessions
 from scripts.errors import UserError
 from scripts.transforms import AlignContrastsd, CropAroundForegroundd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
 
@@ -52,9 +51,8 @@ def subjects(dataset: SessionDataset) -> set[str]:
 
 
 def test_building_touches_no_disk(monkeypatch):
-    monkeypatch.setattr(data, "find_sessions", lambda _: pytest.fail("looked at the disk"))
-    sessions = SessionDataset("absent", split="train")
-    samples = TrainingDataset(sessions, lambda _: pytest.fail("read a session"))
+    monkeypatch.setattr(sessions, "find_sessions", lambda _: pytest.fail("looked at the disk"))
+    samples = TrainingDataset(SessionDataset("absent", split="train"), lambda _: pytest.fail("read a session"))
     latents = LatentDataset(samples, lambda *_: pytest.fail("encoded"))
     for dataset in (samples, latents):
         DataLoader(dataset, sampler=EpochSampler(dataset), collate_fn=collate)
@@ -62,21 +60,21 @@ def test_building_touches_no_disk(monkeypatch):
 
 @pytest.mark.parametrize("absent", [None, "absent"])
 def test_an_absent_folder_has_no_length_yet(absent, tmp_path):
-    sessions = SessionDataset(absent and str(tmp_path / absent))
-    for dataset in (sessions, TrainingDataset(sessions, None), LatentDataset(TrainingDataset(sessions, None), None)):
+    folder = SessionDataset(absent and str(tmp_path / absent))
+    for dataset in (folder, TrainingDataset(folder, None), LatentDataset(TrainingDataset(folder, None), None)):
         with pytest.raises(TypeError, match="does not exist yet"):
             len(dataset)
     with pytest.raises(UserError, match="dataset_dir|absent"):
-        sessions.records
+        folder.records
 
 
 def test_the_folder_may_appear_later(folder):
     hidden = folder.rename(folder.with_name("hidden"))
-    sessions = SessionDataset(str(folder))
+    dataset = SessionDataset(str(folder))
     with pytest.raises(TypeError):
-        len(sessions)
+        len(dataset)
     hidden.rename(folder)
-    assert len(sessions) == 14
+    assert len(dataset) == 14
 
 
 def test_records_are_in_a_fixed_order_with_their_acquisitions(folder):

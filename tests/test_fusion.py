@@ -66,6 +66,18 @@ def test_an_unsure_expert_does_not_count(experts):
     )
 
 
+def test_the_prior_is_one_more_expert(experts):
+    mean, log_var = (x[:3] for x in experts)
+    zero = torch.zeros_like(mean[:1])
+    with_it = product_of_experts(mean, log_var, ALL, prior=True)
+    explicit = product_of_experts(
+        torch.cat([mean, zero]), torch.cat([log_var, zero]), torch.ones(1, 4, dtype=torch.bool)
+    )
+    torch.testing.assert_close(with_it, explicit)
+    unsure = product_of_experts(mean, torch.full_like(log_var, 30.0), ALL, prior=True)
+    torch.testing.assert_close(unsure, (zero, zero + 1))
+
+
 def test_absent_contrasts_have_no_say(experts):
     mean, log_var = experts
     exists = torch.tensor([[True, False, True, True], [False, False, False, True], [True, True, False, False]])

@@ -169,7 +169,7 @@ def test_latents_are_divided_by_their_scale_before_decoding():
     torch.testing.assert_close(decoded[0], 4 * decoded[1])
 
 
-def test_the_foreground_is_the_largest_region_without_holes():
+def test_the_foreground_has_no_holes_and_no_specks():
     pd = np.full((20, 20, 1), 0.01)
     pd[3:15, 3:15] = 0.8
     pd[8:10, 8:10] = 0.02
@@ -179,6 +179,17 @@ def test_the_foreground_is_the_largest_region_without_holes():
     assert (foreground_from_pd(pd)[..., 0] == expected[..., 0]).all()
     assert (foreground_from_pd(700 * pd) == expected).all(), "whatever the unit of PD"
     assert not foreground_from_pd(np.zeros((4, 4, 1))).any()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_foreground_of_a_head_is_brain_skull_and_scalp(closed):
+    x, y = np.meshgrid(np.arange(-30, 30), np.arange(-30, 30), indexing="ij")
+    radius = np.hypot(x, y)
+    brain, scalp = radius < 20, (radius > 23) & (radius < 26)
+    scalp &= closed | (np.abs(x) > 2)
+    found = foreground_from_pd((0.8 * brain + 0.7 * scalp)[..., None])[..., 0]
+    assert found[brain | scalp].all() and not found[radius >= 26].any()
+    assert found[(radius >= 20) & (radius <= 23)].all() == closed
 
 
 def test_the_config_is_complete_before_there_are_weights():

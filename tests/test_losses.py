@@ -18,7 +18,14 @@ import torch
 from scripts import losses
 from scripts.acquisition import ROW_SIZE, Acquisition
 from scripts.errors import UserError
-from scripts.losses import PD_OF_AIR, alexnet_perceptual, map_error, prior_penalty, reconstruction_error
+from scripts.losses import (
+    PD_OF_AIR,
+    alexnet_perceptual,
+    map_error,
+    prior_penalty,
+    reconstruction_error,
+    spread_error,
+)
 
 SIZES = [(4, 6), (3, 4, 6)]
 
@@ -81,6 +88,51 @@ def test_map_error_without_head_or_without_air(truth, inside):
     error = map_error(log_maps, maps, mask)
     error.backward()
     assert error == 0 and log_maps.grad.isfinite().all()
+
+
+def factors(size: tuple[int, ...]) -> torch.Tensor:
+    """Random factors of covariances ``(2, 6, *size)`` with a positive diagonal."""
+    spread = torch.randn(2, 6, *size, generator=torch.Generator().manual_seed(4))
+    spread[:, [0, 2, 5]] = spread[:, [0, 2, 5]].exp()
+    return spread
+
+
+def test_spread_error_is_the_likelihood_of_the_normal_distribution(truth):
+    log_maps, maps, mask = truth
+    log_maps = log_maps + 0.3 * torch.randn(log_maps.shape, generator=torch.Generator().manual_seed(5))
+    spread = factors(log_maps.shape[2:])
+    triangle = torch.zeros(*spread[:, 0].shape, 3, 3)
+    for k, (i, j) in enumerate(((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2))):
+        triangle[..., i, j] = spread[:, k]
+    normal = torch.distributions.MultivariateNormal(log_maps.movedim(1, -1), scale_tril=triangle)
+    exact = -normal.log_prob(maps.clamp_min(1e-6).log().movedim(1, -1)) - 1.5 * math.log(2 * math.pi)
+    assert spread_error(spread, log_maps, maps, mask) == pytest.approx(exact[mask[:, 0] > 0].mean().item(), rel=1e-4)
+
+
+def test_spread_error_moves_no_map(truth):
+    log_maps, maps, mask = truth
+    log_maps, spread = (log_maps + 0.1).requires_grad_(), factors(log_maps.shape[2:]).requires_grad_()
+    spread_error(spread, log_maps, maps, mask).backward()
+    assert log_maps.grad is None and spread.grad[..., 3:].any() and not spread.grad[..., :3].any()
+
+
+def test_the_best_standard_deviation_is_that_of_the_errors(truth):
+    log_maps, maps, mask = truth
+    size, error = log_maps.shape[2:], torch.tensor([0.1, 0.2, 0.4]).view(1, 3, *[1] * (log_maps.ndim - 2))
+    errors = {}
+    for scale in (0.8, 1.0, 1.25):
+        spread = torch.zeros(2, 6, *size)
+        spread[:, [0, 2, 5]] = (scale * error).expand(2, 3, *size)
+        errors[scale] = spread_error(spread, log_maps + error, maps, mask)
+    assert errors[1.0] < min(errors[0.8], errors[1.25])
+
+
+@pytest.mark.parametrize("outlier", [1e-6, 1e6])
+def test_an_absurd_error_stays_finite(truth, outlier):
+    log_maps, maps, mask = truth
+    spread = torch.full((2, 6, *log_maps.shape[2:]), 0.01)
+    assert spread_error(spread, log_maps + math.log(outlier), maps, mask).isfinite()
+    assert spread_error(spread, log_maps, maps, 0 * mask) == 0
 
 
 def rows(*exists: list[bool]) -> torch.Tensor:

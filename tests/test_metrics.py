@@ -68,6 +68,15 @@ def test_absent_contrasts_do_not_count(target):
     assert padded == reconstruction_metrics(noisy, target, ROWS)
 
 
+def test_contrasts_without_signal_say_nothing(target):
+    noisy = target + torch.randn(target.shape)
+    dark = torch.cat([target, 0 * target[:, :1]], 1)
+    rows = torch.stack([ROW, ROW, ROW])[None]
+    found = reconstruction_metrics(torch.cat([noisy, 0 * noisy[:, :1]], 1), dark, rows)
+    assert found == reconstruction_metrics(noisy, target, ROWS)
+    assert reconstruction_metrics(0 * target, 0 * target, ROWS) == {}
+
+
 @pytest.mark.parametrize("size, enough", [((64, 80), False), ((65, 80), True)])
 def test_ms_ssim_needs_room_for_five_scales(size, enough):
     target = torch.rand(1, 2, *size)

@@ -147,7 +147,7 @@ def test_training_forward_decodes_the_draw(vae, dims):
     image, rows = scans(dims)
     mean, sd = vae.encode(image, rows)
     noise = torch.randn(mean.shape)
-    log_maps, *posterior = vae(image, rows, noise)
+    log_maps, _, *posterior = vae(image, rows, noise)
     torch.testing.assert_close(posterior, [mean, sd])
     inside = (..., *[slice(n) for n in SIZES[dims]])
     torch.testing.assert_close(log_maps, vae.decode(mean + sd * noise)[inside])
@@ -165,7 +165,7 @@ def test_backward_reaches_every_parameter(dims, adagn):
     image, rows = scans(dims, batch=2)
     noise = torch.randn(2, vae.latent_channels, *vae.latent_size(SIZES[dims]))
     with torch.enable_grad():
-        log_maps, mean, sd = vae(image, rows, noise)
+        log_maps, _, mean, sd = vae(image, rows, noise)
         (log_maps.square().sum() + mean.square().sum() + sd.log().square().sum()).backward()
     # Softmax over keys does not see a bias common to all of them.
     parameters = {name: p for name, p in vae.named_parameters() if not name.endswith("attn.to_k.bias")}

@@ -60,7 +60,7 @@ def test_an_overview_shows_scans_maps_and_contrasts_in_rows_of_their_own(tmp_pat
         tmp_path / "a.png", "sub-01", MAPS, 0.1 * MAPS, MASK, {"T1w": MAPS[0]}, {"late": MAPS[1], "early": MAPS[2]}
     )
     overview(tmp_path / "b.png", "sub-02", MAPS, None, MASK, {}, {"late": MAPS[1]}, {"t2_star": MAPS[2], "b1": MAPS[0]})
-    sd = [f"sd of ln {name}, uncalibrated" for name in ("PD", "T1", "T2")]
+    sd = [f"sd of ln {name}" for name in ("PD", "T1", "T2")]
     maps = ["PD [relative]", "T1 [s]", "T2 [s]"]
     assert titles(drawn[0]) == ["scan T1w", *maps, *sd, "late", "early"]
     assert titles(drawn[1]) == [*maps, "T2* [s]", "B1+ / nominal", "late"]

@@ -15,12 +15,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from scripts.acquisition import load_render
 from scripts.bids import Session
 from scripts.errors import UserError
 from scripts.study import Plan, Study
+from scripts.study.products import Maps
 
 from .studies import RENDER, ROOT, files
 
@@ -168,3 +170,13 @@ def test_two_runs_cannot_write_into_one_folder(tmp_path):
     command = [sys.executable, "-c", other, str(study.root)]
     process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert "found another run that is writing here" in process.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "spacing,inside,shown",
+    [(1.0, (20, 150), 85), (1.0, (0, 240), 169), (2.0, (0, 120), 84), (1.0, (3, 4), 3), (1.0, (0, 0), 120)],
+)
+def test_the_slice_shown_is_in_the_middle_of_the_brain_with_or_without_a_neck(spacing, inside, shown):
+    mask = np.zeros((2, 2, 240), bool)
+    mask[..., slice(*inside)] = True
+    assert Maps(np.zeros((3, 2, 2, 240)), None, mask, np.diag([1, 1, spacing, 1])).middle == shown

@@ -167,7 +167,7 @@ def _turbo_train(keys: Keys, times: Mapping[str, Found], length: Found | None) -
     """Length and spacing of a train of refocusing pulses; the effective echo is one of its echoes."""
     spacing = keys.find("EchoSpacing")
     if "te" not in times or "tr" not in times:
-        return {}
+        return {"echo_train_length": length, "echo_spacing": spacing}
     te, room = times["te"].value, times["tr"].value - (times["ti"].value if "ti" in times else 0.0)
     if spacing is None:
         number = _echo(te, ECHO_SPACING, room, length)
@@ -181,11 +181,11 @@ def _turbo_train(keys: Keys, times: Mapping[str, Found], length: Found | None) -
 
 def _vfa_train(keys: Keys, times: Mapping[str, Found], length: Found | None) -> dict[str, Found]:
     """Length, spacing and contrast-equivalent echo time of a train of variable flip angles."""
-    spacing = keys.find("EchoSpacing")
+    spacing, stated = keys.find("EchoSpacing"), keys.find("ContrastEquivalentEchoTime")
     if "te" not in times or "tr" not in times:
-        return {}
+        return {"te_equivalent": stated, "echo_spacing": spacing, "echo_train_length": length}
     te, room = times["te"].value, times["tr"].value - (times["ti"].value if "ti" in times else 0.0)
-    equivalent = keys.find("ContrastEquivalentEchoTime") or _equivalent(keys, times["te"], room, length, spacing)
+    equivalent = stated or _equivalent(keys, times["te"], room, length, spacing)
     if spacing is None:
         middle = 2 * te / length.value if length is not None else 0.0
         if VFA_SPACINGS[0] <= middle <= VFA_SPACINGS[1] and LONGEST_PLAIN_TE < te < room / 2:

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..signal import SEQUENCES
 from .keys import CODE_KEYS, EXCITATION_KEY, NAME_KEYS, PREPARATION_KEYS, SEQUENCE_KEYS, Keys
 from .names import INVERTED, READOUTS, TWICE_INVERTED, named, read_codes, told
-from .record import CONFIDENCE
+from .record import CONFIDENCE, UNKNOWN
 
 SHORTEST_SHOT = 0.05
 """Shortest believable TR of an inversion-prepared scan [s]: below, it is the time between two excitations."""
@@ -47,11 +47,12 @@ EQUATIONS = {
     "bssfp": ("bssfp", "bssfp", "bssfp"),
 }
 """Kind of sequence -> its equation after no inversion, one, two; kinds that are missing here have none."""
-WAYS_OUT = f"leave the scan out, or name the equation to use as {SEQUENCE_KEYS[0]}"
+WAYS_OUT = f"leave the scan out, or name the equation to use as {SEQUENCE_KEYS[0]} ({UNKNOWN} for none)"
 
 
 class Identity(NamedTuple):
-    """A signal equation's name, None for a T1w scan of which too little is known; how sure that is, and why."""
+    """A signal equation's name, UNKNOWN if the sidecar says that, None for a T1w scan of which too little is known; how
+    sure that is, and why."""
 
     sequence: str | None
     confidence: str
@@ -67,9 +68,10 @@ def identify(suffix: str, keys: Keys, where: object) -> Identity:
     for key in SEQUENCE_KEYS:
         name = keys.get(key)
         if name is not None:
-            if not isinstance(name, str) or name not in SEQUENCES:
+            if not isinstance(name, str) or name not in (*SEQUENCES, UNKNOWN):
                 raise UserError(f"{where}: {key}", repr(name), f"use one of {', '.join(SEQUENCES)}")
-            return _recorded(keys) or Identity(name, "high" if key in keys.sidecar else "medium", keys.named_by(key))
+            sure = "low" if name == UNKNOWN else "high" if key in keys.sidecar else "medium"
+            return _recorded(keys) or Identity(name, sure, keys.named_by(key))
     if suffix == "MP2RAGE":
         found = "one of the two images that an MP2RAGE is combined from"
         raise UserError(where, found, "use the combined image (suffix UNIT1)")

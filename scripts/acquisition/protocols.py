@@ -18,7 +18,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import UserError
-from .keys import READ_KEYS, check_values
+from .keys import READ_KEYS, SEQUENCE_KEYS, check_values
+from .record import UNKNOWN
 
 FOLDER = Path(__file__).parents[1]
 PROTOCOLS: dict[str, dict] = json.loads((FOLDER / "protocols.json").read_text(encoding="utf-8"))
@@ -29,27 +30,31 @@ REMARKS = ("source", "note", "assumed")
 """What an entry or a render request may say besides; for the reader only."""
 
 
-def load_protocol(protocol: str | Path | None) -> dict[str, dict] | None:
+def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | None:
     """BIDS keys for images without a sidecar, by BIDS suffix.
 
     Args:
-        protocol: one of :data:`NAMES`, or a JSON file that looks like one entry of ``protocols.json``; None for none.
+        protocol: one of :data:`NAMES`, or a JSON file that looks like one entry of ``protocols.json``, where the string
+            ``unknown`` may stand for the keys of a suffix; or that word itself, for all suffixes: then scans of which
+            too little is stated become :data:`UNKNOWN`. None for none.
+
+    Returns:
+        suffix -> keys, or :data:`UNKNOWN`; that word itself; or None.
 
     Raises:
-        UserError: for an unknown name or an unusable file.
+        UserError: for a name that is none, or an unusable file.
     """
     if protocol is None:
         return None
     name = str(protocol)
-    if name == "unknown":
-        reason = "unknown, a word kept for a model that was trained for unknown parameters; none ships yet"
-        raise UserError("protocol", reason, f"name one of {', '.join(NAMES)}, or your own JSON file")
+    if name == UNKNOWN:
+        return UNKNOWN
     if name in PROTOCOLS:
         where, content = name, PROTOCOLS[name]
     elif Path(name).suffix == ".json" or os.path.isfile(name):
         where, content = name, read_json(name)
     else:
-        raise UserError("protocol", repr(name), suggest(name, NAMES, "or your own JSON file"))
+        raise UserError("protocol", repr(name), suggest(name, (*NAMES, UNKNOWN), "or your own JSON file"))
     table = {suffix: _entry(keys, f"{where}: {suffix}") for suffix, keys in content.items() if suffix not in REMARKS}
     if not table:
         raise UserError(where, "no scans", "give an object of BIDS keys for each suffix, such as T1w")
@@ -90,9 +95,14 @@ def check_keys(given: Mapping, known: Iterable[str], where: object) -> None:
             raise UserError(where, f"the key {key!r}", suggest(str(key), known))
 
 
-def _entry(keys: object, where: str) -> dict:
+def _entry(keys: object, where: str) -> dict | str:
+    if keys == UNKNOWN:
+        return UNKNOWN
     if not isinstance(keys, Mapping):
-        raise UserError(where, repr(keys), "give an object of BIDS keys per suffix")
+        raise UserError(where, repr(keys), f'give an object of BIDS keys per suffix, or "{UNKNOWN}"')
     check_keys(keys, (*READ_KEYS, *REMARKS), where)
+    for key in SEQUENCE_KEYS:
+        if keys.get(key) == UNKNOWN:
+            raise UserError(f"{where}: {key}", repr(UNKNOWN), f'give "{UNKNOWN}" instead of the keys of this suffix')
     check_values(keys, where)
     return {key: value for key, value in keys.items() if key not in REMARKS}

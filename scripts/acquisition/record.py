@@ -43,6 +43,9 @@ SIDECAR_KEYS = {
 FIELDS = tuple(SIDECAR_KEYS)
 PROVENANCE = ("unknown", "assumed", "derived", "given")
 ROW_SIZE = 1 + 2 * len(FIELDS)
+UNKNOWN = "unknown"
+"""Stands for the sequence of a contrast of which too little is known for an equation: the network may read it, with
+the fields that are known, no equation renders it. As a protocol, or an entry of one, it accepts such."""
 CONFIDENCE = ("low", "medium", "high")
 """Of the sequence: from the suffix alone, from parameters, named in the sidecar."""
 LIMITS = {"te": 1.0, "tr": 100.0, "ti": 20.0, "ti2": 20.0, "echo_spacing": 0.2, "te_equivalent": 1.0}
@@ -59,7 +62,7 @@ class Acquisition:
     """One acquisition in SI seconds and degrees.
 
     Args:
-        sequence: a name of :data:`scripts.signal.SEQUENCES`.
+        sequence: a name of :data:`scripts.signal.SEQUENCES`, or :data:`UNKNOWN`.
         te: echo time [s].
         tr: repetition time [s].
         ti: inversion time [s].
@@ -109,9 +112,16 @@ def sequence_code(sequence: str) -> float:
     Raises:
         UserError: when no signal equation has this name.
     """
+    if sequence == UNKNOWN:
+        return float(len(SEQUENCES) + 1)
     if sequence not in SEQUENCES:
         raise UserError("sequence", repr(sequence), f"use one of {', '.join(SEQUENCES)}")
     return float(list(SEQUENCES).index(sequence) + 1)
+
+
+def required(sequence: str) -> tuple[str, ...]:
+    """The fields that the equation of a sequence needs; none where the sequence is :data:`UNKNOWN`."""
+    return () if sequence == UNKNOWN else SEQUENCES[sequence].fields
 
 
 def present(rows: Tensor) -> Tensor:
@@ -124,6 +134,11 @@ def values(rows: Tensor, name: str) -> Tensor:
     return rows[..., 1 + FIELDS.index(name)]
 
 
+def known(rows: Tensor, name: str) -> Tensor:
+    """Which rows have a value of one field, given, derived or assumed: ``(..., ROW_SIZE)`` -> boolean ``(...)``."""
+    return rows[..., 1 + len(FIELDS) + FIELDS.index(name)] > 0
+
+
 def check(acquisition: Acquisition, where: object) -> None:
     """Refuses what cannot be an acquisition: missing, non-numeric or misscaled values, impossible timing.
 
@@ -134,14 +149,15 @@ def check(acquisition: Acquisition, where: object) -> None:
     Raises:
         UserError: naming ``where`` and the BIDS key.
     """
-    missing = [name for name in SEQUENCES[acquisition.sequence].fields if getattr(acquisition, name) is None]
+    fields = required(acquisition.sequence)
+    missing = [name for name in fields if getattr(acquisition, name) is None]
     if missing:
         keys = ", ".join(SIDECAR_KEYS[name] for name in missing)
         raise UserError(where, f"no {keys}", f"give what {acquisition.sequence} needs, in seconds and degrees")
     for name in FIELDS:
         if getattr(acquisition, name) is not None:
             check_value(name, getattr(acquisition, name), where)
-    check_timing(acquisition, SEQUENCES[acquisition.sequence].fields, where)
+    check_timing(acquisition, fields, where)
 
 
 def check_value(name: str, value: object, where: object, key: str | None = None) -> None:

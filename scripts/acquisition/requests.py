@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ..errors import UserError
 from .keys import READ_KEYS
 from .protocols import FOLDER, NAMES, REMARKS, check_keys, load_protocol, read_json, suggest
-from .record import Acquisition
+from .record import UNKNOWN, Acquisition
 from .sidecar import from_sidecar
 
 
@@ -79,4 +79,7 @@ def _request(request: object, where: str, equations: str) -> RenderRequest:
             raise UserError(f"{where}: {key}", found, "give letters and digits only, at most 64")
     where = f"render {request['name']}"
     acquisition = from_sidecar(request["suffix"], request, where, {}, equations)
+    if acquisition.sequence == UNKNOWN:
+        do = "name a sequence, or leave it out where suffix and times tell it"
+        raise UserError(where, f"the sequence {UNKNOWN}, which no signal equation renders", do)
     return RenderRequest(request["name"], request["suffix"], acquisition)

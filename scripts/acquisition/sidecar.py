@@ -19,17 +19,20 @@ from .defaults import complete, refocusing_angle
 from .identify import SHORTEST_SHOT, identify
 from .keys import EXCITATION_KEY, PREPARATION_KEYS, SEQUENCE_KEYS, SHOTS_KEY, Found, Keys, check_values, said
 from .protocols import NAMES
-from .record import FIELDS, SIDECAR_KEYS, Acquisition, check
+from .record import FIELDS, SIDECAR_KEYS, UNKNOWN, Acquisition, check, required
+from .timing import check_timing
 
 EQUATIONS = ("exact", "paper")
 TIMES = ("te", "tr", "ti", "ti2")
+ALIKE = (*TIMES, "field_strength")
+"""Fields that mean the same in any sequence; an angle may be of a refocusing pulse, a train follow an inversion."""
 
 
 def from_sidecar(
     suffix: str,
     sidecar: Mapping,
     where: object,
-    protocol: Mapping[str, Mapping] | None = None,
+    protocol: Mapping[str, Mapping | str] | str | None = None,
     equations: str = "exact",
 ) -> Acquisition:
     """The acquisition that a BIDS sidecar describes; a protocol fills what the sidecar of a scan with its times lacks.
@@ -38,11 +41,16 @@ def from_sidecar(
     is known, or ``assumed``; the values of a protocol are ``assumed`` too. The record's ``remarks`` say from what, its
     ``evidence`` why it is this sequence. A sidecar written by :func:`to_sidecar` gives the same record again.
 
+    Where the protocol is :data:`UNKNOWN`, as a whole or for this suffix, a scan of which too little is stated gets that
+    for its sequence. Its record keeps the stated times and field strength and says what is missing; nothing is assumed.
+    What is stated must be possible all the same. A sidecar may say so itself, as its ``SignalModel``.
+
     Args:
         suffix: BIDS suffix of the image, such as ``T1w``.
         sidecar: BIDS keys and values.
         where: the file, for the message.
-        protocol: suffix -> BIDS keys and values, see :func:`load_protocol`; empty where none can be named.
+        protocol: suffix -> BIDS keys and values, or :data:`UNKNOWN`, or that word alone, see :func:`load_protocol`;
+            empty where none can be named.
         equations: ``exact``, or ``paper`` for the published equation that stands for the sequence.
 
     Raises:
@@ -52,17 +60,15 @@ def from_sidecar(
         raise UserError("equations", repr(equations), f"use one of {', '.join(EQUATIONS)}")
     sidecar = said(sidecar)
     check_values(sidecar, where)
-    keys = Keys(sidecar, (protocol or {}).get(suffix, {}))
+    entry = UNKNOWN if protocol == UNKNOWN else (protocol or {}).get(suffix, {})
+    keys = Keys(sidecar, {} if entry == UNKNOWN else entry)
     sequence, confidence, evidence = identify(suffix, keys, where)
-    if sequence is not None and equations == "paper":
-        if SEQUENCES[sequence].paper is None:
-            do = "leave the scan out, or set equations to exact"
-            raise UserError(where, f"{sequence}, for which the paper has no equation", do)
-        sequence = SEQUENCES[sequence].paper
+    if sequence in SEQUENCES and equations == "paper":
+        sequence = SEQUENCES[sequence].paper or sequence
 
-    fields = SEQUENCES[sequence].fields if sequence else ("te", "tr")
-    found = _times(fields, keys)
-    if sequence is not None:
+    fields = ("te", "tr") if sequence is None else required(sequence)
+    found = _times(fields if sequence in SEQUENCES else _stated_times(keys), keys)
+    if sequence in SEQUENCES:
         explicit = any(keys.get(key) is not None for key in SEQUENCE_KEYS)
         try:
             found |= {name: one for name, one in complete(sequence, fields, keys, found, explicit).items() if one}
@@ -71,27 +77,24 @@ def from_sidecar(
     if (strength := keys.find(SIDECAR_KEYS["field_strength"])) is not None:
         found["field_strength"] = strength
 
-    # The network is told the TE of every scan; a contrast to be rendered needs what its equation needs.
-    missing = [name for name in dict.fromkeys((*(("te",) if protocol != {} else ()), *fields)) if name not in found]
+    # The network is told the TE of every scan that has an equation; to render one takes what its equation needs.
+    asked_for = ("te", *fields) if fields and protocol != {} else fields
+    missing = [name for name in dict.fromkeys(asked_for) if name not in found]
+    if missing and entry == UNKNOWN:
+        return _unidentified(fields, found, _asked(missing, sequence, keys), evidence, where)
+    if sequence in SEQUENCES and equations == "paper" and SEQUENCES[sequence].paper is None:
+        do = "leave the scan out, or set equations to exact"
+        raise UserError(where, f"{sequence}, for which the paper has no equation", do)
     if missing:
         raise _incomplete(suffix, missing, sequence, keys, where, protocol)
-    remarks = {name: one.remark for name, one in found.items() if one.remark}
-    remarks |= _unknown(sequence, keys, found)
-    acquisition = Acquisition(
-        sequence,
-        **{name: one.value for name, one in found.items()},
-        provenance={name: one.origin for name, one in found.items()},
-        remarks=remarks,
-        confidence=confidence,
-        evidence=evidence,
-    )
+    acquisition = _record(sequence, found, _unknown(sequence, keys, found), confidence, evidence)
     check(acquisition, where)
     return acquisition
 
 
 def to_sidecar(acquisition: Acquisition) -> dict:
-    """BIDS keys of an acquisition, its signal equation and why, and the origin of every value."""
-    fields = SEQUENCES[acquisition.sequence].fields
+    """BIDS keys of an acquisition, its signal equation and why, and the origin of every value; nothing is added."""
+    fields = required(acquisition.sequence)
     known = {name: value for name in FIELDS if (value := getattr(acquisition, name)) is not None}
     sidecar = {sidecar_key(name, acquisition.sequence): value for name, value in known.items()}
     if "echoes_before_centre" in fields:
@@ -115,7 +118,7 @@ def to_sidecar(acquisition: Acquisition) -> dict:
 def sidecar_key(name: str, sequence: str) -> str:
     """BIDS key of a field; excitations after an inversion have others than echoes after an excitation."""
     readout = {"echo_train_length": SHOTS_KEY, "echo_spacing": EXCITATION_KEY}
-    after_inversion = "echoes_before_centre" in SEQUENCES[sequence].fields
+    after_inversion = "echoes_before_centre" in required(sequence)
     return readout[name] if after_inversion and name in readout else SIDECAR_KEYS[name]
 
 
@@ -127,6 +130,11 @@ def _times(fields: tuple[str, ...], keys: Keys) -> dict[str, Found]:
     if "ti2" in fields:
         found["ti2"] = keys.find_second("InversionTime")
     return {name: one for name, one in found.items() if one is not None}
+
+
+def _stated_times(keys: Keys) -> tuple[str, ...]:
+    """The times to look for where no equation tells: those of an inversion where one of them is stated."""
+    return TIMES if keys.find("InversionTime") or keys.find_second("InversionTime") else ("te", "tr")
 
 
 def _repetition_time(keys: Keys, inversion: bool) -> Found | None:
@@ -144,14 +152,12 @@ def _unknown(sequence: str, keys: Keys, found: Mapping[str, Found]) -> dict[str,
     """Remarks on fields that stay unknown, from the sidecar of a scanner or one of ours."""
     remarks = {name: keys.provenance(sidecar_key(name, sequence)) for name in FIELDS if name not in found}
     remarks = {name: remark for name, (origin, remark) in remarks.items() if origin == "unknown" and remark}
-    angle = refocusing_angle(SEQUENCES[sequence].fields, keys)
+    angle = refocusing_angle(required(sequence), keys)
     return remarks | ({"flip_angle": angle} if angle else {})
 
 
-def _incomplete(
-    suffix: str, missing: list[str], sequence: str | None, keys: Keys, where: object, protocol: Mapping | None
-) -> UserError:
-    """What is missing, all of it, and what to do about it."""
+def _asked(missing: list[str], sequence: str | None, keys: Keys) -> dict[str, str]:
+    """Field -> the key to add, of what is missing; what follows from the times is not asked for."""
     named = {name: SIDECAR_KEYS[name] for name in missing}
     if "tr" in missing and keys.sidecar.get("RepetitionTime") is not None:
         named["tr"] = f"{PREPARATION_KEYS[0]} (RepetitionTime is between excitations, not inversions)"
@@ -159,15 +165,49 @@ def _incomplete(
         named["ti"] = "InversionTime (the other parameters are those of an MPRAGE)"
     if "ti2" in missing:
         named["ti2"] += " (or two values in InversionTime)"
-    # What follows from the times is not asked for.
-    asked = [key for name, key in named.items() if name in (*TIMES, "flip_angle")]
-    asked += ["InversionTime (MPRAGE only)"] if sequence is None else []
-    do = f"add them to the sidecar or to the protocol's {suffix} entry" if protocol else "add them"
+    if sequence is None and keys.find("InversionTime") is None:
+        named["ti"] = "InversionTime (MPRAGE only)"
+    return {name: key for name, key in named.items() if name in (*TIMES, "flip_angle")}
+
+
+def _record(
+    sequence: str, found: Mapping[str, Found], remarks: Mapping[str, str], confidence: str, evidence: str
+) -> Acquisition:
+    return Acquisition(
+        sequence,
+        **{name: one.value for name, one in found.items()},
+        provenance={name: one.origin for name, one in found.items()},
+        remarks={name: one.remark for name, one in found.items() if one.remark} | remarks,
+        confidence=confidence,
+        evidence=evidence,
+    )
+
+
+def _unidentified(
+    fields: tuple[str, ...], found: Mapping[str, Found], asked: Mapping[str, str], evidence: str, where: object
+) -> Acquisition:
+    """What is known of a scan whose equation, with these fields, lacks what is asked for."""
+    stated = {name: one for name, one in found.items() if one.origin != "assumed"}
+    check_timing(_record(UNKNOWN, stated, {}, "low", ""), fields, where)
+    remarks = {name: f"no {key}" for name, key in asked.items()}
+    evidence = f"too little is stated, no {', '.join(asked.values())}; {evidence}"
+    acquisition = _record(UNKNOWN, {name: stated[name] for name in ALIKE if name in stated}, remarks, "low", evidence)
+    check(acquisition, where)
+    return acquisition
+
+
+def _incomplete(
+    suffix: str, missing: list[str], sequence: str | None, keys: Keys, where: object, protocol: Mapping | None
+) -> UserError:
+    """What is missing, all of it, and what to do about it."""
+    accept = f'accept wider intervals with "{suffix}": "{UNKNOWN}" in a protocol file'
+    do = f"add them to the sidecar or to the protocol's {suffix} entry, or {accept}" if protocol else "add them"
     if protocol is None:
-        do = f"add them to the sidecar or name a protocol with --protocol ({', '.join(NAMES)})"
+        do = f"add them to the sidecar, name a protocol with --protocol ({', '.join(NAMES)}), or accept wider intervals"
+        do += f" with --protocol {UNKNOWN}"
     elif keys.differing:
         other = ", ".join(f"{key} {protocol[suffix][key]}" for key in keys.differing)
-        do = f"add them to the sidecar; the protocol's {suffix} entry is of another scan ({other})"
+        do = f"add them to the sidecar (the protocol's {suffix} entry is of another scan: {other}), or {accept}"
     if sequence == "mprage" and "ti" in missing and (keys.get("RepetitionTime") or SHORTEST_SHOT) < SHORTEST_SHOT:
         do += f"; without inversion: add ScanningSequence GR and FlipAngle, or {SEQUENCE_KEYS[0]}"
-    return UserError(where, "no " + ", ".join(asked), do)
+    return UserError(where, "no " + ", ".join(_asked(missing, sequence, keys).values()), do)

@@ -29,11 +29,11 @@ SHORTEST_EQUIVALENT = REFERENCE_T2 / REFERENCE_T1
 
 
 def check_timing(acquisition, fields: Iterable[str], where: object) -> None:
-    """Refuses an acquisition whose pulses cannot follow each other.
+    """Refuses an acquisition whose pulses cannot follow each other, as far as its values are known.
 
     Args:
-        acquisition: a :class:`scripts.acquisition.Acquisition` whose values are numbers in SI seconds.
-        fields: those of its signal equation.
+        acquisition: a :class:`scripts.acquisition.Acquisition` whose values are numbers in SI seconds, or None.
+        fields: those of its signal equation; they tell which rules apply.
         where: the file or request it comes from, for the message.
 
     Raises:
@@ -58,14 +58,18 @@ def _conflicts(a, fields: set[str]) -> Iterator[tuple[str, str, str]]:
     if ti + te >= tr:
         reason = f"TI + TE = {ti + te:g} s ≥ TR {tr:g} s, but the echo comes before the next inversion"
         yield "InversionTime", reason, "give times that fit into RepetitionTime"
-    if "te_equivalent" in fields and not SHORTEST_EQUIVALENT * te - TOLERANCE <= a.te_equivalent <= te + TOLERANCE:
+    known = {name for name in fields if getattr(a, name) is not None}
+    shortest = SHORTEST_EQUIVALENT * te
+    if {"te", "te_equivalent"} <= known and not shortest - TOLERANCE <= a.te_equivalent <= te + TOLERANCE:
         reason = f"{a.te_equivalent:g} s for a nominal TE of {te:g} s"
-        yield "ContrastEquivalentEchoTime", reason, f"give a time from {SHORTEST_EQUIVALENT * te:.2g} s to EchoTime"
-    if "echo_train_length" in fields and "flip_angle" in fields:
-        yield from _readout_conflicts(a, tr)
+        yield "ContrastEquivalentEchoTime", reason, f"give a time from {shortest:.2g} s to EchoTime"
+    if {"echo_train_length", "flip_angle"} <= fields:
+        if {"ti", "echo_train_length", "echo_spacing", "echoes_before_centre"} <= known:
+            yield from _readout_conflicts(a, tr)
     elif "echo_train_length" in fields:
-        yield from _turbo_conflicts(a, te, tr, ti)
-    elif "ti2" in fields and a.ti2 >= ti:
+        if {"echo_train_length", "echo_spacing"} <= known:
+            yield from _turbo_conflicts(a, te, tr, ti)
+    elif {"ti", "ti2"} <= known and a.ti2 >= ti:
         reason = f"{a.ti2:g} s ≥ TI {ti:g} s, but both are counted to the excitation, so the second is the shorter one"
         yield "InversionTime2", reason, "give the time from the second inversion to the excitation"
 

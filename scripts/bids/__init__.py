@@ -12,6 +12,7 @@
 """Folders of scans, BIDS or one sub-folder per subject, as records; their images; names of what is written."""
 
 from .discovery import find_scans, find_sessions
+from .gains import gain_groups
 from .images import check_image, load_image, write_image
 from .maps import find_maps
 from .names import MAP_UNITS, parse_name
@@ -28,6 +29,7 @@ __all__ = [
     "find_maps",
     "find_scans",
     "find_sessions",
+    "gain_groups",
     "load_image",
     "output_path",
     "parse_name",

@@ -96,7 +96,8 @@ def resolve(session: Session, protocol: str | Mapping | None = None, equations: 
 
     Args:
         session: from :func:`find_sessions`.
-        protocol: fills what sidecars lack: a name or file for :func:`scripts.acquisition.load_protocol`, or its result.
+        protocol: fills what sidecars lack: a name or file for :func:`scripts.acquisition.load_protocol`, or its result;
+            with ``unknown`` a scan of which too little is stated has an acquisition without a signal equation.
         equations: ``exact``, or ``paper`` for the published equations, see :func:`scripts.acquisition.from_sidecar`.
 
     Raises:
@@ -129,7 +130,9 @@ def resolve_all(
     return resolved, failures
 
 
-def resolve_contrast(contrast: Contrast, protocol: Mapping | None = None, equations: str = "exact") -> Acquisition:
+def resolve_contrast(
+    contrast: Contrast, protocol: Mapping | str | None = None, equations: str = "exact"
+) -> Acquisition:
     """The checked acquisition of one image; arguments and errors as :func:`resolve`."""
     if contrast.problem:
         raise contrast.problem
@@ -147,11 +150,13 @@ def combine(problems: list[UserError]) -> UserError:
     return UserError(f"{len(problems)} images", found, "; ".join(dict.fromkeys(problem.do for problem in problems)))
 
 
-def _table(protocol: str | Mapping | None) -> Mapping | None:
+def _table(protocol: str | Mapping | None) -> Mapping | str | None:
     return protocol if isinstance(protocol, Mapping) else load_protocol(protocol)
 
 
-def _resolve(session: Session, table: Mapping | None, equations: str) -> tuple[list[Acquisition], list[UserError]]:
+def _resolve(
+    session: Session, table: Mapping | str | None, equations: str
+) -> tuple[list[Acquisition], list[UserError]]:
     """Acquisitions of the contrasts that have one, and the problems of the others."""
     if session.problem:
         return [], [session.problem]

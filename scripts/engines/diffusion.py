@@ -23,6 +23,8 @@ from ..errors import UserError
 from ..randomness import generator
 from .common import bf16, descend, unwrap
 
+PREDICTIONS = ("epsilon", "v_prediction")
+
 
 def position_planes(position: Tensor, known: Tensor, size: tuple[int, ...]) -> Tensor:
     """Condition ``(B, 2, *size)``: position [100 mm above the head's centre] and 1; zeros where it is not known."""
@@ -31,19 +33,25 @@ def position_planes(position: Tensor, known: Tensor, size: tuple[int, ...]) -> T
 
 
 class DiffusionStep:
-    """One training iteration of the latent diffusion model on cached latent posteriors (epsilon-prediction).
+    """One training iteration of the latent diffusion model on cached latent posteriors.
 
     Latents are drawn anew each epoch; the slice position is hidden at random, so that sampling works with and without.
+    With ``x_t = a_t x_0 + s_t n``, the network predicts the noise ``n``, or the velocity ``a_t n - s_t x_0`` (Salimans
+    and Ho 2022, arXiv:2202.00512), which also says something where ``x_t`` is nearly all noise.
 
     Args:
         network: the diffusion network, or the same wrapped for data-parallel training.
         optimizer: its optimizer.
-        inferer: MONAI's DiffusionInferer, which adds the noise.
+        inferer: MONAI's DiffusionInferer, which adds the noise; its scheduler's ``prediction_type`` is ``epsilon``
+            or ``v_prediction``.
         condition_channels: 2 (position and whether it is known, as constant planes) or 0 (no condition).
         condition_dropout: probability of hiding the position.
         seed: of all random numbers.
         amp: bfloat16 autocast.
         max_norm: largest gradient norm.
+
+    Raises:
+        UserError: for another prediction type.
     """
 
     def __init__(
@@ -57,6 +65,9 @@ class DiffusionStep:
         amp: bool = True,
         max_norm: float = 1.0,
     ) -> None:
+        if inferer.scheduler.prediction_type not in PREDICTIONS:
+            found = repr(str(inferer.scheduler.prediction_type))
+            raise UserError("prediction_type", found, f"use one of {', '.join(PREDICTIONS)}")
         self.network, self.unet, self.optimizer, self.inferer = network, unwrap(network), optimizer, inferer
         self.condition_channels, self.condition_dropout = condition_channels, condition_dropout
         self.seed, self.amp, self.max_norm = seed, amp, max_norm
@@ -69,33 +80,36 @@ class DiffusionStep:
         return {"loss": float(loss.detach())}
 
     def errors(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, device: torch.device) -> Tensor:
-        """Mean squared error of the predicted noise of each sample ``(B,)``."""
-        steps = self.inferer.scheduler.num_train_timesteps
+        """Mean squared error of the predicted noise or velocity of each sample ``(B,)``."""
+        scheduler = self.inferer.scheduler
         latents, noises, timesteps, known = [], [], [], []
         for mean, sd, index in zip(batch["mean"], batch["sd"], batch["index"].tolist()):
             draw = generator(self.seed, epoch, index)
             latents.append(mean + sd * torch.randn(mean.shape, generator=draw))
             noises.append(torch.randn(mean.shape, generator=draw))
-            timesteps.append(torch.randint(steps, (), generator=draw))
+            timesteps.append(torch.randint(scheduler.num_train_timesteps, (), generator=draw))
             known.append(torch.rand((), generator=draw) >= self.condition_dropout)
-        latent, noise = (torch.stack(x).to(device) for x in (latents, noises))
+        latent, noise, timestep = (torch.stack(x).to(device) for x in (latents, noises, timesteps))
+        latent = latent * self.unet.scale_factor
         condition = None
         if self.condition_channels:
             condition = position_planes(batch["position"], torch.stack(known), latent.shape[2:]).to(device)
         with bf16(device, self.amp):
             predicted = self.inferer(
-                inputs=latent * self.unet.scale_factor,
+                inputs=latent,
                 diffusion_model=network,
                 noise=noise,
-                timesteps=torch.stack(timesteps).to(device),
+                timesteps=timestep,
                 condition=condition,
                 mode="concat" if self.condition_channels else "crossattn",
             )
-        return F.mse_loss(predicted.float(), noise, reduction="none").flatten(1).mean(1)
+        velocity = scheduler.prediction_type == "v_prediction"
+        target = scheduler.get_velocity(latent, noise, timestep) if velocity else noise
+        return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
 
 
 class DiffusionValidationStep:
-    """Validation of the diffusion model: error of the predicted noise, with the same draws each time.
+    """Validation of the diffusion model: the training error, with the same draws each time.
 
     Args:
         network: whose error is measured, usually the moving average of the trained one.

@@ -10,22 +10,56 @@
 # limitations under the License.
 """The weighted loss of the physics VAE."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from ..acquisition import present
 from ..errors import UserError
-from ..losses import map_error, prior_penalty, reconstruction_error
+from ..losses import map_error, prior_penalty, reconstruction_error, spread_error
 from ..render import SignalModel, profile_gain
 
 GAINS = ("profiled", "unit")
+
+
+class Compared(NamedTuple):
+    """The contrasts that rendered ones are compared with: clean ones where a simulated sample has them, else its scans.
+
+    Attributes:
+        target: the contrasts ``(B, M, ...)``.
+        acquisition: their rows ``(B, M, A)``.
+        low: intensity that becomes -1 ``(B, M, 1, ...)``.
+        high: intensity that becomes 1, likewise.
+    """
+
+    target: Tensor
+    acquisition: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, batch: dict[str, Tensor]) -> "Compared":
+        """Those of a batch."""
+        clean = "target" in batch
+        window = batch["target_window" if clean else "window"]
+        low, high = window.view(*window.shape, *[1] * (batch["image"].ndim - 2)).unbind(2)
+        if clean:
+            return cls(batch["target"], batch["target_acquisition"], low, high)
+        return cls(low + (batch["image"] + 1) / 2 * (high - low), batch["acquisition"], low, high)
+
+    def scaled(self, signal: Tensor) -> Tensor:
+        """The contrasts ``(B, M, ...)`` that exist, scaled to about [-1, 1]: ``(N, 1, ...)``."""
+        scaled = 2 * (signal - self.low) / (self.high - self.low).clamp_min(1e-6) - 1
+        return scaled[present(self.acquisition)].unsqueeze(1)
 
 
 class VAEObjective:
     """The weighted loss of the physics VAE.
 
     Args:
-        weights: loss name -> weight: ``maps`` (true maps, where they exist), ``reconstruction``, ``prior``, ``kl``,
-            ``perceptual``, ``adversarial``. What weighs 0 is not computed.
+        weights: loss name -> weight: ``maps`` and ``spread`` (true maps, where they exist, and the likelihood of the
+            errors), ``reconstruction``, ``prior``, ``kl``, ``perceptual``, ``adversarial``. What weighs 0 is not
+            computed.
         gain: ``profiled`` (each contrast's gain by least squares, intensities relative to the window's upper end) or
             ``unit`` (gain 1, raw intensities; the paper).
         power: 1 or 2, the norm of the reconstruction error.
@@ -36,7 +70,7 @@ class VAEObjective:
         UserError: for an unknown gain mode or loss name.
     """
 
-    NAMES = ("maps", "reconstruction", "prior", "kl", "perceptual", "adversarial")
+    NAMES = ("maps", "spread", "reconstruction", "prior", "kl", "perceptual", "adversarial")
 
     def __init__(
         self,
@@ -53,41 +87,38 @@ class VAEObjective:
         self.weights, self.gain, self.power, self.perceptual = weights, gain, power, perceptual
         self.signal_model = SignalModel(signed)
 
-    def render(self, log_maps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Rendered contrasts with their gain, and measured contrasts in raw units: both ``(B, M, ...)``."""
-        low, high = _window(batch)
-        target = low + (batch["image"] + 1) / 2 * (high - low)
-        signal = self.signal_model(log_maps.exp(), batch["acquisition"])
+    def render(self, log_maps: Tensor, compared: Compared) -> Tensor:
+        """Rendered contrasts ``(B, M, ...)`` with their gain, to set against those of ``compared``."""
+        signal = self.signal_model(log_maps.exp(), compared.acquisition)
         if self.gain == "profiled":
-            gain = profile_gain(target, signal, batch["acquisition"])
+            gain = profile_gain(compared.target, signal, compared.acquisition)
             signal = gain.view(*gain.shape, *[1] * (signal.ndim - 2)) * signal
-        return signal, target
+        return signal
 
     def terms(
-        self, log_maps: Tensor, signal: Tensor, target: Tensor, batch: dict[str, Tensor], bias: Tensor
+        self,
+        log_maps: Tensor,
+        spread: Tensor,
+        signal: Tensor,
+        compared: Compared,
+        batch: dict[str, Tensor],
+        bias: Tensor,
     ) -> dict[str, Tensor]:
         """The terms that compare maps and contrasts with the truth, unweighted."""
-        low, high = _window(batch)
-        terms, acquisition = {}, batch["acquisition"]
-        if self.weights["maps"] and "maps" in batch:
-            terms["maps"] = map_error(log_maps, batch["maps"], batch["mask"])
+        terms, target = {}, compared.target
+        if "maps" in batch:
+            truth = (batch["maps"], batch["mask"])
+            if self.weights["maps"]:
+                terms["maps"] = map_error(log_maps, *truth)
+            if self.weights["spread"]:
+                terms["spread"] = spread_error(spread, log_maps, *truth)
         if self.weights["reconstruction"]:
-            unit = high.clamp_min(1e-6) if self.gain == "profiled" else 1.0
-            terms["reconstruction"] = reconstruction_error(signal / unit, target / unit, acquisition, self.power)
+            unit = compared.high.clamp_min(1e-6) if self.gain == "profiled" else 1.0
+            terms["reconstruction"] = reconstruction_error(
+                signal / unit, target / unit, compared.acquisition, self.power
+            )
         if self.weights["prior"]:
             terms["prior"] = prior_penalty(log_maps, bias)
         if self.weights["perceptual"]:
-            fake, real = self.scaled(signal, batch), batch["image"][present(acquisition)].unsqueeze(1)
-            terms["perceptual"] = self.perceptual(fake, real)
+            terms["perceptual"] = self.perceptual(compared.scaled(signal), compared.scaled(target))
         return terms
-
-    def scaled(self, signal: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Rendered contrasts that exist, in the scaling of the images: ``(N, 1, ...)``."""
-        low, high = _window(batch)
-        scaled = 2 * (signal - low) / (high - low).clamp_min(1e-6) - 1
-        return scaled[present(batch["acquisition"])].unsqueeze(1)
-
-
-def _window(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    window = batch["window"]
-    return window.view(*window.shape, *[1] * (batch["image"].ndim - 2)).unbind(2)

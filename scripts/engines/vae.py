@@ -23,7 +23,7 @@ from ..fusion import kl_divergence
 from ..metrics import map_errors, reconstruction_metrics
 from ..randomness import generator
 from .common import bf16, descend, to_device, unwrap
-from .objective import VAEObjective
+from .objective import Compared, VAEObjective
 
 
 class VAEStep:
@@ -38,6 +38,7 @@ class VAEStep:
         adversarial_start: epochs before the adversarial loss and the discriminator's training set in.
         modality_dropout: probability with which a contrast is hidden from the encoder; one always stays. Hidden ones
             are still rendered and compared.
+        skip_dropout: probability with which a sample is decoded from its latent alone, without the skips.
         seed: of all random numbers.
         amp: bfloat16 autocast; maps, signals and losses stay in float32.
         max_norm: largest gradient norm; steps with a gradient that is not finite are left out.
@@ -52,6 +53,7 @@ class VAEStep:
         objective: VAEObjective,
         adversarial_start: int = 0,
         modality_dropout: float = 0.0,
+        skip_dropout: float = 0.5,
         seed: int = 0,
         amp: bool = True,
         max_norm: float = 1.0,
@@ -60,22 +62,26 @@ class VAEStep:
         self.discriminator, self.judge = discriminator, unwrap(discriminator)
         self.optimizer, self.discriminator_optimizer, self.objective = optimizer, discriminator_optimizer, objective
         self.adversarial_start, self.modality_dropout = adversarial_start, modality_dropout
+        self.skip_dropout = skip_dropout
         self.seed, self.amp, self.max_norm = seed, amp, max_norm
         self.adversarial = PatchAdversarialLoss(criterion="least_squares")
 
     def __call__(self, engine: Engine, batch: dict[str, Tensor]) -> dict[str, float]:
         """Updates VAE and discriminator; returns the losses."""
-        noise, keep = self._draw(batch, engine.state.epoch)
+        noise, keep, skip = self._draw(batch, engine.state.epoch)
         batch = to_device(batch, engine.state.device)
         seen = batch["acquisition"] * keep.to(engine.state.device).unsqueeze(-1)
         self.network.train()
         with bf16(engine.state.device, self.amp):
-            log_maps, mean, sd = self.network(batch["image"], seen, noise.to(engine.state.device))
-        signal, target = self.objective.render(log_maps, batch)
-        terms = self.objective.terms(log_maps, signal, target, batch, self.vae.prior.bias)
+            log_maps, spread, mean, sd = self.network(
+                batch["image"], seen, noise.to(engine.state.device), skip.to(engine.state.device)
+            )
+        compared = Compared.of(batch)
+        signal = self.objective.render(log_maps, compared)
+        terms = self.objective.terms(log_maps, spread, signal, compared, batch, self.vae.prior.bias)
         terms["kl"] = kl_divergence(mean, sd)
         weights = self.objective.weights
-        fake = self.objective.scaled(signal, batch)
+        fake = compared.scaled(signal)
         adversarial = weights["adversarial"] and engine.state.epoch > self.adversarial_start
         if adversarial:
             self.judge.requires_grad_(False)
@@ -86,8 +92,7 @@ class VAEStep:
         loss = sum(weights[name] * term for name, term in terms.items())
         descend(loss, self.optimizer, self.vae, self.max_norm)
         if adversarial:
-            real = batch["image"][present(batch["acquisition"])].unsqueeze(1)
-            terms["discriminator"] = self._train_discriminator(engine, fake.detach(), real)
+            terms["discriminator"] = self._train_discriminator(engine, fake.detach(), compared.scaled(compared.target))
         return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
 
     def _train_discriminator(self, engine: Engine, fake: Tensor, real: Tensor) -> Tensor:
@@ -100,16 +105,17 @@ class VAEStep:
         descend(loss, self.discriminator_optimizer, self.judge, self.max_norm)
         return loss
 
-    def _draw(self, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, Tensor]:
-        """Latent noise ``(B, L, ...)`` and which contrasts the encoder sees ``(B, M)``."""
+    def _draw(self, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Latent noise ``(B, L, ...)``, which contrasts the encoder sees ``(B, M)``, who keeps the skips ``(B,)``."""
         shape = (self.vae.latent_channels, *self.vae.latent_size(batch["image"].shape[2:]))
-        noise, keep = [], []
+        noise, keep, skip = [], [], []
         for index, exists in zip(batch["index"].tolist(), present(batch["acquisition"])):
             draw = generator(self.seed, epoch, index)
             noise.append(torch.randn(shape, generator=draw))
             score = torch.rand(len(exists), generator=draw).masked_fill(~exists, -1.0)
             keep.append((score >= self.modality_dropout) | (score == score.max()))
-        return torch.stack(noise), torch.stack(keep)
+            skip.append(torch.rand((), generator=draw) >= self.skip_dropout)
+        return torch.stack(noise), torch.stack(keep), torch.stack(skip).float()
 
 
 class VAEValidationStep:
@@ -117,9 +123,11 @@ class VAEValidationStep:
 
     Args:
         network: the VAE, not wrapped.
-        objective: renders, and gives the loss terms ``maps`` and ``reconstruction`` behind ``val_loss``.
+        objective: renders, and gives the loss terms :data:`JUDGED` behind ``val_loss``.
         amp: bfloat16 autocast.
     """
+
+    JUDGED = ("maps", "reconstruction")
 
     def __init__(self, network: nn.Module, objective: VAEObjective, amp: bool = True) -> None:
         self.network, self.objective, self.amp = network, objective, amp
@@ -130,21 +138,21 @@ class VAEValidationStep:
         self.network.eval()
         batch = to_device(batch, engine.state.device)
         with bf16(engine.state.device, self.amp):
-            mean, _ = self.network.encode(batch["image"], batch["acquisition"])
-            log_maps = self.network.decode(mean)
-        log_maps = log_maps[(..., *[slice(n) for n in batch["image"].shape[2:]])]
-        signal, target = self.objective.render(log_maps, batch)
+            log_maps, spread = self.network.estimate(batch["image"], batch["acquisition"])
+        compared = Compared.of(batch)
+        signal = self.objective.render(log_maps, compared)
         outputs = []
         for i in range(len(log_maps)):
             one = {key: value[i : i + 1] for key, value in batch.items()}
+            mine = Compared.of(one)
             terms = self.objective.terms(
-                log_maps[i : i + 1], signal[i : i + 1], target[i : i + 1], one, self.network.prior.bias
+                log_maps[i : i + 1], spread[i : i + 1], signal[i : i + 1], mine, one, self.network.prior.bias
             )
             weights = self.objective.weights
-            loss = sum(weights[name] * float(terms[name]) for name in ("maps", "reconstruction") if name in terms)
-            metrics = reconstruction_metrics(signal[i : i + 1], target[i : i + 1], one["acquisition"])
+            loss = sum(weights[name] * float(terms[name]) for name in self.JUDGED if name in terms)
+            metrics = reconstruction_metrics(signal[i : i + 1], mine.target, mine.acquisition)
             if "maps" in one:
                 metrics |= map_errors(log_maps[i : i + 1], one["maps"], one["labels"])
             outputs.append({"val_loss": loss, **metrics})
-        outputs[0] |= {"log_maps": log_maps[0].cpu(), "signal": signal[0].cpu(), "target": target[0].cpu()}
+        outputs[0] |= {"log_maps": log_maps[0].cpu(), "signal": signal[0].cpu(), "target": compared.target[0].cpu()}
         return outputs

@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..acquisition import FIELDS, Acquisition, from_sidecar, is_number, load_protocol
-from ..bids import Contrast, Session, find_sessions, resolve_all
+from ..acquisition import FIELDS, UNKNOWN, Acquisition, from_sidecar, is_number, load_protocol
+from ..bids import Session, find_sessions, gain_groups, resolve_all
 from ..errors import UserError
 from ..identifiability import PRIOR_SD, SNR
 from ..tissue import known_tissues
@@ -40,7 +40,8 @@ class ProtocolReport:
     Args:
         dataset_dir: folder of scans, see :func:`scripts.bids.find_sessions`; every distinct protocol among its sessions
             is reported, the most frequent first. None for the named protocol itself.
-        protocol: named protocol or file; with a folder it fills what the sidecars lack.
+        protocol: named protocol or file; with a folder it fills what the sidecars lack, or is ``unknown``. Scans whose
+            acquisition is unknown add nothing that equations can use: they are named and left out.
         output_dir: folder of the files; it is made if absent.
         field_strength: of the tissue values [T]; None for that of the scans, or else :data:`FIELD_STRENGTH`.
         gain_sd: uncertainty of the scale of each scan, as the standard deviation of its logarithm; 0 where it is known.
@@ -115,10 +116,10 @@ class ProtocolReport:
     def _protocols(self) -> list[Protocol]:
         if self.dataset_dir is None:
             table = load_protocol(self.protocol)
-            suffixes = tuple(sorted(table, key=_rank))
+            suffixes = () if table == UNKNOWN else sorted(table, key=_rank)
             where = {suffix: f"{self.protocol}: {suffix}" for suffix in suffixes}
-            scans = tuple(from_sidecar(suffix, {}, where[suffix], table, self.equations) for suffix in suffixes)
-            return [Protocol(Path(self.protocol).stem, suffixes, scans, tuple(range(len(scans))))]
+            scans = [from_sidecar(suffix, {}, where[suffix], table, self.equations) for suffix in suffixes]
+            return [_protocol(Path(self.protocol).stem, [*zip(suffixes, scans, range(len(scans)))])]
         sessions = find_sessions(self.dataset_dir)
         resolved, failures = resolve_all(sessions, self.protocol, self.equations)
         for name, error in failures.items():
@@ -127,10 +128,15 @@ class ProtocolReport:
         for session in sessions:
             if session.name in resolved:
                 scans = _scans(session, resolved[session.name])
+                if all(one.sequence == UNKNOWN for _, one, _ in scans):
+                    print(f"left out {_nothing_known(session.name)}", flush=True)
+                    continue
                 key = tuple(
                     (suffix, one.sequence, *(getattr(one, f) for f in FIELDS), gain) for suffix, one, gain in scans
                 )
                 groups[key].append((session, scans))
+        if not groups:
+            raise _nothing_known(self.dataset_dir)
         ranked = sorted(groups.values(), key=len, reverse=True)
         return [_of_sessions(number, members) for number, members in enumerate(ranked, 1)]
 
@@ -149,22 +155,31 @@ class ProtocolReport:
 
 def _scans(session: Session, acquisitions: Sequence[Acquisition]) -> list[tuple[str, Acquisition, int]]:
     """Suffix, acquisition and gain of each scan, in the order of reading."""
-    order = sorted(range(len(acquisitions)), key=lambda i: _rank(session.contrasts[i].suffix))
-    measurements = [_measurement(session.contrasts[i], i) for i in order]
-    return [
-        (session.contrasts[i].suffix, acquisitions[i], measurements.index(measurement))
-        for i, measurement in zip(order, measurements)
-    ]
+    scans = sorted(zip(session.contrasts, acquisitions), key=lambda scan: _rank(scan[0].suffix))
+    gains = gain_groups(*zip(*scans))
+    return [(contrast.suffix, acquisition, gain) for (contrast, acquisition), gain in zip(scans, gains)]
 
 
-def _measurement(contrast: Contrast, number: int) -> tuple:
-    """What the echoes of one measurement, which share their gain, have in common."""
-    series = contrast.sidecar.get("SeriesInstanceUID", contrast.sidecar.get("SeriesNumber"))
-    if "EchoNumber" in contrast.sidecar and series is not None:
-        return ("series", series)
-    if "echo" in contrast.entities:
-        return (contrast.suffix, *sorted(item for item in contrast.entities.items() if item[0] != "echo"))
-    return ("scan", number)
+def _protocol(name: str, scans: Sequence[tuple[str, Acquisition, int]], notes: Sequence[str] = ()) -> Protocol:
+    """A protocol of the scans whose acquisition is known; a note names the others.
+
+    Raises:
+        UserError: where no acquisition is known.
+    """
+    known = [scan for scan in scans if scan[1].sequence != UNKNOWN]
+    if not known:
+        raise _nothing_known(name)
+    if len(known) < len(scans):
+        unknown = ", ".join(suffix for suffix, one, _ in scans if one.sequence == UNKNOWN)
+        why = f"an {UNKNOWN} acquisition adds nothing that equations can use"
+        notes = (*notes, f"{unknown} left out of all that follows: {why}")
+    suffixes, acquisitions, gains = zip(*known)
+    return Protocol(name, suffixes, acquisitions, gains, tuple(notes))
+
+
+def _nothing_known(where: object) -> UserError:
+    found = f"no scan of known acquisition; an {UNKNOWN} one adds nothing that equations can use"
+    return UserError(where, found, "name a protocol that tells the parameters, or complete the sidecars")
 
 
 def _of_sessions(number: int, members: list[tuple[Session, list[tuple[str, Acquisition, int]]]]) -> Protocol:
@@ -172,16 +187,16 @@ def _of_sessions(number: int, members: list[tuple[Session, list[tuple[str, Acqui
     names = [session.name for session, _ in members]
     shown = ", ".join(names[:NAMED_SESSIONS]) + (", …" if len(names) > NAMED_SESSIONS else "")
     session, scans = members[0]
-    suffixes, acquisitions, gains = zip(*scans)
+    gains = [gain for _, _, gain in scans]
     notes = [f"the protocol of {len(names)} session{'s' if len(names) > 1 else ''}: {shown}"]
-    shared = [suffix for suffix, gain in zip(suffixes, gains) if gains.count(gain) > 1]
+    shared = [suffix for suffix, _, gain in scans if gains.count(gain) > 1]
     if shared:
         notes.append(f"{', '.join(shared)} are echoes of one measurement and share their scale")
     if any(contrast.post_contrast for contrast in session.contrasts):
         notes.append(
             "some scans seem to follow a contrast agent, which shortens T1: the values below are those without"
         )
-    return Protocol(f"protocol {number}", suffixes, acquisitions, gains, tuple(notes))
+    return _protocol(f"protocol {number}", scans, notes)
 
 
 def _rank(suffix: str) -> tuple[int, str]:

@@ -9,9 +9,24 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Random heads made from the MNI152 average: maps, labels and contrasts, and the BIDS study that holds them."""
+"""Random heads: label maps -> shapes, tissue, contrasts; as a stream of training samples, or as a BIDS study."""
 
-from .head import simulate_head
+from .anatomy import CLASSES, REGIONS
+from .head import Heads, simulate_head
+from .labels import LabelMaps
+from .scanner import Scanner
+from .slices import Slices
+from .stream import SimulatedSlices
 from .study import Simulator
 
-__all__ = ["Simulator", "simulate_head"]
+__all__ = [
+    "CLASSES",
+    "REGIONS",
+    "Heads",
+    "LabelMaps",
+    "Scanner",
+    "SimulatedSlices",
+    "Simulator",
+    "Slices",
+    "simulate_head",
+]

@@ -9,8 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One random head: its tissue maps, labels and contrasts, all a function of (seed, index)."""
+"""One random head as whole volumes: its tissue maps, labels and contrasts, all a function of (seed, index)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -18,18 +20,27 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..acquisition import draw_acquisition
-from ..nuisance import apply_gain, bias_field, noise_sigma, noisy_magnitude, polynomial_terms
+from ..acquisition import FAMILIES, FIELDS, Acquisition, check, draw_acquisition, is_number
+from ..errors import UserError
+from ..nuisance import (
+    apply_gain,
+    bias_field,
+    crop_kspace,
+    noise_sigma,
+    noisy_magnitude,
+    polynomial_terms,
+    rigid_motion,
+    thick_slices,
+)
 from ..randomness import rng
-from ..render import SignalModel
-from ..tissue import tissue_values
-from .anatomy import TISSUES, deform, draw_displacement, load_template, smooth_field
+from .anatomy import REGIONS
+from .contrasts import at_field, draw_hidden
+from .labels import LabelMaps
+from .population import FIELD_STRENGTHS, draw_tissue
+from .scanner import MOTION_DEGREES, MOTION_MM, misstate
+from .shape import draw_shape
+from .volume import Volume, clean_volume
 
-FIELD_STRENGTH = 3.0
-BETWEEN_SUBJECTS = (0.02, 0.08, 0.10)
-"""Standard deviation of ln PD, ln T1, ln T2 of one tissue between subjects."""
-UPPER = (1.0, 5.0, 2.5)
-"""Free water at body temperature: the largest PD, T1 [s], T2 [s]."""
 TRAIN = {"echo_train_length": [16, 16], "echo_spacing": [0.0095, 0.0105]}
 READOUT = {"echo_train_length": [176, 176], "echo_spacing": [0.0068, 0.0076], "echoes_before_centre": [88, 88]}
 SCANS = {
@@ -39,98 +50,160 @@ SCANS = {
     "FLAIR": {"sequence": "inversion_recovery_turbo_spin_echo", "te": [0.08, 0.1], "tr": [9.0, 9.0], "ti": [2.5, 2.5]}
     | TRAIN,
 }
-"""Suffix -> family of acquisitions, see :func:`scripts.acquisition.families.draw_acquisition`."""
-GAIN, SNR, BIAS_SD, BIAS_DEGREE = (500.0, 2000.0), (20.0, 60.0), 0.03, 3
+"""Name of a file -> family of acquisitions, see :func:`scripts.acquisition.draw_acquisition`."""
+FIELD_OF_VIEW = ((-100, 100), (-120, 120), (-84, 92))
+"""From where to where along each axis [mm from the centre of the cerebrum, RAS]: most of a head, without the neck."""
+GAIN, SNR, BIAS_SD, BIAS_DEGREE = (5000.0, 20000.0), (20.0, 60.0), 0.1, 3
+"""Stored units per unit of PD; mean of white matter over the noise; largest standard deviation of the logarithm of the
+bias field, and the degree of its polynomials."""
+THICK_MM, KEPT = (2.0, 6.0), (0.5, 1.0)
+"""Thickness of thick slices [mm], and part of k-space that is kept along each axis of the plane."""
+TRIES = 100
 
 
-def simulate_head(seed: int, index: int, resolution: int = 1) -> dict:
-    """One random head. Equal arguments give equal tensors, whatever was simulated before.
-
-    In voxels of several tissues PD and the rates 1/T1 and 1/T2 are averaged, as if water exchanged fast between them.
-    That is a simplification: the signals of a real voxel add up, so that no single T1 or T2 describes it, and FLAIR
-    shows the borders of CSF somewhat too bright.
+@dataclass(frozen=True)
+class Heads:
+    """What random heads are drawn from. The defaults are healthy subjects at 3 tesla, well scanned.
 
     Args:
+        anatomies: heads to take shapes from.
+        contrasts: end of a file's BIDS name -> family: its name in :data:`scripts.acquisition.FAMILIES`, or ranges;
+            None for :data:`SCANS`.
+        skull: False for skull-stripped heads: images, maps and labels of the brain and its fluid alone.
+        wide: probability of tissue far from the literature, see :func:`scripts.simulate.population.draw_tissue`.
+        lesions: probability of white-matter lesions.
+        field_strengths: one of these is drawn [T]: 1.5, 3.
+        moved: probability that a contrast moved against the others, by about half a millimetre and degree.
+        thick: probability that a contrast has axial slices of 2 to 6 mm, brought back to the grid of the head.
+        coarse: probability that a contrast has a larger voxel in the plane, on the same grid.
+        misstated: sidecars say what was prescribed, up to some per cent off what was played out.
+
+    Raises:
+        UserError: for what is no probability, no truth value, or no field strength that tissue is known at.
+    """
+
+    anatomies: LabelMaps = field(default_factory=LabelMaps)
+    contrasts: Mapping[str, str | Mapping] | None = None
+    skull: bool = True
+    wide: float = 0.0
+    lesions: float = 0.0
+    field_strengths: tuple[float, ...] = (3.0,)
+    moved: float = 0.0
+    thick: float = 0.0
+    coarse: float = 0.0
+    misstated: bool = False
+
+    def __post_init__(self) -> None:
+        for option in ("wide", "lesions", "moved", "thick", "coarse"):
+            if not is_number(chance := getattr(self, option)) or not 0 <= chance <= 1:
+                raise UserError(option, repr(chance), "use a probability, from 0 to 1")
+        for option in ("skull", "misstated"):
+            if not isinstance(getattr(self, option), bool):
+                raise UserError(option, repr(getattr(self, option)), "use True or False")
+        if not self.field_strengths or not set(self.field_strengths) <= set(FIELD_STRENGTHS):
+            known = ", ".join(f"{field:g}" for field in FIELD_STRENGTHS)
+            raise UserError("field_strengths", f"{self.field_strengths}", f"use some of {known} [T]")
+
+
+def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) -> dict:
+    """One random head. Equal arguments give equal tensors, whatever was simulated before.
+
+    Signals are averaged over a voxel as a scanner does. In maps PD and, weighted with it, the rates 1/T1 and 1/T2 are,
+    as if water exchanged fast: no single T1 or T2 describes a voxel of several tissues, and FLAIR shows the borders of
+    CSF darker than these maps make them.
+
+    Args:
+        heads: what to draw from.
         seed: seed of the study.
         index: number of the head in the study, from 0.
         resolution: voxel size [mm].
 
     Returns:
-        ``maps (3, X, Y, Z)`` PD, T1 [s], T2 [s], all 0 outside the brain; ``labels (X, Y, Z)`` uint8 with 1 CSF, 2 GM,
-        3 WM; ``contrasts`` suffix -> ``(X, Y, Z)`` int16 magnitudes; ``acquisitions`` suffix -> acquisition;
-        ``affine (4, 4)`` voxel to RAS [mm].
+        ``maps (3, X, Y, Z)`` PD, T1 [s], T2 [s], zero in air and bone; ``labels (X, Y, Z)`` uint8, numbers of
+        :data:`scripts.simulate.REGIONS`; ``contrasts`` name -> ``(X, Y, Z)`` int16 magnitudes; ``acquisitions`` name ->
+        acquisition as its sidecar states it; ``affine (4, 4)`` voxel to mm from the centre of the cerebrum, RAS.
+
+    Raises:
+        UserError: for unusable label maps or families.
     """
     stream = partial(rng, seed, index)
-    template = load_template(resolution)
-    moved = deform(template.channels, draw_displacement(stream(0), template, resolution))
-    brain = moved[:3].sum(0) > 0.5
-    fractions = draw_fractions(stream(1), moved[:3], brain, resolution)
-    inside = draw_maps(stream(2), fractions, moved[3][brain], brain, resolution)
-    maps = torch.zeros(3, *brain.shape)
-    maps[:, brain] = inside
-    labels = torch.zeros(brain.shape, dtype=torch.uint8)
-    labels[brain] = (fractions.argmax(0) + 1).to(torch.uint8)
-
+    draw = stream(0)
+    anatomy = heads.anatomies[int(draw.integers(len(heads.anatomies)))]
+    shape = draw_shape(draw, anatomy, heads.lesions)
+    tissue = draw_tissue(draw, heads.wide, heads.field_strengths)
+    played = {
+        name: at_field(_draw(stream(2, number), name, family), tissue.field_strength)
+        for number, (name, family) in enumerate((heads.contrasts or SCANS).items())
+    }
+    rows = torch.stack([acquisition.to_row() for acquisition in played.values()])
+    grid = [round((high - low) / resolution) for low, high in FIELD_OF_VIEW]
+    corner = [(low + high - (n - 1) * resolution) / 2 for n, (low, high) in zip(grid, FIELD_OF_VIEW)]
+    hidden = draw_hidden(stream(1), grid, len(rows))
+    head = clean_volume(shape, tissue, hidden, rows, corner, resolution)
     contrasts, acquisitions = {}, {}
-    for number, suffix in enumerate(SCANS):
+    for number, (name, acquisition) in enumerate(played.items()):
         draw = stream(3, number)
-        acquisitions[suffix] = draw_acquisition(SCANS[suffix] | {"field_strength": [FIELD_STRENGTH] * 2}, draw, suffix)
-        signal = SignalModel(signed=True)(inside[None], acquisitions[suffix].to_row()[None, None])[0, 0]
-        contrasts[suffix] = scan(draw, signal, brain, labels[brain] == 3)
+        contrasts[name] = scan(draw, head, number, heads, resolution)
+        acquisitions[name] = prescribed(draw, acquisition) if heads.misstated else acquisition
+    shown = torch.ones_like(head.brain) if heads.skull else head.brain
+    affine = np.diag([resolution] * 3 + [1.0])
+    affine[:3, 3] = corner
     return {
-        "maps": maps,
-        "labels": labels,
+        "maps": head.maps * shown,
+        "labels": head.labels * shown,
         "contrasts": contrasts,
         "acquisitions": acquisitions,
-        "affine": template.affine,
+        "affine": affine,
     }
 
 
-def draw_fractions(draw: Generator, probabilities: Tensor, brain: Tensor, resolution: float) -> Tensor:
-    """Tissue fractions ``(3, N)`` of the N brain voxels of one subject, from the deformed average ``(3, X, Y, Z)``.
-
-    The average is blurred by the anatomy its subjects do not share: a power sharpens it, and smooth random weights
-    make sulci wider here and the cortex thinner there.
-    """
-    weights = smooth_field(draw, tuple(brain.shape), 15 / resolution, channels=3)[:, brain]
-    offset = torch.from_numpy(draw.normal((0.2, 0, 0), (0.5, 0.1, 0.2))).float()
-    spread = torch.tensor([0.4, 0.2, 0.3])
-    sharp = probabilities[:, brain].clamp_min(1e-6) ** 2.5 * (offset[:, None] + spread[:, None] * weights).exp()
-    return sharp / sharp.sum(0)
+def _draw(draw: Generator, name: str, family: str | Mapping) -> Acquisition:
+    if isinstance(family, str) and family not in FAMILIES:
+        raise UserError(f"contrast {name}", repr(family), f"use one of {', '.join(FAMILIES)}, or ranges")
+    return draw_acquisition(FAMILIES[family] if isinstance(family, str) else family, draw, name)
 
 
-def draw_maps(draw: Generator, fractions: Tensor, residual: Tensor, brain: Tensor, resolution: float) -> Tensor:
-    """PD, T1 [s], T2 [s] ``(3, N)`` of the brain voxels: tissue values, smooth texture, T2 <= T1."""
-    # Mostly common to all tissues: T2 of grey matter stays above that of white matter in nearly every subject.
-    deviation = 0.8 * draw.normal(0, BETWEEN_SUBJECTS) + 0.6 * draw.normal(0, BETWEEN_SUBJECTS, (3, 3))
-    values = np.array([tissue_values(tissue, FIELD_STRENGTH)[:3] for tissue in TISSUES]) * np.exp(deviation)
-    power = np.array([1.0, -1.0, -1.0])
-    mixed = torch.from_numpy((values**power).T).float() @ fractions
-    texture = smooth_field(draw, tuple(brain.shape), 4 / resolution, channels=2)[:, brain]
-    longer = 0.03 * texture[0] - 1.5 * residual.clamp(-0.1, 0.1)
-    factors = torch.stack([0.3 * longer, longer, 0.6 * longer + 0.02 * texture[1]]).exp()
-    maps = mixed ** torch.from_numpy(power).float()[:, None] * factors
-    pd, t1, t2 = maps.minimum(torch.tensor(UPPER)[:, None])
-    return torch.stack([pd, t1, t2.minimum(t1)])
-
-
-def scan(draw: Generator, signal: Tensor, brain: Tensor, white: Tensor) -> Tensor:
-    """What a scanner stores of a signal: gain, a mild smooth bias field and Rician noise, as int16.
+def scan(draw: Generator, head: Volume, number: int, heads: Heads, resolution: float) -> Tensor:
+    """What a scanner stores of one contrast ``(X, Y, Z)``, as int16: see :mod:`scripts.nuisance` for the order.
 
     The noise of each channel is the mean signal of white matter over a random signal-to-noise ratio, so air shows the
     noise floor of a magnitude image.
 
     Args:
         draw: source of the random numbers.
-        signal: signed signal ``(N,)`` in the brain voxels.
-        brain: where these are ``(X, Y, Z)``.
-        white: which of these are white matter ``(N,)``.
+        head: the head without noise.
+        number: of the contrast.
+        heads: the probabilities.
+        resolution: edge of a voxel [mm].
     """
+    signal = head.signal[number] if heads.skull else head.signal[number] * head.brain
     gain, snr = np.exp(draw.uniform(*np.log(GAIN))), draw.uniform(*SNR)
+    if draw.uniform() < heads.moved:
+        turn, shift = draw.normal(0, MOTION_DEGREES, 3).tolist(), draw.normal(0, MOTION_MM, 3).tolist()
+        signal = rigid_motion(signal, turn, shift, [resolution] * 3)
     count = len(polynomial_terms(3, BIAS_DEGREE))
-    bias = bias_field(draw.normal(0, BIAS_SD / count**0.5, count).tolist(), brain.shape, brain)
-    received = torch.zeros(brain.shape)
-    received[brain] = apply_gain(bias[brain] * signal, gain)
-    sigma = noise_sigma(received[brain], snr, white)
+    bias = bias_field(draw.normal(0, draw.uniform(0, BIAS_SD) / count**0.5, count).tolist(), signal.shape, head.brain)
+    signal = apply_gain(bias * signal, gain)
+    if draw.uniform() < heads.coarse:
+        signal = crop_kspace(signal, [*draw.uniform(*KEPT, 2).tolist(), 1.0], draw.uniform(0, 0.6))
+    if draw.uniform() < heads.thick:
+        signal = thick_slices(signal, max(draw.uniform(*THICK_MM), resolution), resolution)
+    sigma = noise_sigma(signal, snr, head.labels == REGIONS.index("WM"))
     noise = torch.Generator().manual_seed(int(draw.integers(2**63)))
-    return noisy_magnitude(received, sigma, noise).round().to(torch.int16)
+    image = noisy_magnitude(signal, sigma, noise)
+    return image.round().clamp_max(torch.iinfo(torch.int16).max).to(torch.int16)
+
+
+def prescribed(draw: Generator, acquisition: Acquisition) -> Acquisition:
+    """What a sidecar says of an acquisition: by :data:`scripts.simulate.scanner.NOMINAL_SD` off, yet possible."""
+    for _ in range(TRIES):
+        values = misstate(draw, acquisition.to_row()[None])[0, 1 : 1 + len(FIELDS)].tolist()
+        stated = {name: value for name, value in zip(FIELDS, values) if getattr(acquisition, name) is not None}
+        stated |= {name: float(round(stated[name])) for name in ("echo_train_length",) if name in stated}
+        candidate = replace(acquisition, **stated)
+        try:
+            check(candidate, "sidecar")
+        except UserError:
+            continue
+        return candidate
+    return acquisition

@@ -12,6 +12,8 @@
 """A folder of random heads, laid out as a BIDS study with the truth as a derivative."""
 
 import json
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 
@@ -21,16 +23,19 @@ from tqdm import tqdm
 from ..acquisition import to_sidecar
 from ..bids import MAP_UNITS, write_image
 from ..errors import UserError
-from .anatomy import TISSUES
-from .head import simulate_head
+from .anatomy import REGIONS
+from .head import Heads, simulate_head
 
-VERSION = 2
+VERSION = 3
 """Counts the changes after which equal seeds give other heads."""
 BIDS_VERSION = "1.10.0"
+TOOL = "brain_mri_physics_latent_diffusion simulate"
+TEMPLATE = "https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009/"
+"""Source of the embedded head."""
 
 
 class Simulator:
-    """Writes the embedded data set: random heads, their T1w, T2w and FLAIR with sidecars, true maps and labels.
+    """Writes a data set of random heads: their scans with sidecars, true maps and labels.
 
     Every file of a subject is a function of (seed, number of the subject): the same bytes however many subjects are
     asked for. A subject appears only when it is whole, so a run that was stopped goes on where it was, and existing
@@ -42,20 +47,36 @@ class Simulator:
         seed: seed of the study, not negative.
         overwrite: replace a study that was simulated here before, whatever its seed.
         resolution: voxel size [mm], an integer.
+        heads: what the heads are drawn from; None for :class:`Heads` as they are.
     """
 
     def __init__(
-        self, output_dir: str | Path, subjects: int = 8, seed: int = 0, overwrite: bool = False, resolution: int = 1
+        self,
+        output_dir: str | Path,
+        subjects: int = 8,
+        seed: int = 0,
+        overwrite: bool = False,
+        resolution: int = 1,
+        heads: Heads | None = None,
     ) -> None:
         self.root = Path(output_dir)
         self.truth = self.root / "derivatives" / "truth"
         self.subjects, self.seed, self.overwrite, self.resolution = subjects, seed, overwrite, resolution
-        self.origin = {
-            "Name": "brain_mri_physics_latent_diffusion simulate",
-            "Version": str(VERSION),
-            "Seed": seed,
-            "VoxelSize": resolution,
-        }
+        self.heads = heads or Heads()
+
+    @cached_property
+    def origin(self) -> dict:
+        """Everything the content of the study depends on, but the number of subjects.
+
+        Raises:
+            UserError: for a folder without label maps.
+        """
+        options = asdict(self.heads)
+        options["label_maps"] = options.pop("anatomies").names
+        named = {"".join(word.capitalize() for word in key.split("_")): value for key, value in options.items()}
+        tool = {"Name": TOOL, "Version": str(VERSION), "Seed": self.seed, "VoxelSize": self.resolution}
+        # As it will be read again: lists for tuples.
+        return dict(json.loads(json.dumps(tool | named)))
 
     def run(self) -> Path:
         """Writes what is missing of the study.
@@ -70,6 +91,8 @@ class Simulator:
             value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
+        if not isinstance(self.overwrite, bool):
+            raise UserError("overwrite", repr(self.overwrite), "use True or False")
         names = {subject_name(index): index for index in range(self.subjects)}
         if self.overwrite or self._read_origin() != self.origin or self._missing(names):
             try:
@@ -81,7 +104,8 @@ class Simulator:
                     self._prepare()
                     missing = [name for name in self._missing(names) if name in names]
                     for name in tqdm(missing, f"simulating {self.root}", unit="subject", disable=not missing):
-                        self._write_subject(name, simulate_head(self.seed, names[name], self.resolution))
+                        head = simulate_head(self.heads, self.seed, names[name], self.resolution)
+                        self._write_subject(name, head)
                     self._write_participants()
             except OSError as error:
                 found = f"a folder that cannot be written ({error.strerror or error})"
@@ -119,7 +143,7 @@ class Simulator:
         """Stops at a folder that holds anything but this study, or one to be overwritten."""
         origin, content = self._read_origin(), self.root.iterdir() if self.root.exists() else []
         visible = sorted(path.name for path in content if not path.name.startswith("."))
-        if visible and origin.get("Name") != self.origin["Name"]:
+        if visible and origin.get("Name") != TOOL:
             found = f"a folder with other content ({', '.join(visible[:3])}{', …' * (len(visible) > 3)})"
             raise UserError(self.root, found, "choose a new or empty output_dir")
         if visible and origin != self.origin and not self.overwrite:
@@ -140,14 +164,15 @@ class Simulator:
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "raw",
             "GeneratedBy": [self.origin],
-            "SourceDatasets": [{"URL": "https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009/"}],
         }
+        if self.heads.anatomies.folder is None:
+            description["SourceDatasets"] = [{"URL": TEMPLATE}]
         # First of all visible files: it tells a later run that the folder is ours.
         self._write(self.root / "dataset_description.json", description)
         self.truth.mkdir(parents=True, exist_ok=True)
         description |= {"Name": "Tissue maps and labels of the simulated heads", "DatasetType": "derivative"}
         self._write(self.truth / "dataset_description.json", description)
-        labels = [f"{number}\t{tissue}" for number, tissue in enumerate(TISSUES, 1)]
+        labels = [f"{number}\t{region}" for number, region in enumerate(REGIONS)]
         self._write(self.truth / "dseg.tsv", "\n".join(["index\tname", *labels, ""]))
 
     def _write_subject(self, name: str, head: dict) -> None:

@@ -11,9 +11,10 @@
 
 """A folder's run: one subject or sample after the other, whole or not at all, resumable."""
 
+from .estimator import Estimator
 from .folder import Plan, Study
 from .renders import MapSets, RenderStep
 from .samples import SampleStep
 from .subjects import SubjectStep, UsableSessions
 
-__all__ = ["MapSets", "Plan", "RenderStep", "SampleStep", "Study", "SubjectStep", "UsableSessions"]
+__all__ = ["Estimator", "MapSets", "Plan", "RenderStep", "SampleStep", "Study", "SubjectStep", "UsableSessions"]

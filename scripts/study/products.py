@@ -20,18 +20,19 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
+from scipy import ndimage
 
 from ..acquisition import RenderRequest, to_sidecar
 from ..bids import MAP_UNITS, Session, output_path, write_image
 from ..render import T2_STAR_RATIO, SignalModel
 from ..signal import SEQUENCES
-from ..transforms import largest_filled
 
-UNCALIBRATED = (
-    "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
-    "Uncalibrated, and blind to errors of the model: not a confidence interval."
-)
-
+CORRELATIONS = ("PDT1", "PDT2", "T1T2")
+"""Pairs of maps, as :func:`scripts.tissue.correlations` orders them."""
+SPECK = 0.05
+"""A region smaller than this part of the largest is not foreground."""
+CROWN = 70.0
+"""Depth below the top of a head [mm] of the slice that a picture shows: through the ventricles."""
 OPTIONS = {"T2starmap": "t2_star", "TB1map": "b1"}
 """Suffix of an optional map -> its name in the signal equations."""
 ASSUMED = {
@@ -52,6 +53,7 @@ class Maps(NamedTuple):
         affine: voxel to mm ``(4, 4)``.
         options: maps that are not needed, by their names in the signal equations: ``t2_star`` [s], ``b1`` (relative
             to nominal), each ``(X, Y, Z)``.
+        correlations: between the errors of the log maps, see :data:`CORRELATIONS` ``(3, X, Y, Z)``; None if not wanted.
     """
 
     values: np.ndarray
@@ -59,12 +61,16 @@ class Maps(NamedTuple):
     mask: np.ndarray
     affine: np.ndarray
     options: Mapping[str, np.ndarray] = MappingProxyType({})
+    correlations: np.ndarray | None = None
 
     @property
     def middle(self) -> int:
-        """Index of the axial slice through the middle of the foreground."""
+        """Index of the axial slice to show: through the middle of the foreground, or of the brain above a neck."""
         inside = np.flatnonzero(self.mask.any((0, 1)))
-        return int(inside[len(inside) // 2]) if len(inside) else self.mask.shape[2] // 2
+        if not len(inside):
+            return self.mask.shape[2] // 2
+        below_crown = round(CROWN / float(np.linalg.norm(self.affine[:3, 2])))
+        return int(max(inside[len(inside) // 2], inside[-1] - below_crown))
 
     def axial(self, z: int) -> "Maps":
         """One axial slice, without its axis."""
@@ -84,9 +90,16 @@ def fingerprints(root: str | Path, paths: Iterable[Path]) -> dict[str, str]:
 
 
 def foreground_from_pd(pd: np.ndarray) -> np.ndarray:
-    """Where a generated map is not air: the largest region with PD above 6 % of its bright level, holes filled."""
+    """Where a generated map is not air: regions with PD above 6 % of its bright level, holes filled, specks left out.
+
+    Bone has hardly any PD: a hole in the scalp, and where that is not closed, the brain is a region by itself.
+    """
     # In a volume of one slice every hole would be open to the outside.
-    return largest_filled(pd.squeeze() > 0.06 * np.quantile(pd, 0.99)).reshape(pd.shape)
+    filled = ndimage.binary_fill_holes(pd.squeeze() > 0.06 * np.quantile(pd, 0.99))
+    regions, _ = ndimage.label(filled)
+    sizes = np.bincount(regions.flat)
+    sizes[0] = 0
+    return (sizes > SPECK * sizes.max())[regions].reshape(pd.shape)
 
 
 def render(maps: Maps, requests: Sequence[RenderRequest]) -> np.ndarray:
@@ -99,23 +112,27 @@ def render(maps: Maps, requests: Sequence[RenderRequest]) -> np.ndarray:
     return SignalModel()(torch.from_numpy(maps.values)[None], rows[None], **options)[0].numpy()
 
 
-def write_maps(folder: Path, session: Session, maps: Maps, about: dict, draws: int = 0) -> None:
-    """Writes maps, standard deviations and foreground with sidecars.
+def write_maps(folder: Path, session: Session, maps: Maps, about: dict, sd_note: str = "") -> None:
+    """Writes maps, standard deviations, correlations and foreground with sidecars.
 
     Args:
         folder: root of the study.
         session: whose maps.
         maps: the maps.
         about: what every sidecar says about their origin.
-        draws: number of posterior draws behind the standard deviations.
+        sd_note: what the standard deviations are.
     """
     for i, (suffix, unit) in enumerate(MAP_UNITS.items()):
         note = "Relative, 0 in air." if suffix == "PDmap" else "0 where undefined: in air."
         sidecar = {"Units": unit, "Description": f"{suffix.removesuffix('map')} map. {note}", **about}
         write_image(output_path(folder, session, suffix), maps.values[i], maps.affine, sidecar)
         if maps.sd is not None:
-            sidecar = {"Units": "1", "Description": UNCALIBRATED.format(draws=draws), **about}
+            sidecar = {"Units": "1", "Description": sd_note, **about}
             write_image(output_path(folder, session, suffix, desc="sd"), maps.sd[i], maps.affine, sidecar)
+    for pair, values in zip(CORRELATIONS, () if maps.correlations is None else maps.correlations):
+        note = f"Correlation between the errors of ln {pair[:2]} and ln {pair[2:]}."
+        sidecar = {"Units": "1", "Description": note, **about}
+        write_image(output_path(folder, session, "map", desc=f"corr{pair}"), values, maps.affine, sidecar)
     sidecar = {"Description": "1 where the maps are defined, 0 in air.", **about}
     mask = output_path(folder, session, "mask", desc="foreground")
     write_image(mask, maps.mask.astype(np.uint8), maps.affine, sidecar)

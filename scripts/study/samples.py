@@ -49,7 +49,8 @@ class SampleStep:
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
         count: number of samples of the whole run, of all processes.
         seed: of all random numbers, not negative.
-        slice_position: mm above the centre of the head; ``none`` samples without condition; None draws from the range.
+        slice_position: mm above the centre of the cerebrum; ``none`` samples without condition; None draws from the
+            range.
         slice_positions: that range [mm].
         threads: threads of a network call on the CPU; results depend on it in the last digits.
         equations: ``exact``, or ``paper`` for the published ones.
@@ -66,7 +67,7 @@ class SampleStep:
         count: int,
         seed: int = 0,
         slice_position: float | str | None = None,
-        slice_positions: tuple[float, float] = (-30.0, 30.0),
+        slice_positions: tuple[float, float] = (-20.0, 35.0),
         threads: int = 2,
         equations: str = "exact",
     ) -> None:

@@ -12,20 +12,19 @@
 """Inference on a folder of scans: scans -> tissue maps -> contrasts, one session after the other."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from torch import nn
 
-from ..acquisition import load_render, to_sidecar
-from ..bids import check_image, combine, find_sessions, output_path, resolve_all
+from ..acquisition import UNKNOWN, load_render, to_sidecar
+from ..bids import check_image, combine, find_sessions, gain_groups, output_path, resolve_all
 from ..checkpoints import load_weights
 from ..data import SessionDataset
 from ..errors import UserError
 from ..report import overview, request_title
+from .estimator import Estimator
 from .folder import Study
 from .products import Maps, fingerprints, read_maps, render, write_contrasts, write_maps
 
@@ -85,9 +84,8 @@ class SubjectStep:
         study: where results go.
         dataset: the sessions.
         preprocessing: record -> ``image``, ``mask``, ``acquisition``, see :mod:`scripts.transforms`.
-        inferer: a :class:`scripts.inferers.MapInferer`.
-        network: the physics VAE, on its device.
-        weights: file of its state dict.
+        estimator: volume -> maps.
+        weights: file of the state dict of its network.
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
         threads: threads of a network call on the CPU; results depend on it in the last digits.
     """
@@ -97,14 +95,13 @@ class SubjectStep:
         study: Study,
         dataset: UsableSessions,
         preprocessing: Callable[[dict], dict],
-        inferer: Callable,
-        network: nn.Module,
+        estimator: Estimator,
         weights: str,
         render: object,
         threads: int = 2,
     ) -> None:
-        self.study, self.dataset, self.preprocessing, self.inferer = study, dataset, preprocessing, inferer
-        self.network, self.weights, self.render, self.threads = network, weights, render, threads
+        self.study, self.dataset, self.preprocessing, self.estimator = study, dataset, preprocessing, estimator
+        self.weights, self.render, self.threads = weights, render, threads
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -119,7 +116,7 @@ class SubjectStep:
         torch.set_num_threads(self.threads)
         self.requests = load_render(self.render, self.dataset.equations)
         records = self.dataset.records
-        self.sha256 = load_weights(self.network, self.weights, HOW_TO_TRAIN)
+        self.sha256 = load_weights(self.estimator.network, self.weights, HOW_TO_TRAIN)
         for record in records:
             if self.study.holds(record["session"]):
                 self.study.plan(record["session"], self._facts(record), self.requests)
@@ -127,7 +124,7 @@ class SubjectStep:
         for name, error in self.dataset.failures.items():
             self.study.fail(name, error)
         for record in records:
-            _warn(record["session"])
+            _warn(record)
 
     def __call__(self, engine: Engine, record: dict) -> dict:
         """Runs one session; returns its name and, if it failed, the exception."""
@@ -143,27 +140,24 @@ class SubjectStep:
             return
         logger.info(f"{session.name}: {record['index'] + 1} of {len(self.dataset.records)}")
         volume = self.preprocessing(record)
-        maps = self._estimate(volume) if plan.maps else read_maps(self.study.root, session)
+        names = [*facts["inputs"]]
+        maps, about = self.estimator(volume, names) if plan.maps else (read_maps(self.study.root, session), {})
         with self.study.publish(session, facts, plan) as folder:
             if plan.maps:
-                about = {"Sources": [*facts["inputs"]], "Acquisitions": facts["acquisitions"], "Weights": self.sha256}
-                write_maps(folder, session, maps, about, draws=len(self.network.noise))
+                origin = {"Sources": names, "Acquisitions": facts["acquisitions"], "Weights": self.sha256}
+                origin["UnknownAcquisitions"] = _unknown(names, record)
+                write_maps(folder, session, maps, {**origin, **about}, self.estimator.sd_note)
             write_contrasts(folder, session, maps, plan.render)
             self._draw(output_path(folder, session, "overview", ".png"), record, volume, maps)
-
-    def _estimate(self, volume: dict) -> Maps:
-        image, mask = volume["image"].as_tensor(), volume["mask"].bool()
-        pred = self.inferer(image[None], self.network, volume["acquisition"][None], mask[None])[0]
-        values, sd = (pred[:3].exp() * mask).numpy(), (pred[3:] * mask).numpy()
-        if not np.isfinite(values).all() or not np.isfinite(sd).all():
-            raise ValueError("the network's maps are not finite")
-        return Maps(values, sd, mask[0].numpy(), volume["image"].affine.numpy())
 
     def _draw(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
         name, middle = record["session"].name, maps.middle
         shown = maps.axial(middle)
+        files = [contrast.path.name for contrast in record["session"].contrasts]
+        unknown = _unknown(files, record)
         scans = [
-            contrast.path.name.removeprefix(name).strip("_").split(".")[0] for contrast in record["session"].contrasts
+            file.removeprefix(name).strip("_").split(".")[0] + ("\nacquisition unknown" if file in unknown else "")
+            for file in files
         ]
         inputs = dict(zip(scans, volume["image"].as_tensor()[..., middle].numpy()))
         contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
@@ -175,14 +169,24 @@ class SubjectStep:
         return {
             "inputs": inputs,
             "acquisitions": dict(zip(inputs, map(to_sidecar, record["acquisitions"]))),
+            "gains": dict(zip(inputs, gain_groups(record["session"].contrasts, record["acquisitions"]))),
             "weights": self.sha256,
         }
 
 
-def _warn(session) -> None:
+def _unknown(names: Iterable[str], record: dict) -> list[str]:
+    """Of the names of a session's scans, those of which too little is known for a signal equation."""
+    return [name for name, acquisition in zip(names, record["acquisitions"]) if acquisition.sequence == UNKNOWN]
+
+
+def _warn(record: dict) -> None:
+    session = record["session"]
     for contrast in session.contrasts:
         if contrast.post_contrast:
             effect = "T1 will come out too short where the agent is"
             logger.warning(f"{contrast.path.name} looks as if taken after a contrast agent: {effect}")
+    if unknown := _unknown((contrast.path.name for contrast in session.contrasts), record):
+        effect = "intervals will be wider, and data consistency does without"
+        logger.warning(f"{session.name}: acquisition unknown of {', '.join(unknown)}: {effect}")
     if session.ignored:
         logger.warning(f"{session.name}: left out {', '.join(path.name for path in session.ignored)}")

@@ -9,25 +9,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Datasets: sessions of a folder, slices for training, cached latents, ragged batches.
+"""Sessions of a folder, and the slices or volumes of them that training sees.
 
 Nothing here touches the disk before its first item is asked for, so every config can be built without data.
 """
 
-from collections.abc import Iterator
-from itertools import cycle, islice
 from pathlib import Path
 
 import ignite.distributed as idist
-import torch
-from ignite.engine import Engine, Events
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .bids import check_image, find_sessions, resolve
-from .errors import UserError
-from .randomness import rng
+from ..bids import check_image, find_sessions, resolve
+from ..errors import UserError
+from ..randomness import rng
 
 SPLITS = ("all", "train", "validation")
 
@@ -158,91 +153,3 @@ class TrainingDataset(Dataset):
             }
             for row in rows
         ]
-
-
-class LatentDataset(Dataset):
-    """Latent posteriors of training samples, each encoded once: ``mean``, ``sd`` (L, ...), ``position``, ``index``.
-
-    Args:
-        data: the samples.
-        encoder: a :class:`scripts.checkpoints.FrozenEncoder`, called with (image, acquisition) of one sample.
-    """
-
-    def __init__(self, data: TrainingDataset, encoder) -> None:
-        self.data, self.encoder = data, encoder
-        self._cache: dict[int, dict] = {}
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> dict:
-        if index not in self._cache:
-            sample = self.data[index]
-            mean, sd = self.encoder(sample["image"][None], sample["acquisition"][None])
-            self._cache[index] = {"mean": mean[0], "sd": sd[0], "position": sample["position"], "index": index}
-        return self._cache[index]
-
-    def preload(self) -> None:
-        """Encodes every sample now, with a progress bar."""
-        for index in tqdm(range(len(self)), desc="encoding latents", disable=idist.get_rank() > 0):
-            self[index]
-
-
-class Preload:
-    """Reads the training and validation data when training starts: damaged files end the run before any work.
-
-    Args:
-        datasets: whatever has ``preload``.
-    """
-
-    def __init__(self, datasets: list) -> None:
-        self.datasets = datasets
-
-    def attach(self, engine: Engine) -> None:
-        """Hooks into the trainer's start."""
-        engine.add_event_handler(Events.STARTED, lambda: [dataset.preload() for dataset in self.datasets])
-
-
-class EpochSampler(Sampler):
-    """Samples of one rank in an order that is a function of (seed, epoch). Attach it to the trainer.
-
-    Every rank gets equally many; the last ones of an uneven epoch are repeated.
-
-    Args:
-        data: the dataset, whose length may not be known yet.
-        seed: seed of the order.
-        shuffle: False keeps the dataset's order.
-    """
-
-    def __init__(self, data: Dataset, seed: int = 0, shuffle: bool = True) -> None:
-        self.data, self.seed, self.shuffle, self.epoch = data, seed, shuffle, 0
-
-    def __len__(self) -> int:
-        return -(-len(self.data) // idist.get_world_size())
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(range(len(self.data)))
-        if self.shuffle:
-            order = rng(self.seed, self.epoch).permutation(len(self.data)).tolist()
-        world = idist.get_world_size()
-        return islice(cycle(order), idist.get_rank(), len(self) * world, world)
-
-    def attach(self, engine: Engine) -> None:
-        """Follows the trainer's epochs."""
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda: setattr(self, "epoch", engine.state.epoch))
-
-
-def collate(samples: list[dict]) -> dict[str, Tensor]:
-    """Batches samples; contrasts and acquisitions of a sample with fewer contrasts are padded with zeros.
-
-    ``maps`` and ``labels`` of samples without truth are zero, which stands for undefined, where others have them.
-    """
-    most = max(len(sample.get("acquisition", ())) for sample in samples)
-    batch = {}
-    for key in sorted(set().union(*samples)):
-        like = next(sample[key] for sample in samples if key in sample)
-        values = [torch.as_tensor(sample[key]) if key in sample else torch.zeros_like(like) for sample in samples]
-        if key in ("image", "acquisition", "window"):
-            values = [torch.cat([v, v.new_zeros(most - len(v), *v.shape[1:])]) for v in values]
-        batch[key] = torch.stack(values)
-    return batch

@@ -1,0 +1,157 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From scans to maps with their uncertainty: the network, data consistency after it, and what needs no network."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+from scripts.acquisition import ROW_SIZE, UNKNOWN, sequence_code
+from scripts.checkpoints import load_weights
+from scripts.consistency import DataConsistency
+from scripts.engines import on_device
+from scripts.tissue import TissuePrior
+from scripts.transforms import ScaleContrastsd
+
+from .page import ROOT
+from .truth import Scans
+
+CONFIG = ROOT / "configs" / "inference.json"
+WEIGHTS = ROOT / "models" / "model.pt"
+HOW_TO_TRAIN = "train it with configs/train_vae.json, or name other weights"
+PRIOR_SD = (0.15, 0.45, 0.6)
+"""Standard deviations of ln PD, ln T1, ln T2 of whatever a head contains, about the medians of the tissue prior."""
+PRIOR, MAP, NETWORK, BOTH = "tissue prior", "MAP fit without network", "network", "network + data consistency"
+"""Ways to estimate; MAP is data consistency that starts from the tissue prior."""
+
+
+class Estimate(NamedTuple):
+    """Log maps ``(3, X, Y, S)`` and the lower-triangular factors of their covariances ``(6, X, Y, S)``, in the order
+    L00, L10, L11, L20, L21, L22."""
+
+    log_maps: Tensor
+    spread: Tensor
+
+    @property
+    def sd(self) -> Tensor:
+        """Standard deviations of ln PD, ln T1, ln T2 ``(3, X, Y, S)``."""
+        factors = self.spread
+        return torch.stack([factors[:1].norm(dim=0), factors[1:3].norm(dim=0), factors[3:].norm(dim=0)])
+
+
+Estimator = Callable[[Scans], Estimate]
+Refine = Callable[[Estimate, Scans], Estimate]
+
+
+class NetworkEstimator:
+    """The network on one slice after the other, scaled together.
+
+    Args:
+        network: with ``estimate(image (B, M, X, Y), rows (B, M, A)) -> log maps, spread``.
+        unknown: hide the acquisition from it.
+    """
+
+    def __init__(self, network: nn.Module, unknown: bool = False) -> None:
+        self.network, self.unknown = network, unknown
+
+    @torch.no_grad()
+    def __call__(self, scans: Scans) -> Estimate:
+        scaled = scale(scans.image[0], scans.mask)
+        rows = unknown_rows(scans.acquisition) if self.unknown else scans.acquisition
+        slices = [self.network.estimate(one[None], rows) for one in scaled.unbind(-1)]
+        log_maps, spread = (torch.cat([*parts]).movedim(0, -1) for parts in zip(*slices))
+        return Estimate(log_maps, spread)
+
+
+def prior_estimate(scans: Scans) -> Estimate:
+    """What is believed before any scan, everywhere the same."""
+    shape = scans.mask.shape[1:]
+    log_maps = TissuePrior()(torch.zeros(1, 3, *shape))[0]
+    spread = torch.zeros(6, *shape)
+    for diagonal, sd in zip((0, 2, 5), PRIOR_SD):
+        spread[diagonal] = sd
+    return Estimate(log_maps, spread)
+
+
+def refine(estimate: Estimate, scans: Scans, consistency: DataConsistency | None = None) -> Estimate:
+    """Data consistency after an estimate, with the gains of the whole stack of slices.
+
+    Slices go side by side into one image: neighbours in the stack are none in the head, and the noise of a scan is read
+    from differences of neighbours.
+    """
+    refined = (consistency or DataConsistency())(
+        _side_by_side(estimate.log_maps[None]),
+        _side_by_side(estimate.spread[None]),
+        _side_by_side(scans.image),
+        scans.acquisition,
+        _side_by_side(scans.mask[None]),
+        scans.gains[0].tolist(),
+    )
+    count = scans.mask.shape[-1]
+    return Estimate(_stacked(refined.log_maps[0], count), _stacked(refined.spread[0], count))
+
+
+def estimators(network: nn.Module, data_consistency: Refine = refine) -> dict[str, Estimator]:
+    """The ways to estimate that are compared."""
+    alone = NetworkEstimator(network)
+    return {
+        PRIOR: prior_estimate,
+        MAP: lambda scans: data_consistency(prior_estimate(scans), scans),
+        NETWORK: alone,
+        BOTH: lambda scans: data_consistency(alone(scans), scans),
+    }
+
+
+def _side_by_side(stack: Tensor) -> Tensor:
+    """``(..., X, Y, S) -> (..., S X, Y)``."""
+    return stack.movedim(-1, -3).flatten(-3, -2)
+
+
+def _stacked(image: Tensor, count: int) -> Tensor:
+    """``(..., S X, Y) -> (..., X, Y, S)``."""
+    return image.unflatten(-2, (count, -1)).movedim(-3, -1)
+
+
+def scale(image: Tensor, mask: Tensor) -> Tensor:
+    """Scans ``(M, X, Y, S)`` scaled as for training and inference, by percentiles inside the mask ``(1, X, Y, S)``."""
+    return ScaleContrastsd()({"image": MetaTensor(image), "mask": mask.float()})["image"].as_tensor()
+
+
+def unknown_rows(rows: Tensor) -> Tensor:
+    """Rows of as many scans of which nothing is known ``(..., A)``."""
+    unknown = rows.new_zeros(ROW_SIZE)
+    unknown[0] = sequence_code(UNKNOWN)
+    return unknown.expand_as(rows)
+
+
+def load_network(weights: str | Path = WEIGHTS, config: str | Path = CONFIG) -> nn.Module:
+    """The network that a config of inference describes, with weights, on the CPU, in eval mode."""
+    network = on_device(_read(config).get_parsed_content("network_def"), "cpu")
+    load_weights(network, weights, HOW_TO_TRAIN)
+    return network.eval()
+
+
+def load_refine(config: str | Path = CONFIG) -> Refine:
+    """Data consistency as a config of inference sets it up."""
+    return partial(refine, consistency=_read(config).get_parsed_content("consistency"))
+
+
+def _read(config: str | Path) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    return parser

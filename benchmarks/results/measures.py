@@ -1,0 +1,166 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How good maps, their intervals and the contrasts rendered from them are."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from monai.metrics.regression import compute_ssim_and_cs
+from torch import Tensor
+
+from scripts.acquisition import Acquisition
+from scripts.identifiability import bounds, independent_prior, noise_levels
+from scripts.render import SignalModel, profile_gain
+from scripts.tissue import MAPS
+
+from .estimators import Estimate
+from .truth import GM, TISSUES, WM, Truth
+
+HALF_90 = 1.6449
+"""Half of a 90 % interval in standard deviations."""
+WINDOW, SIGMA = 11, 1.5
+"""Window of SSIM [voxels] and the standard deviation of its Gaussian."""
+GAIN_SD = 0.05
+"""Of ln gain in the Cramer-Rao bounds, as in the protocol report."""
+
+
+class MapScore(NamedTuple):
+    """One map in one tissue.
+
+    Attributes:
+        error: median of |estimate / truth - 1|.
+        bias: median of estimate / truth - 1.
+        absolute: median of |estimate - truth|, in the unit of the map.
+        coverage: share of the voxels whose truth lies inside the 90 % interval.
+        width: mean width of that interval of the logarithm.
+        robust_sd: 1.4826 times the median of |ln estimate - ln truth|, the standard deviation of a normal error.
+    """
+
+    error: float
+    bias: float
+    absolute: float
+    coverage: float
+    width: float
+    robust_sd: float
+
+
+class Voxels(NamedTuple):
+    """The voxels of one tissue, of one head or of several ``(3, N)``: ln truth, ln estimate, its standard deviation."""
+
+    truth: Tensor
+    estimate: Tensor
+    sd: Tensor
+
+
+def tissue_voxels(truth: Truth, estimate: Estimate) -> dict[str, Voxels]:
+    """Voxels of every tissue; ln PD is relative to the median of white matter, in truth and estimate each."""
+    log_truth = truth.maps.clamp_min(1e-6).log()
+    found, white = {}, truth.labels == WM
+    level = torch.zeros(3, 1), torch.zeros(3, 1)
+    for maps, offset in zip((log_truth, estimate.log_maps), level):
+        offset[0] = maps[0][white].median()
+    for name, label in TISSUES.items():
+        where = truth.labels == label
+        found[name] = Voxels(
+            log_truth[:, where] - level[0], estimate.log_maps[:, where] - level[1], estimate.sd[:, where]
+        )
+    return found
+
+
+def pool(parts: list[Voxels]) -> Voxels:
+    """The voxels of several heads as one."""
+    return Voxels(*(torch.cat(column, 1) for column in zip(*parts)))
+
+
+def score(voxels: Voxels) -> dict[str, MapScore]:
+    """Scores of every map; NaN without any voxel."""
+    scores = {}
+    for name, truth, estimate, sd in zip(MAPS, *voxels):
+        difference = estimate - truth
+        relative = difference.exp() - 1
+        inside = (difference.abs() <= HALF_90 * sd).float()
+        scores[name] = MapScore(
+            *(float(median.median()) if len(truth) else math.nan for median in (relative.abs(), relative)),
+            float((relative * truth.exp()).abs().median()) if len(truth) else math.nan,
+            float(inside.mean()),
+            float(2 * HALF_90 * sd.mean()),
+            1.4826 * float(difference.abs().median()) if len(truth) else math.nan,
+        )
+    return scores
+
+
+def cramer_rao(acquisitions: list[Acquisition], gains: tuple[int, ...], tissue: Tensor, anchors: Tensor, snr: float):
+    """Standard deviations of ln PD, ln T1, ln T2 ``(3,)`` that no unbiased estimate with the prior can beat.
+
+    Args:
+        acquisitions: the scans.
+        gains: which gain each has.
+        tissue: PD, T1, T2 ``(3,)``.
+        anchors: white and grey matter ``(2, 3)``, the brighter of which sets the noise.
+        snr: of every scan there.
+    """
+    noise = noise_levels(acquisitions, anchors.double(), snr)
+    return bounds(acquisitions, tissue.double(), noise, GAIN_SD, independent_prior(), gains).sd
+
+
+def medians(truth: Truth) -> dict[str, Tensor]:
+    """True PD, T1, T2 ``(3,)`` in the middle of each tissue."""
+    return {name: truth.maps[:, truth.labels == label].median(1).values for name, label in TISSUES.items()}
+
+
+def anchors_of(values: dict[str, Tensor]) -> Tensor:
+    """White and grey matter ``(2, 3)`` of :func:`medians`."""
+    names = {label: name for name, label in TISSUES.items()}
+    return torch.stack([values[names[WM]], values[names[GM]]])
+
+
+def render(log_maps: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
+    """Magnitude contrasts ``(M, X, Y, S)`` of log maps ``(3, X, Y, S)``, 0 outside the mask ``(X, Y, S)``."""
+    return SignalModel()(log_maps.exp()[None], rows[None], mask=mask[None])[0]
+
+
+def with_gain(target: Tensor, signal: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
+    """Contrasts ``(M, X, Y, S)``, each with the gain that fits the target best inside the mask."""
+    gain = profile_gain((target * mask)[None], (signal * mask)[None], rows[None])[0]
+    return signal * gain.view(-1, 1, 1, 1)
+
+
+def nrmse(target: Tensor, image: Tensor, mask: Tensor) -> float:
+    """Root mean square of the difference over that of the target, inside the mask; images ``(X, Y, S)``."""
+    inside = mask > 0
+    return float((image - target)[inside].norm() / target[inside].norm())
+
+
+def correlation(target: Tensor, image: Tensor, mask: Tensor) -> float:
+    """Pearson's, inside the mask."""
+    inside = mask > 0
+    return float(torch.corrcoef(torch.stack([target[inside], image[inside]]))[0, 1])
+
+
+def ssim(target: Tensor, image: Tensor, mask: Tensor) -> float:
+    """Structural similarity of axial slices ``(X, Y, S)``, the mean over the voxels of a mask.
+
+    Both images are 0 outside the mask and divided by the target's 99.5 percentile inside; Gaussian window of 11 x 11
+    with a standard deviation of 1.5, K1 .01, K2 .03, range 1: MONAI's, padded by zeros to the size of the image.
+
+    Args:
+        target: the true contrast.
+        image: the other, gain included.
+        mask: the head or the brain.
+    """
+    inside = mask > 0
+    top = torch.quantile(target[inside][:: max(1, int(inside.sum()) // 2**23)], 0.995).clamp_min(1e-9)
+    slices = [F.pad((x * inside / top).movedim(-1, 0)[:, None], [WINDOW // 2] * 4) for x in (image, target)]
+    values = compute_ssim_and_cs(*slices, spatial_dims=2, kernel_size=[WINDOW] * 2, kernel_sigma=[SIGMA] * 2)[0]
+    return float(values[:, 0].movedim(0, -1)[inside].mean())

@@ -1,0 +1,184 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A contrast of a real patient, predicted from two others, against what needs no physics or no network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation
+from scipy.optimize import isotonic_regression
+from torch import Tensor, nn
+
+from .estimators import NETWORK, Estimator, NetworkEstimator, Refine, prior_estimate
+from .label_maps import filled
+from .measures import correlation, render, ssim, with_gain
+from .page import table
+from .pictures import draw, grey
+from .real_scans import find_session, load_scans, subset
+
+FOLDER, SUBJECT = "open_ms", "26"
+LESIONS = "sub-26/anat/sub-26_space-MNI_label-lesion_mask.nii.gz"
+PROTOCOL = "clinical_2d"
+"""Guess of the parameters, which nobody recorded; fixed, never fitted to the scan that is predicted."""
+STEP, FEWEST = 3, 2000
+TASKS = (("FLAIR", ("T1w", "T2w")), ("T2w", ("T1w", "FLAIR")))
+RESCALED, MONOTONE = "closest input, rescaled", "closest input, best monotone curve"
+CONTROL = "control: non-physical intensities"
+GUESSED, UNKNOWN = "parameters guessed", "parameters unknown"
+RING = (2, 6)
+"""Voxels from a lesion between which its surroundings lie."""
+WHITE = 0.6
+"""White matter is brighter in T1w than this share of the brain."""
+SHOWN = 2
+LESION_HEADS = ("lesion / white matter − 1", "lesion contrast to noise", "lesion ROC area")
+
+
+class Prediction(NamedTuple):
+    """A predicted contrast ``(X, Y, S)`` in the unit of the true one, and how it was made."""
+
+    way: str
+    image: Tensor
+
+
+class Visibility(NamedTuple):
+    """Lesions against the white matter around them.
+
+    Attributes:
+        contrast: difference of the means over the mean around.
+        contrast_to_noise: that difference over the standard deviation around, in the true contrast.
+        area: probability that a voxel of a lesion is brighter than one around, the area under the ROC curve.
+    """
+
+    contrast: float
+    contrast_to_noise: float
+    area: float
+
+
+def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: Path, consistency: Refine) -> str:
+    """Tables of both tasks; a picture for each.
+
+    Args:
+        folder: of real scans.
+        network: the estimator.
+        control: the same, trained without physics; None leaves it out.
+        pictures: folder of the pictures.
+        consistency: data consistency.
+    """
+    session = find_session(folder / FOLDER, SUBJECT)
+    scans, chosen = load_scans(session, PROTOCOL, STEP, FEWEST)
+    suffixes = [contrast.suffix for contrast in session.contrasts]
+    brain = filled((scans.image[0] > 0).any(0) & scans.mask[0])
+    scans = scans._replace(mask=brain[None])
+    lesions = nib.as_closest_canonical(nib.load(folder / FOLDER / LESIONS)).get_fdata()[..., chosen] > 0
+    lesions = torch.from_numpy(lesions) & brain
+    around = surroundings(lesions, scans.image[0, suffixes.index("T1w")], brain)
+    text = []
+    for suffix, inputs in TASKS:
+        target, row = scans.image[0, suffixes.index(suffix)], scans.acquisition[0, [suffixes.index(suffix)]]
+        given = subset(scans, [suffixes.index(one) for one in inputs])
+        predictions = [*rescaled(target, given.image[0], inputs, brain)]
+        for way, estimator in ways(network, control, consistency):
+            image = render(estimator(given).log_maps, row, brain)
+            predictions.append(Prediction(way, with_gain(target[None], image, row, brain)[0]))
+        found = [(one.way, *_scores(target, one.image, brain, lesions, around)) for one in predictions]
+        found.append((f"the true {suffix}", *_scores(target, target, brain, lesions, around)))
+        head = ("Way", "SSIM", "correlation", *LESION_HEADS)
+        text.append(f"**{suffix} from {' and '.join(inputs)}**, {len(chosen)} slices:\n\n{table(head, found)}")
+        path = pictures / f"results_real_{suffix.lower()}.jpg"
+        _draw(path, f"{suffix} of sub-26 from {' and '.join(inputs)}", target, predictions, brain, lesions)
+    return "\n".join(text)
+
+
+def ways(network: nn.Module, control: nn.Module | None, consistency: Refine) -> Iterator[tuple[str, Estimator]]:
+    """What is compared, apart from rescaling."""
+    alone, blind = NetworkEstimator(network), NetworkEstimator(network, unknown=True)
+    yield f"MAP fit without network, {GUESSED}", lambda scans: consistency(prior_estimate(scans), scans)
+    yield f"{NETWORK}, {UNKNOWN}", blind
+    yield f"{NETWORK}, {GUESSED}", alone
+    yield f"{NETWORK} + data consistency, {GUESSED}", lambda scans: consistency(alone(scans), scans)
+    if control is not None:
+        yield CONTROL, NetworkEstimator(control, unknown=True)
+
+
+def rescaled(target: Tensor, inputs: Tensor, names: tuple[str, ...], mask: Tensor) -> list[Prediction]:
+    """The input that resembles the target most, fitted to it: by a straight line, and by any monotone curve.
+
+    Both know the target, the curve with thousands of free values; they say what a change of grey scale can do at most.
+    """
+    likeness = [abs(correlation(target, one, mask)) for one in inputs]
+    best = int(np.argmax(likeness))
+    x, y = (one[mask].double().numpy() for one in (inputs[best], target))
+    slope, offset = np.polyfit(x, y, 1)
+    order = np.argsort(x, kind="stable")
+    curve = np.empty_like(y)
+    curve[order] = isotonic_regression(y[order], increasing=bool(slope > 0)).x
+    predictions = []
+    for name, values in ((RESCALED, slope * x + offset), (MONOTONE, curve)):
+        image = torch.zeros_like(target)
+        image[mask] = torch.from_numpy(values).float()
+        predictions.append(Prediction(f"{name} ({names[best]})", image))
+    return predictions
+
+
+def surroundings(lesions: Tensor, t1w: Tensor, brain: Tensor) -> Tensor:
+    """White matter near lesions, in the slices ``(X, Y, S)``."""
+    near, far = (
+        np.stack([binary_dilation(one, iterations=n) for one in lesions.movedim(-1, 0).numpy()], -1) for n in RING
+    )
+    white = brain & (t1w > torch.quantile(t1w[brain], WHITE))
+    return torch.from_numpy(far & ~near) & white
+
+
+def visibility(image: Tensor, target: Tensor, lesions: Tensor, around: Tensor) -> Visibility:
+    """How lesions stand out in an image that should look like the target."""
+    inside, outside = image[lesions], image[around]
+    difference = float(inside.mean() - outside.mean())
+    ordered, count = outside.sort().values, len(outside)
+    below = (torch.searchsorted(ordered, inside) + torch.searchsorted(ordered, inside, right=True)) / 2
+    area = float(below.double().mean()) / count
+    return Visibility(difference / float(outside.mean()), difference / float(target[around].std()), area)
+
+
+def _scores(target: Tensor, image: Tensor, brain: Tensor, lesions: Tensor, around: Tensor) -> tuple[str, ...]:
+    seen = visibility(image, target, lesions, around)
+    return (
+        f"{ssim(target, image, brain):.3f}",
+        f"{correlation(target, image, brain):.3f}",
+        f"{seen.contrast:+.2f}",
+        f"{seen.contrast_to_noise:.2f}",
+        f"{seen.area:.2f}",
+    )
+
+
+def _draw(
+    path: Path, title: str, target: Tensor, predictions: list[Prediction], brain: Tensor, lesions: Tensor
+) -> None:
+    """The slices with most lesions, one a row."""
+    rows, order = [], lesions.sum((0, 1)).argsort(descending=True)
+    # Neighbours show the same lesions.
+    shown = [int(order[0]), *(int(z) for z in order if abs(int(z) - int(order[0])) >= 4)][:SHOWN]
+    top = float(torch.quantile(target[brain], 0.995))
+    x, y = (slice(int(where.min()), int(where.max()) + 1) for where in brain.nonzero().T[:2])
+    for z in shown:
+        true = target[x, y, z] * brain[x, y, z]
+        panels = [grey("true, lesions outlined", true, top, lesions[x, y, z]), grey("true", true, top)]
+        panels += [grey(_short(one.way), (one.image * brain)[x, y, z], top) for one in predictions]
+        rows.append(panels)
+    draw(path, title, rows, width=1.7)
+
+
+def _short(way: str) -> str:
+    return way.replace(", ", ",\n").replace(": ", ":\n").replace(" (", "\n(")

@@ -1,0 +1,84 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Latent posteriors of training samples: what the diffusion model learns from."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+KEPT = ("mean", "sd", "position")
+
+
+class LatentDataset(Dataset):
+    """Latent posteriors of training samples, each encoded once: ``mean``, ``sd`` (L, ...), ``position``, ``index``.
+
+    Those of simulated slices are kept in a file beside them, named after the weights that encoded them, so that a run
+    that starts again need not encode again.
+
+    Args:
+        data: the samples, :class:`TrainingDataset` or :class:`scripts.simulate.SimulatedSlices`.
+        encoder: a :class:`scripts.checkpoints.FrozenEncoder`, called with (image, acquisition) of one sample.
+    """
+
+    SAVE_EVERY = 400
+
+    def __init__(self, data: Dataset, encoder) -> None:
+        self.data, self.encoder = data, encoder
+        self._cache: dict[int, dict] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict:
+        if index not in self._cache:
+            sample = self.data[index]
+            mean, sd = self.encoder(sample["image"][None], sample["acquisition"][None])
+            position = torch.as_tensor(sample["position"], dtype=torch.float32)
+            self._cache[index] = {"mean": mean[0], "sd": sd[0], "position": position, "index": index}
+        return self._cache[index]
+
+    @property
+    def path(self) -> Path | None:
+        """The file: a function of the slices, of what the scanner makes of them and of the VAE; None for others."""
+        if getattr(self.data, "folder", None) is None:
+            return None
+        made = f"{self.data.scanner} from {self.data.first} by {self.encoder.digest().tolist()}"
+        return self.data.folder / f"latents-{sha256(made.encode()).hexdigest()[:12]}.pt"
+
+    def preload(self) -> None:
+        """Encodes every sample that the file does not have, with a progress bar."""
+        path = self.path
+        if path is not None and path.exists():
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+            rows = zip(*(kept[name] for name in KEPT))
+            self._cache |= {i: {**dict(zip(KEPT, row)), "index": i} for i, row in zip(kept["index"].tolist(), rows)}
+        missing = [index for index in range(len(self)) if index not in self._cache]
+        if missing:
+            self.data.preload()
+        for count, index in enumerate(tqdm(missing, "encoding latents", disable=idist.get_rank() > 0), 1):
+            self[index]
+            if path is not None and (count % self.SAVE_EVERY == 0 or count == len(missing)):
+                self._save(path)
+
+    def _save(self, path: Path) -> None:
+        """Writes what is encoded by now under a hidden name, then renames it."""
+        if idist.get_rank() > 0:
+            return
+        content = {name: torch.stack([item[name] for item in self._cache.values()]) for name in KEPT}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        torch.save(content | {"index": torch.tensor(list(self._cache))}, temporary)
+        os.replace(temporary, path)

@@ -1,0 +1,21 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The physics VAE and the diffusion network.
+
+Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contrasts that exist in the batch.
+"""
+
+from .diffusion import LatentDiffusionUNet
+from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE
+from .skips import PrecisionSkip
+
+__all__ = ["DEFAULT_PROTOCOL", "LatentDiffusionUNet", "PhysicsVAE", "PrecisionSkip"]

@@ -1,0 +1,66 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Group normalisation whose gradient is fast on a CPU."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether the channels of each voxel of ``x (N, C, ...)`` lie side by side, and nothing else could be meant."""
+    channels, *size = x.shape[1:]
+    strides, step = [], channels
+    for length in reversed(size):
+        strides.insert(0, step)
+        step *= length
+    return len(size) in (2, 3) and step > channels > 1 and x.stride() == (step, 1, *strides)
+
+
+class _GroupNorm(torch.autograd.Function):
+    """``F.group_norm``; its gradient is computed with the channels first, which is several times as fast."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        size = (len(x), x.shape[1], x[0, 0].numel())
+        y, mean, rstd = torch.native_group_norm(x, weight, bias, *size, groups, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        ctx.size, ctx.groups = size, groups
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, rstd = ctx.saved_tensors
+        layout = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+        dx, dw, db = torch.ops.aten.native_group_norm_backward(
+            dy.contiguous(), x.contiguous(), mean, rstd, weight, *ctx.size, ctx.groups, [True] * 3
+        )
+        return dx.contiguous(memory_format=layout), dw, db, None, None
+
+
+class GroupNorm(nn.GroupNorm):
+    """``torch.nn.GroupNorm`` with :class:`_GroupNorm` where a CPU trains it, channels last; the same weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises ``x (N, C, ...)``."""
+        if channels_last(x) and x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled():
+            return _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def speed_up(network: nn.Module) -> None:
+    """Makes every ``torch.nn.GroupNorm`` of a network a :class:`GroupNorm`."""
+    for module in network.modules():
+        if type(module) is nn.GroupNorm:
+            module.__class__ = GroupNorm

@@ -1,0 +1,238 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The physics VAE: scans and their acquisitions -> tissue maps."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from monai.networks.blocks import Upsample
+from monai.networks.nets import AutoencoderKL
+from torch import Tensor, nn
+
+from ..acquisition import load_render, present
+from ..conditioning import AcquisitionConditioning
+from ..errors import UserError
+from ..fusion import product_of_experts
+from ..tissue import MAPS, TissuePrior, diagonal_factor, marginal_sd
+from .encoder import encode_contrasts
+from .group_norm import speed_up
+from .skips import PrecisionSkip
+from .spread import SpreadHead
+
+DEFAULT_PROTOCOL = tuple(request.acquisition for request in load_render("oasis3"))
+"""What three scans without stated acquisition are taken for: T1w, T2w, FLAIR of OASIS-3."""
+
+
+class PhysicsVAE(AutoencoderKL):
+    """Scans and their acquisitions -> latent Gaussian -> tissue maps.
+
+    One encoder, conditioned on the acquisition, reads each contrast alone; a product of experts fuses whatever
+    contrasts exist; the decoder's three channels ``o`` become log maps under the tissue prior. Layers and weight names
+    are MONAI's :class:`AutoencoderKL`; defaults are those of Lüpke et al. 2024. Two options make it an estimator:
+    skips at finer scales, which generation does without, and a head for the covariance of the log maps.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: width of each level; the latent is smaller by ``2 ** (levels - 1)``.
+        num_res_blocks: residual blocks per level.
+        latent_channels: L.
+        norm_num_groups: groups of every GroupNorm.
+        adagn: how the acquisition enters the encoder, see :class:`AcquisitionConditioning`.
+        condition: what of the acquisition enters, likewise.
+        skip_channels: features of the skip of each level but the coarsest, the finest first; 0 for no skip there.
+        covariance: predict the covariance of the log maps; else the spread of posterior draws stands for it.
+        pd_median: median of the PD prior.
+        num_draws: posterior draws behind the standard deviations of ``forward`` without ``covariance``.
+
+    Raises:
+        UserError: for widths that are no multiples of the groups, or more skips than levels.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        channels: Sequence[int] = (64, 128, 128, 128),
+        num_res_blocks: int = 3,
+        latent_channels: int = 6,
+        norm_num_groups: int = 32,
+        adagn: str = "per_channel",
+        condition: str = "parameters",
+        skip_channels: Sequence[int] = (),
+        covariance: bool = False,
+        pd_median: float = 0.8,
+        num_draws: int = 4,
+    ) -> None:
+        if any(width % norm_num_groups for width in channels):
+            raise UserError("vae_channels", str(list(channels)), f"use multiples of vae_groups ({norm_num_groups})")
+        if len(skip_channels) >= len(channels):
+            raise UserError("skip_channels", str(list(skip_channels)), f"give {len(channels) - 1} numbers at most")
+        super().__init__(
+            spatial_dims=spatial_dims,
+            in_channels=1,
+            out_channels=len(MAPS),
+            channels=channels,
+            num_res_blocks=num_res_blocks,
+            latent_channels=latent_channels,
+            norm_num_groups=norm_num_groups,
+            attention_levels=[False] * len(channels),
+            include_fc=False,
+        )
+        speed_up(self)
+        self.factor = 2 ** (len(channels) - 1)
+        self.prior = TissuePrior(pd_median=pd_median)
+        norms = [m for m in self.encoder.modules() if isinstance(m, nn.GroupNorm)]
+        self.conditioning = AcquisitionConditioning([n.num_channels for n in norms], mode=adagn, condition=condition)
+        self.skips = nn.ModuleDict(
+            {
+                str(level): PrecisionSkip(spatial_dims, channels[level], channels[level + 1], width)
+                for level, width in enumerate(skip_channels)
+                if width
+            }
+        )
+        self.spread = SpreadHead(spatial_dims, channels[0]) if covariance else None
+        default = torch.stack([acquisition.to_row() for acquisition in DEFAULT_PROTOCOL])
+        self.register_buffer("default_acquisition", default, persistent=False)
+        # Known beforehand, so that a traced network need not render signals.
+        self.register_buffer("default_description", self.conditioning.describe(default), persistent=False)
+        # Fixed noise, tiled over any latent size: forward stays deterministic on every device, and traceable.
+        noise = torch.randn(
+            num_draws, latent_channels, *[16] * spatial_dims, generator=torch.Generator().manual_seed(0)
+        )
+        self.register_buffer("noise", noise, persistent=False)
+
+    def encode(self, image: Tensor, acquisition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Posterior mean and standard deviation ``(B, L, ...)`` of scaled contrasts ``(B, M, ...)``.
+
+        Args:
+            image: contrasts scaled to about [-1, 1], any size.
+            acquisition: rows ``(B, M, A)``, zero for an absent contrast; None for the default protocol.
+
+        Raises:
+            ValueError: when acquisition is None and M is not 3, or when a subject has no contrast.
+        """
+        return self._encode(image, acquisition, None)[:2]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Log maps ``(B, 3, ...)`` of latents ``(B, L, ...)`` alone; the size is ``factor`` times the latent's."""
+        return self._decode(z, self._dropped())[0]
+
+    def estimate(self, image: Tensor, acquisition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Log maps ``(B, 3, ...)`` and the factor of their covariance ``(B, 6, ...)``, see :class:`SpreadHead`.
+
+        Without ``covariance`` the factor is diagonal: the standard deviation of draws from the latent posterior with
+        fixed noise, which is not calibrated.
+
+        Args:
+            image: contrasts ``(B, M, ...)`` scaled to about [-1, 1].
+            acquisition: rows ``(B, M, A)``; None for the default three-scan protocol.
+        """
+        size = image.shape[2:]
+        keep = image.new_ones(image.shape[0])
+        mean, sd, skipped = self._encode(image, acquisition, keep)
+        log_maps, spread = (self._crop(x, size) for x in self._decode(mean, skipped))
+        if self.spread is None:
+            draws = [self._crop(self._decode(mean + sd * self._tile(n, mean), skipped)[0], size) for n in self.noise]
+            spread = diagonal_factor((torch.stack(draws) - log_maps).square().mean(0).sqrt())
+        return log_maps, spread
+
+    def forward(
+        self,
+        image: Tensor,
+        acquisition: Tensor | None = None,
+        noise: Tensor | None = None,
+        keep: Tensor | None = None,
+    ):
+        """Log maps and their standard deviations, ``pred (B, 6, ...)``: ln PD, ln T1, ln T2, then the sd of each.
+
+        Deterministic: maps are decoded from the posterior mean. See :meth:`estimate` for the whole covariance.
+
+        Args:
+            image: contrasts ``(B, M, ...)`` scaled to about [-1, 1].
+            acquisition: rows ``(B, M, A)``; None for the default three-scan protocol.
+            noise: a training step gives standard normal noise ``(B, L, ...)`` and gets log maps of that draw, the
+                factor of their covariance, mean and standard deviation of the latent instead.
+            keep: with ``noise``, 1 where a subject's skips are used, 0 where they are dropped ``(B,)``; None drops all.
+        """
+        if noise is None:
+            log_maps, spread = self.estimate(image, acquisition)
+            return torch.cat([log_maps, marginal_sd(spread)], 1)
+        mean, sd, skipped = self._encode(image, acquisition, keep)
+        log_maps, spread = (self._crop(x, image.shape[2:]) for x in self._decode(mean + sd * noise, skipped))
+        return log_maps, spread, mean, sd
+
+    def encode_stage_2_inputs(self, image: Tensor, acquisition: Tensor | None = None) -> Tensor:
+        """Posterior mean ``(B, L, ...)``, for MONAI's LatentDiffusionInferer."""
+        return self.encode(image, acquisition)[0]
+
+    def decode_stage_2_outputs(self, z: Tensor) -> Tensor:
+        """Log maps ``(B, 3, ...)``, for MONAI's LatentDiffusionInferer."""
+        return self.decode(z)
+
+    def latent_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Spatial size of the latent of an image of this size."""
+        return tuple(-(-s // self.factor) for s in size)
+
+    def _encode(
+        self, image: Tensor, acquisition: Tensor | None, keep: Tensor | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Latent mean and standard deviation, and what the skips add to the decoder's features, by level."""
+        default = acquisition is None
+        if default and image.shape[1] != len(self.default_acquisition):
+            raise ValueError(f"{image.shape[1]} contrasts without acquisitions: only 3 have a default protocol")
+        if default:
+            acquisition = self.default_acquisition.expand(image.shape[0], -1, -1)
+        exists = present(acquisition)
+        if not exists.any(1).all():
+            raise ValueError("a subject of the batch has no contrast")
+        if default:
+            described = self.default_description.expand(image.shape[0], -1, -1)[exists]
+        else:
+            described = self.conditioning.describe(acquisition[exists])
+        contrasts = self._pad(image[exists].unsqueeze(1))
+        h, features = encode_contrasts(self.encoder, contrasts, self.conditioning(described))
+        with torch.autocast(h.device.type, enabled=False):
+            mean, log_var = self.quant_conv_mu(h.float()), self.quant_conv_log_sigma(h.float())
+            mean, sd = product_of_experts(mean, log_var.clamp(-30.0, 20.0), exists)
+        if keep is None:
+            return mean, sd, self._dropped()
+        return mean, sd, {level: skip(features[level], exists, keep) for level, skip in self.skips.items()}
+
+    def _dropped(self) -> dict[str, Tensor]:
+        return {level: skip.dropped() for level, skip in self.skips.items()}
+
+    def _decode(self, z: Tensor, skipped: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """MONAI's decoder, block by block, with the skips: log maps, and the factor of their covariance or zeros."""
+        h, level = self.post_quant_conv(z), len(self.decoder.channels) - 1
+        *blocks, last = self.decoder.blocks
+        for block in blocks:
+            h = block(h)
+            if isinstance(block, Upsample):
+                level -= 1
+                h = h + skipped[str(level)] if str(level) in skipped else h
+        log_maps = self.prior(last(h))
+        return log_maps, log_maps.new_zeros(h.shape[0], 6, *h.shape[2:]) if self.spread is None else self.spread(h)
+
+    def _pad(self, image: Tensor) -> Tensor:
+        """Edge-pad the end of each axis to a multiple of the factor."""
+        pad = [p for size in reversed(image.shape[2:]) for p in (0, -size % self.factor)]
+        return F.pad(image, pad, mode="replicate")
+
+    @staticmethod
+    def _crop(maps: Tensor, size: Sequence[int]) -> Tensor:
+        return maps[(..., *[slice(s) for s in size])]
+
+    @staticmethod
+    def _tile(noise: Tensor, like: Tensor) -> Tensor:
+        for axis in range(1, noise.ndim):
+            noise = noise.index_select(axis, torch.arange(like.shape[axis + 1], device=noise.device) % 16)
+        return noise

@@ -1,0 +1,183 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a scanner and its operator make of clean slices: everything that lies between the signal and a stored image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.transforms import Transform
+from numpy.random import Generator
+from torch import Tensor
+
+from ..acquisition import FIELDS, UNKNOWN, sequence_code
+from ..errors import UserError
+from ..nuisance import bias_field, crop_kspace, noise_sigma, noisy_magnitude, polynomial_terms, rigid_motion
+from ..randomness import rng
+
+SUBSETS = (0.15, 0.3, 0.35, 0.15, 0.05)
+"""Probability of 1, 2, ... contrasts."""
+CLINICAL = 0.6
+"""Probability that they are taken from the first three of a slice: those of a clinic."""
+SNR = (12.0, 120.0)
+BIAS_SD, BIAS_DEGREE = 0.2, 3
+MOVED, MOTION_DEGREES, MOTION_MM = 0.4, 0.7, 0.6
+"""Probability that a contrast moved against the others, and standard deviations of how far."""
+COARSE = 0.5
+"""Probability of a larger voxel in the plane, down to half of k-space."""
+STRIPPED, ZEROED = 0.35, 0.2
+"""Probabilities of an image without the head around the brain, and of one without noise in the air."""
+NOMINAL_SD = {
+    "te": 0.02,
+    "ti": 0.02,
+    "flip_angle": 0.06,
+    "te_equivalent": 0.12,
+    "echo_spacing": 0.08,
+    "echo_train_length": 0.08,
+}
+"""Standard deviation of the logarithm of what a sidecar says over what was played out."""
+UNKNOWN_SLICE, UNKNOWN_CONTRAST, FIELD_KEPT = 0.12, 0.08, 0.3
+"""Probabilities that nothing is known of a slice's acquisitions, of one contrast's, and that a field still is."""
+WINDOW_SD = 0.1
+TARGETS = 3
+
+
+@dataclass(frozen=True)
+class Scanner(Transform):
+    """Clean slices -> training samples, each a function of (seed, epoch, index), on the device of the slices.
+
+    A sample has ``image (M, h, w)`` scaled as :class:`scripts.transforms.ScaleContrastsd` does, ``acquisition (M, A)``
+    as a sidecar states it, ``window (M, 2)``, ``mask (1, h, w)`` where there is signal, ``maps (3, h, w)``,
+    ``labels (1, h, w)``, and clean magnitudes to compare rendered contrasts with, seen or not: ``target (T, h, w)`` of
+    ``target_acquisition (T, A)``, as played out, with ``target_window (T, 2)``.
+
+    Args:
+        seed: seed of all draws.
+        crop_size: part of each slice, at random; None for the whole slice.
+        harm: False leaves out everything but noise, so that only clean and complete samples come.
+    """
+
+    seed: int = 0
+    crop_size: tuple[int, int] | None = (160, 192)
+    harm: bool = True
+
+    def __call__(self, clean: dict[str, Tensor], epoch: int, index: int) -> dict[str, Tensor]:
+        """The sample.
+
+        Raises:
+            UserError: for a crop larger than the slice.
+        """
+        draw = rng(self.seed, epoch, index)
+        clean = self._crop(draw, clean)
+        order = draw_subset(draw, len(clean["signal"])) if self.harm else list(range(len(clean["signal"])))
+        stripped, zeroed = self.harm and draw.uniform() < STRIPPED, self.harm and draw.uniform() < ZEROED
+        head = clean["brain"] if stripped else clean["maps"][0] > 0
+        signal, maps = clean["signal"].float() * head, clean["maps"] * head
+        images = torch.stack([self._image(draw, signal[k], head, zeroed) for k in order])
+        played = clean["acquisition"].cpu()
+        rows = forget(draw, misstate(draw, played[order])) if self.harm else played[order]
+        image, window = scale(draw, images, head, WINDOW_SD * self.harm)
+        chosen = torch.from_numpy(draw.permutation(len(signal))[:TARGETS])
+        target = signal[chosen].abs()
+        return {
+            "image": image,
+            "acquisition": rows.to(image.device),
+            "window": window,
+            "mask": head[None].float(),
+            "maps": maps,
+            "labels": (clean["labels"] * head)[None],
+            "position": clean["position"],
+            "target": target,
+            "target_window": torch.stack([target.new_zeros(len(chosen)), _bright(target, head)], 1),
+            "target_acquisition": played[chosen].to(image.device),
+        }
+
+    def _crop(self, draw: Generator, clean: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.crop_size is None:
+            return clean
+        shape = tuple(clean["brain"].shape)
+        room = [n - size for n, size in zip(shape, self.crop_size)]
+        if min(room) < 0:
+            raise UserError("crop_size", f"{list(self.crop_size)} of slices {list(shape)}", "use a smaller one")
+        start = [int(draw.integers(n + 1)) for n in room]
+        part = tuple(slice(a, a + size) for a, size in zip(start, self.crop_size))
+        return {
+            key: value[(..., *part)] if value.ndim in (2, 3) and key != "acquisition" else value
+            for key, value in clean.items()
+        }
+
+    def _image(self, draw: Generator, signal: Tensor, head: Tensor, zeroed: bool) -> Tensor:
+        """The stored magnitude ``(h, w)`` of a signed signal."""
+        reference = head & (signal.abs() > 0.2 * signal.abs().max())
+        if self.harm:
+            if draw.uniform() < MOVED:
+                signal = rigid_motion(
+                    signal, [draw.normal(0, MOTION_DEGREES)], draw.normal(0, MOTION_MM, 2).tolist(), [1.0, 1.0]
+                )
+            terms = len(polynomial_terms(2, BIAS_DEGREE))
+            coefficients = draw.normal(0, draw.uniform(0, BIAS_SD) / terms**0.5, terms)
+            if head.any():
+                signal = signal * bias_field(coefficients.tolist(), signal.shape, head).to(signal.device)
+            if draw.uniform() < COARSE:
+                signal = crop_kspace(signal, draw.uniform(0.5, 1, 2).tolist(), draw.uniform(0, 0.6))
+        snr = np.exp(draw.uniform(*np.log(SNR)))
+        sigma = noise_sigma(signal, snr, reference) if reference.any() else 1.0
+        noise = torch.Generator().manual_seed(int(draw.integers(2**63)))
+        image = noisy_magnitude(signal, sigma, noise)
+        return image * head if zeroed else image
+
+
+def draw_subset(draw: Generator, count: int) -> list[int]:
+    """Which of the contrasts of a slice are taken, in which order."""
+    clinical = draw.uniform() < CLINICAL
+    pool = draw.permutation(3 if clinical else count)
+    number = int(draw.choice(len(SUBSETS), p=SUBSETS)) + 1
+    return pool[:number].tolist()
+
+
+def misstate(draw: Generator, rows: Tensor) -> Tensor:
+    """Rows ``(M, A)`` as sidecars state them, by :data:`NOMINAL_SD` off what was played out."""
+    rows = rows.clone()
+    for name, sd in NOMINAL_SD.items():
+        factor = np.exp(draw.normal(0, sd, len(rows)) * draw.uniform(0, 1.5))
+        rows[:, 1 + FIELDS.index(name)] *= torch.from_numpy(factor).float()
+    return rows
+
+
+def forget(draw: Generator, rows: Tensor) -> Tensor:
+    """Rows ``(M, A)`` of which some say nothing about the sequence, and little about its parameters."""
+    rows, fields = rows.clone(), len(FIELDS)
+    nothing = draw.uniform() < UNKNOWN_SLICE
+    for row in rows:
+        kept = draw.uniform(size=fields) < FIELD_KEPT * (draw.uniform() < 0.5)
+        if nothing or draw.uniform() < UNKNOWN_CONTRAST:
+            row[0] = sequence_code(UNKNOWN)
+            row[1:] *= torch.from_numpy(np.tile(kept, 2))
+        elif draw.uniform() < 0.5:
+            at = 1 + FIELDS.index("field_strength")
+            row[[at, at + fields]] = 0
+    return rows
+
+
+def scale(draw: Generator, images: Tensor, head: Tensor, sd: float) -> tuple[Tensor, Tensor]:
+    """Images scaled to about [-1, 1] by percentiles inside the head, ``(M, h, w)``, and their windows ``(M, 2)``."""
+    low = images.flatten(1).amin(1)
+    factor = torch.from_numpy(np.exp(draw.normal(0, sd, len(images)))).to(images)
+    high = low + (_bright(images, head) - low).clamp_min(1e-6) * factor
+    window = torch.stack([low, high], 1)
+    low, high = window[..., None, None].unbind(1)
+    return 2 * (images - low) / (high - low) - 1, window
+
+
+def _bright(images: Tensor, head: Tensor) -> Tensor:
+    """The 99.5 percentile inside the head, ``(M, h, w)`` -> ``(M,)``."""
+    return torch.quantile(images[:, head] if head.any() else images.flatten(1), 0.995, dim=1)

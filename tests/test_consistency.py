@@ -1,0 +1,250 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import scripts.consistency as room
+from scripts.acquisition import UNKNOWN, Acquisition
+from scripts.consistency import DataConsistency, Refined
+from scripts.render import SignalModel
+from scripts.tissue import diagonal_factor, marginal_sd
+
+from .protocols import PROTOCOLS
+
+
+def given(sequence: str, **fields: float) -> Acquisition:
+    return Acquisition(sequence, **fields, provenance=dict.fromkeys(fields, "given"))
+
+
+TRAIN = {"echo_train_length": 16.0, "echo_spacing": 0.01}
+T1W = given("mprage", **PROTOCOLS["mprage"])
+PDW, T2W = (given("turbo_spin_echo", te=te, tr=4.0, **TRAIN) for te in (0.01, 0.09))
+FLAIR = given("inversion_recovery_turbo_spin_echo", te=0.09, tr=9.0, ti=2.5, **TRAIN)
+SHORT = given("spin_echo", te=0.01, tr=0.5, flip_angle=90.0)
+TISSUES = torch.tensor([[0.69, 0.83, 0.08], [0.84, 1.33, 0.11], [1.0, 4.3, 1.9]]).log()
+SD = torch.tensor([0.06, 0.12, 0.12])
+EFFICIENCY = 0.93
+
+
+def head(
+    seed: int, *scans: Acquisition, size: int = 40, sd: torch.Tensor = SD, gain: float | None = None, **how
+) -> dict:
+    """Tissues in patches, a prior whose errors are common to a tissue by one half and else of a patch or a voxel."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def patches(number: int, width: int) -> torch.Tensor:
+        coarse = torch.randn(number, -(-size // width), -(-size // width), generator=draw)
+        return coarse.repeat_interleave(width, 1).repeat_interleave(width, 2)[:, :size, :size]
+
+    label = torch.randint(0, 20, (size // 5, size // 5), generator=draw).clamp(max=18) // 8
+    label = label.repeat_interleave(5, 0).repeat_interleave(5, 1) * how.get("tissues", True)
+    mask = torch.ones(1, 1, size, size, dtype=torch.bool)
+    mask[..., :6] = False
+    true = TISSUES[label].movedim(-1, 0) + 0.02 * patches(3, 5)
+    error = 0.5**0.5 * torch.randn(3, 3, generator=draw)[label].movedim(-1, 0)
+    error = error + 0.5 * (patches(3, 5) + torch.randn(3, size, size, generator=draw))
+    prior = true + how.get("bias", torch.zeros(3))[:, None, None] + sd[:, None, None] * error
+    rows = torch.stack([scan.to_row() for scan in scans])[None]
+    image = SignalModel()(true.exp()[None], rows, inversion_efficiency=EFFICIENCY, mask=mask[:, 0])
+    gains = (
+        (torch.randn(1, len(scans), generator=draw) + 5).exp() if gain is None else torch.full((1, len(scans)), gain)
+    )
+    noise = image.amax((2, 3), keepdim=True) / how.get("snr", 80) * torch.randn(2, *image.shape, generator=draw)
+    image = gains[..., None, None] * torch.hypot(image + noise[0], noise[1])
+    spread = diagonal_factor(sd.view(1, 3, 1, 1).expand(1, 3, size, size))
+    inputs = {"log_maps": prior[None], "spread": spread, "image": image, "acquisition": rows, "mask": mask}
+    return {"inputs": inputs, "true": true[None], "label": label, "gains": gains, "mask": mask[0, 0]}
+
+
+def error(this: dict, maps: torch.Tensor, tissue: int = 0) -> torch.Tensor:
+    """Median absolute errors of ln PD, ln T1, ln T2 of one tissue ``(3,)``."""
+    where = this["mask"] & (this["label"] == tissue)
+    return (maps - this["true"])[0][:, where].abs().median(1).values
+
+
+def test_perfect_scans_that_share_a_gain_give_the_truth():
+    this = head(0, PDW, T2W, SHORT, sd=torch.tensor([0.15, 0.4, 0.4]), gain=300.0, snr=1e6)
+    refined = DataConsistency(model_error=0.001, b1_sd=0.001)(**this["inputs"], gain_groups=[0, 0, 0])
+    for tissue in (0, 1):
+        before, after = error(this, this["inputs"]["log_maps"], tissue), error(this, refined.log_maps, tissue)
+        assert (before[1:] > 0.15).all() and (after[1:] < 0.02).all()
+        assert after[0] < 0.06, "PD shares its scale with the gain"
+
+
+@pytest.mark.parametrize(
+    "scan",
+    [
+        Acquisition(UNKNOWN),
+        Acquisition(UNKNOWN, te=0.09, tr=4.0, provenance={"te": "given", "tr": "given"}),
+        given("mp2rage", **PROTOCOLS["mp2rage"]),
+        Acquisition("spin_echo", te=0.01, tr=0.5, provenance={"te": "given", "tr": "given"}),
+        None,
+    ],
+    ids=["unknown", "unknown with times", "signed", "no flip angle", "absent"],
+)
+def test_a_scan_without_an_equation_changes_nothing(scan):
+    this = head(0, T2W)
+    this["inputs"]["acquisition"] *= 0
+    if scan is not None:
+        this["inputs"]["acquisition"][0, 0] = scan.to_row()
+    refined = DataConsistency()(**this["inputs"])
+    assert (refined.log_maps == this["inputs"]["log_maps"]).all() and (refined.spread == this["inputs"]["spread"]).all()
+    assert (refined.gains == 0).all() and (refined.misfit == 0).all()
+
+
+def test_what_no_scan_covers_stays_as_it_was():
+    this = head(0, T2W)
+    this["inputs"]["image"][..., 20:25] = 0
+    refined = DataConsistency()(**this["inputs"])
+    for new, old in ((refined.log_maps, this["inputs"]["log_maps"]), (refined.spread, this["inputs"]["spread"])):
+        assert (new[..., :6] == old[..., :6]).all(), "outside the mask"
+        assert (new[..., 20:25] == old[..., 20:25]).all(), "outside the scan"
+        assert ((new - old).abs().amax((0, 1))[:, 6:20] > 1e-3).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("scans", [(T2W,), (T1W, T2W, FLAIR), (PDW, T2W, SHORT, T1W)], ids=len)
+def test_scans_only_make_surer(scans):
+    this = head(1, *scans)
+    refined = DataConsistency()(**this["inputs"])
+    before, after = marginal_sd(this["inputs"]["spread"]), marginal_sd(refined.spread)
+    assert (after <= before * 1.0001).all() and (after > 0).all()
+    assert (after[..., this["mask"]].mean((0, 2)) < before[..., this["mask"]].mean((0, 2))).all()
+    assert (refined.log_maps[:, 2] <= refined.log_maps[:, 1]).all()
+
+
+def test_a_shared_gain_narrows_t2():
+    this = head(2, PDW, T2W, gain=200.0)
+    alone, together = (DataConsistency()(**this["inputs"], gain_groups=groups) for groups in (None, [7, 7]))
+    free, shared = (marginal_sd(refined.spread)[0, 2, this["mask"]].median() for refined in (alone, together))
+    assert shared < 0.85 * free
+    assert error(this, together.log_maps)[2] < 0.03 and together.gains[0, 0] == together.gains[0, 1]
+
+
+def test_two_echoes_that_share_a_gain_measure_t2_against_the_prior():
+    this = head(
+        3, PDW, T2W, gain=200.0, sd=torch.tensor([0.06, 0.12, 0.4]), bias=torch.tensor([0, 0, 0.4]), tissues=False
+    )
+    alone, together = (DataConsistency()(**this["inputs"], gain_groups=groups) for groups in (None, [0, 0]))
+    assert error(this, together.log_maps)[2] < 0.04
+    assert error(this, alone.log_maps)[2] > 0.2, "one tissue, free gains: its mean T2 is the prior's"
+    assert (alone.gain_sd > together.gain_sd).all()
+
+
+def test_t2_never_exceeds_t1():
+    this = head(0, T2W)
+    this["inputs"]["log_maps"][:, 2] = this["inputs"]["log_maps"][:, 1] + 0.2
+    refined = DataConsistency()(**this["inputs"])
+    inside = refined.log_maps[0][:, this["mask"]]
+    assert (inside[2] <= inside[1] + 1e-5).all()
+
+
+def test_inference_mode_and_autocast_change_nothing():
+    this = head(0, T1W, T2W)
+    plain = DataConsistency()(**this["inputs"])
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        other = DataConsistency()(**{name: x.clone() for name, x in this["inputs"].items()})
+    assert (other.log_maps == plain.log_maps).all() and other.spread.dtype == torch.float32
+
+
+def test_units_do_not_matter():
+    this = head(0, T1W, T2W, FLAIR)
+    refined = DataConsistency()(**this["inputs"])
+    scale = torch.tensor([1.0, 1000.0, 1e-6])
+    scaled = DataConsistency()(**this["inputs"] | {"image": this["inputs"]["image"] * scale.view(1, 3, 1, 1)})
+    assert (scaled.log_maps - refined.log_maps).abs().quantile(0.99) < 1e-3
+    torch.testing.assert_close(scaled.gains, refined.gains * scale, rtol=1e-3, atol=0)
+
+
+def test_the_order_of_contrasts_does_not_matter():
+    this, order = head(0, T1W, T2W, PDW), [2, 0, 1]
+    refined = DataConsistency()(**this["inputs"])
+    this["inputs"] |= {name: this["inputs"][name][:, order] for name in ("image", "acquisition")}
+    other = DataConsistency()(**this["inputs"])
+    assert (other.log_maps - refined.log_maps).abs().quantile(0.99) < 1e-3
+    torch.testing.assert_close(other.gains, refined.gains[:, order], rtol=1e-3, atol=0)
+
+
+def test_subjects_do_not_see_each_other():
+    one, two = head(0, T1W, T2W), head(1, T2W, FLAIR)
+    both = DataConsistency()(**{name: torch.cat([one["inputs"][name], two["inputs"][name]]) for name in one["inputs"]})
+    for b, this in enumerate((one, two)):
+        for together, alone in zip(both, DataConsistency()(**this["inputs"])):
+            assert (together[b] == alone[0]).all()
+
+
+def test_a_volume_in_parts_is_the_volume(monkeypatch):
+    this = head(0, T1W, T2W)
+    maps = {name: x if name == "acquisition" else x.unflatten(-1, (10, 4)) for name, x in this["inputs"].items()}
+    whole = DataConsistency()(**maps)
+    monkeypatch.setattr(room, "CHUNK", 300)
+    parts = DataConsistency()(**maps)
+    assert isinstance(parts, Refined) and parts.log_maps.shape == (1, 3, 40, 10, 4)
+    torch.testing.assert_close(parts.log_maps, whole.log_maps, atol=1e-4, rtol=0)
+
+
+def test_gains_are_not_dragged_along_by_what_the_prior_does_not_know():
+    """White matter is known well, the rest is twice off; a gain from all signal would follow the rest."""
+    this = head(4, T1W, T2W, PDW)
+    rest = (this["label"] > 0) & this["mask"]
+    this["inputs"]["log_maps"][:, 1:, rest] += 0.7
+    this["inputs"]["spread"][..., rest] *= 6
+    maps = this["inputs"]["log_maps"]
+    signal = SignalModel()(maps.exp(), this["inputs"]["acquisition"], mask=this["inputs"]["mask"][:, 0])
+    naive = ((signal * this["inputs"]["image"]).sum((2, 3)) / signal.square().sum((2, 3)) / this["gains"]).log()
+    refined = DataConsistency()(**this["inputs"])
+    off = (refined.gains / this["gains"]).log().abs()
+    assert naive.abs().max() > 0.25 and off.max() < 0.15 and (off < 2 * refined.gain_sd).all()
+    assert (error(this, refined.log_maps, 1)[1:] < 0.8 * error(this, maps, 1)[1:]).all()
+    assert (error(this, refined.log_maps) < 1.1 * error(this, maps)).all(), "what was known well stays so"
+
+
+def test_an_artefact_does_not_carry_the_maps_away():
+    this = head(0, T1W, T2W, PDW)
+    clean = DataConsistency()(**this["inputs"]).log_maps
+    this["inputs"]["image"][0, 1, 20:22, 20:22] *= 6
+    moved = [
+        (DataConsistency(freedom=freedom)(**this["inputs"]).log_maps - clean)[..., 20:22, 20:22].abs().amax()
+        for freedom in (4, 1e6)
+    ]
+    assert moved[0] < 0.5 < moved[1]
+
+
+def test_an_assumed_parameter_weakens_its_scan():
+    this = head(0, PDW, T2W, gain=200.0)
+    sure = DataConsistency()(**this["inputs"], gain_groups=[0, 0])
+    this["inputs"]["acquisition"][0, 1] = replace(T2W, provenance=T2W.provenance | {"te": "assumed"}).to_row()
+    unsure = DataConsistency()(**this["inputs"], gain_groups=[0, 0])
+    sd = [marginal_sd(refined.spread)[0, 2, this["mask"]].median() for refined in (sure, unsure)]
+    assert sd[1] > 1.2 * sd[0]
+
+
+def test_a_misstated_echo_time_moves_t2_less_where_it_is_assumed():
+    errors = []
+    for origin in ("given", "assumed"):
+        this = head(0, PDW, T2W, gain=200.0)
+        stated = replace(T2W, te=0.11, provenance=T2W.provenance | {"te": origin})
+        this["inputs"]["acquisition"][0, 1] = stated.to_row()
+        errors.append(error(this, DataConsistency()(**this["inputs"], gain_groups=[0, 0]).log_maps, 0)[2])
+    assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize("scans", [(T1W, T2W, FLAIR), (T1W, T2W), (T2W,), (PDW, T2W, T1W, SHORT)], ids=len)
+def test_intervals_cover_the_truth_where_no_gain_is_known(scans):
+    inside, count = torch.zeros(3), 0
+    for seed in range(6):
+        this = head(10 + seed, *scans)
+        refined = DataConsistency()(**this["inputs"])
+        z = (refined.log_maps - this["true"]) / marginal_sd(refined.spread)
+        inside, count = inside + (z[0, :, this["mask"]].abs() < 1.645).sum(1), count + int(this["mask"].sum())
+    assert ((0.8 <= inside / count) & (inside / count <= 0.97)).all()

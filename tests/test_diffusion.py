@@ -1,0 +1,167 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Latents that are encoded once, and the iteration that learns from them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from monai.inferers import DiffusionInferer
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+from torch import nn
+
+from scripts.data import LatentDataset
+from scripts.engines import DiffusionStep, DiffusionValidationStep
+from scripts.errors import UserError
+
+
+class Slices:
+    """Stands for simulated slices in a folder; counts what is asked of it."""
+
+    def __init__(self, folder, length: int = 5, scanner: str = "clean", first: int = 0) -> None:
+        self.folder, self.length, self.scanner, self.first = folder, length, scanner, first
+        self.preloads = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        image = torch.full((2, 4, 4), float(index))
+        return {"image": image, "acquisition": torch.ones(2, 3), "position": torch.tensor(index / 3.0), "index": index}
+
+    def preload(self) -> None:
+        self.preloads += 1
+
+
+class Encoder:
+    """Stands for the frozen encoder; counts its calls."""
+
+    def __init__(self, number: int = 1) -> None:
+        self.number, self.calls = number, 0
+
+    def __call__(self, image, acquisition):
+        self.calls += 1
+        mean = image[:, :1, ::2, ::2] + self.number
+        return mean, mean + 1
+
+    def digest(self) -> torch.Tensor:
+        return torch.full((32,), self.number, dtype=torch.uint8)
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one
+    )
+
+
+def test_a_second_run_encodes_nothing_and_sees_the_same(tmp_path):
+    first, second = (LatentDataset(Slices(tmp_path), Encoder()) for _ in range(2))
+    first.preload()
+    assert first.encoder.calls == 5 and [path.suffix for path in tmp_path.iterdir()] == [".pt"]
+    second.preload()
+    assert second.encoder.calls == 0 and second.data.preloads == 0
+    assert all(same(first[i], second[i]) for i in range(5))
+    assert second[3]["index"] == 3 and second[3]["position"] == torch.tensor(1.0)
+
+
+def test_only_what_is_missing_is_encoded(tmp_path, monkeypatch):
+    LatentDataset(Slices(tmp_path, length=3), Encoder()).preload()
+    longer = LatentDataset(Slices(tmp_path, length=7), Encoder())
+    longer.preload()
+    assert longer.encoder.calls == 4 and len(list(tmp_path.iterdir())) == 1
+    shorter = LatentDataset(Slices(tmp_path, length=2), Encoder())
+    shorter.preload()
+    assert len(shorter) == 2 and shorter.encoder.calls == 0
+
+
+def test_a_run_that_was_cut_keeps_what_it_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(LatentDataset, "SAVE_EVERY", 2)
+    encoder = Encoder()
+    encode = Encoder.__call__
+    monkeypatch.setattr(
+        Encoder, "__call__", lambda self, *x: encode(self, *x) if self.calls < 3 else pytest.fail("cut")
+    )
+    with pytest.raises(pytest.fail.Exception):
+        LatentDataset(Slices(tmp_path), encoder).preload()
+    monkeypatch.undo()
+    again = LatentDataset(Slices(tmp_path), Encoder())
+    again.preload()
+    assert again.encoder.calls == 3
+
+
+OTHERS = [{"number": 2}, {"scanner": "noisy"}, {"first": 9}]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_other_weights_scanners_and_slices_have_files_of_their_own(tmp_path, other):
+    LatentDataset(Slices(tmp_path), Encoder()).preload()
+    changed = LatentDataset(
+        Slices(tmp_path, **{k: v for k, v in other.items() if k != "number"}), Encoder(other.get("number", 1))
+    )
+    changed.preload()
+    assert changed.encoder.calls == 5 and len(list(tmp_path.iterdir())) == 2
+
+
+class Knowing(nn.Module):
+    """Predicts what is asked for exactly, knowing the clean latent."""
+
+    def __init__(self, scheduler, clean: torch.Tensor) -> None:
+        super().__init__()
+        self.scheduler, self.clean = scheduler, clean
+        self.register_buffer("scale_factor", torch.tensor(0.5))
+
+    def forward(self, x, timesteps, context=None):
+        x, clean = x[:, : self.clean.shape[1]], self.clean * self.scale_factor
+        a = self.scheduler.alphas_cumprod[timesteps].sqrt().view(-1, 1, 1, 1)
+        s = (1 - a**2).sqrt()
+        noise = (x - a * clean) / s
+        return noise if self.scheduler.prediction_type == "epsilon" else a * noise - s * clean
+
+
+def batch(size: int = 4) -> dict[str, torch.Tensor]:
+    mean = torch.randn(size, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    return {"mean": mean, "sd": 0 * mean, "position": torch.zeros(size), "index": torch.arange(size)}
+
+
+def make_step(prediction_type: str, network=None) -> DiffusionStep:
+    scheduler = DDPMScheduler(num_train_timesteps=10, prediction_type=prediction_type)
+    network = network or Knowing(scheduler, batch()["mean"])
+    return DiffusionStep(network, None, DiffusionInferer(scheduler), amp=False)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_a_network_that_knows_the_latent_has_no_error(prediction_type):
+    step = make_step(prediction_type)
+    errors = step.errors(step.network, batch(), 0, torch.device("cpu"))
+    torch.testing.assert_close(errors, torch.zeros(4), atol=1e-6, rtol=0)
+    found = DiffusionValidationStep(step.network, step)(
+        SimpleNamespace(state=SimpleNamespace(device=torch.device("cpu"))), batch()
+    )
+    assert len(found) == 4 and max(output["val_loss"] for output in found) < 1e-6
+
+
+def test_the_velocity_leads_back_to_the_latent():
+    """One step of the sampler from any noise level, with the exact velocity, ends at the clean latent."""
+    scheduler = DDIMScheduler(num_train_timesteps=10, prediction_type="v_prediction", clip_sample=False)
+    clean = torch.randn(1, 3, 4, 4)
+    network = Knowing(scheduler, clean)
+    for time in (2, 9):
+        at = torch.tensor([time])
+        noisy = scheduler.add_noise(clean * network.scale_factor, torch.randn(clean.shape), at)
+        scheduler.set_timesteps(10)
+        found = scheduler.step(network(noisy, at), time, noisy)[1]
+        torch.testing.assert_close(found, clean * network.scale_factor, atol=1e-5, rtol=1e-4)
+
+
+def test_other_predictions_are_refused():
+    with pytest.raises(UserError, match="prediction_type: found 'sample'; do use one of epsilon, v_prediction"):
+        make_step("sample", nn.Identity())
