@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from .errors import UserError
 
 LAST, BEST = "last.pt", "model.pt"
+BEHIND_THE_LATENT = ("decoder.", "post_quant_conv.", "skips.", "spread.")
+"""Beginnings of the names of those weights of a VAE that its latents do not depend on."""
 
 
 def save_atomically(content: object, path: str | os.PathLike) -> None:
@@ -80,11 +82,11 @@ def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) 
 def weights_digest(network: nn.Module) -> Tensor:
     """sha256 of a network's weights rounded to float16 ``(32,)`` uint8: the same however they are stored.
 
-    The calibration of the standard deviations, which is fitted after training, does not count: it changes no map.
+    What a VAE does behind its latent does not count: its decoder can be trained further without new latents.
     """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
-        if not name.endswith("calibration"):
+        if not name.startswith(BEHIND_THE_LATENT):
             digest.update(name.encode() + value.detach().cpu().half().contiguous().numpy().tobytes())
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
