@@ -31,6 +31,8 @@ LINE = 36
 MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.25))
 OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.125), "b1": ("B1+ / nominal", "cividis", 2.0)}
 SD_PANELS = ("sd of ln PD", "sd of ln T1", "sd of ln T2")
+SD_SHOWN = 0.5
+"""Largest standard deviation that the colours tell apart: beyond it a map is little more than a guess."""
 FOOTNOTE = "Axial, seen from above: the patient's right is on the right."
 
 
@@ -137,7 +139,7 @@ def _map(panel: tuple[str, str, float | None], image: np.ndarray, inside: np.nda
 
 
 def _sd(title: str, image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
-    return _map((title, "cividis", None), image, inside)
+    return _map((title, "cividis", SD_SHOWN), image, inside)
 
 
 def _labelled(draw: Callable[[Axes], None], label: str) -> Callable[[Axes], None]:

@@ -11,6 +11,7 @@
 
 """The bundle's metadata, pins and files against what MONAI's tools and model zoo demand."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -25,6 +26,8 @@ from monai.bundle import verify_metadata
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.json"))
 SOURCES = sorted(path for folder in ("scripts", "tests") for path in (ROOT / folder).rglob("*.py"))
+ZOO_LIMIT = 25 * 2**20
+"""Largest file that the model zoo takes without a download."""
 LICENCE_HEADER = """\
 # Copyright (c) MONAI Consortium
 # Licensed under the Apache License, Version 2.0 (the "License");
@@ -122,6 +125,14 @@ def test_each_log_line_is_printed_once_and_to_stderr(tmp_path):
 
 def test_large_files_are_listed():
     assert isinstance(yaml.safe_load((ROOT / "large_files.yml").read_text())["large_files"], list)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model_ldm.pt"])
+def test_the_model_card_names_the_shipped_weights(name):
+    weights = ROOT / "models" / name
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert f"`{name}` {digest}" in (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert weights.stat().st_size <= ZOO_LIMIT
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)

@@ -53,7 +53,7 @@ class RandomIntensities(Scanner):
             sds = torch.from_numpy(draw.uniform(0, TEXTURE_SD, len(REGIONS))).float()
             noise = torch.from_numpy(draw.standard_normal(head.shape)).float()
             signal = torch.tensordot(means, shares, 1) + torch.tensordot(sds, shares, 1) * noise
-            images.append(self._image(draw, signal.clamp_min(0) * head, head, draw.uniform() < ZEROED))
+            images.append(self._image(draw, signal.clamp_min(0) * head, head, head, draw.uniform() < ZEROED))
         image, window = scale(draw, torch.stack(images), head, WINDOW_SD)
         rows = torch.zeros(len(images), ROW_SIZE)
         rows[:, 0] = sequence_code(UNKNOWN)

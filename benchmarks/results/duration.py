@@ -19,7 +19,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmarks.steps import seconds, vae_step
+from benchmarks.steps import seconds
+from benchmarks.steps import settings as training_settings
+from benchmarks.steps import vae_step
 from scripts.tissue import tissue_values
 
 from .estimators import NetworkEstimator, Refine
@@ -52,7 +54,7 @@ def run(network: nn.Module, settings: Settings, threads: int, consistency: Refin
     rows.append(("data consistency, the whole head", f"{took:.0f}", f"{peak():.1f}"))
     training = []
     for batch in BATCHES:
-        took = seconds(vae_step(network, False, batch), 2)
+        took = seconds(vae_step(network, training_settings("default")["loss_weights"], False, batch), 2)
         training.append((str(batch), f"{took:.2f}", f"{batch / took:.1f}"))
     machine = f"{platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}"
     head = "x".join(map(str, SHAPE))

@@ -25,6 +25,10 @@ from .anatomy import BRAIN, CLASSES
 FIELD_STRENGTHS = (1.5, 3.0)
 WIDE = (0.05, 0.3, 0.4)
 """Standard deviation of ln PD, ln T1, ln T2 of every brain tissue in the wide population: their order may invert."""
+WIDE_FLUID = (0.2, 0.4, 0.7)
+"""The same of fluid. Where it hardly varies, a network takes it for a reference and misreads heads that have another."""
+COMMON = {False: 0.8, True: 0.6}
+"""What all tissues of a subject share of their deviation, in the narrow and in the wide population."""
 PD_OF_T1 = 0.25
 """d ln PD / d ln T1 among healthy tissues at one field strength: the more water, the longer T1.
 
@@ -67,7 +71,7 @@ def draw_tissue(draw: Generator, wide: float = 0.0, field_strengths: Sequence[fl
         field_strengths: one of these is drawn [T].
     """
     field_strength = float(draw.choice(field_strengths))
-    is_wide = draw.uniform() < wide
+    is_wide = bool(draw.uniform() < wide)
     common = draw.standard_normal(3)
     values = torch.zeros(len(CLASSES), 3)
     for number, (entry, brain) in enumerate(zip(CLASSES.values(), BRAIN.tolist())):
@@ -78,8 +82,8 @@ def draw_tissue(draw: Generator, wide: float = 0.0, field_strengths: Sequence[fl
         sd = np.array(entry["spread"])
         if brain:
             # Mostly common to all tissues: their order holds in nearly every subject of the narrow population.
-            own = own if is_wide else 0.8 * common + 0.6 * own
-            sd = np.maximum(sd, WIDE) if is_wide and entry.get("tissue") != "CSF" else sd
+            own = COMMON[is_wide] * common + (1 - COMMON[is_wide] ** 2) ** 0.5 * own
+            sd = np.maximum(sd, WIDE_FLUID if entry.get("tissue") == "CSF" else WIDE) if is_wide else sd
         deviation = sd * own
         deviation[0] += PD_OF_T1 * deviation[1] * brain
         pd, t1, t2 = np.minimum(median * np.exp(deviation), UPPER)

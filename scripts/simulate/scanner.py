@@ -26,8 +26,8 @@ from ..randomness import rng
 
 SUBSETS = (0.15, 0.3, 0.35, 0.15, 0.05)
 """Probability of 1, 2, ... contrasts."""
-CLINICAL = 0.6
-"""Probability that they are taken from the first three of a slice: those of a clinic."""
+CLINIC, CLINICAL = 3, 0.6
+"""The first contrasts of a slice are those of a clinic; probability that up to so many are taken from them."""
 SNR = (12.0, 120.0)
 BIAS_SD, BIAS_DEGREE = 0.2, 3
 MOVED, MOTION_DEGREES, MOTION_MM = 0.4, 0.7, 0.6
@@ -38,6 +38,7 @@ STRIPPED, ZEROED = 0.35, 0.2
 """Probabilities of an image without the head around the brain, and of one without noise in the air."""
 NOMINAL_SD = {
     "te": 0.02,
+    "tr": 0.01,
     "ti": 0.02,
     "flip_angle": 0.06,
     "te_equivalent": 0.12,
@@ -82,7 +83,8 @@ class Scanner(Transform):
         stripped, zeroed = self.harm and draw.uniform() < STRIPPED, self.harm and draw.uniform() < ZEROED
         head = clean["brain"] if stripped else clean["maps"][0] > 0
         signal, maps = clean["signal"].float() * head, clean["maps"] * head
-        images = torch.stack([self._image(draw, signal[k], head, zeroed) for k in order])
+        brain = clean["brain"] if clean["brain"].any() else head
+        images = torch.stack([self._image(draw, signal[k], head, brain, zeroed) for k in order])
         played = clean["acquisition"].cpu()
         rows = forget(draw, misstate(draw, played[order])) if self.harm else played[order]
         image, window = scale(draw, images, head, WINDOW_SD * self.harm)
@@ -115,9 +117,9 @@ class Scanner(Transform):
             for key, value in clean.items()
         }
 
-    def _image(self, draw: Generator, signal: Tensor, head: Tensor, zeroed: bool) -> Tensor:
-        """The stored magnitude ``(h, w)`` of a signed signal."""
-        reference = head & (signal.abs() > 0.2 * signal.abs().max())
+    def _image(self, draw: Generator, signal: Tensor, head: Tensor, brain: Tensor, zeroed: bool) -> Tensor:
+        """The stored magnitude ``(h, w)`` of a signed signal, with the noise of the brighter half of the brain."""
+        reference = brain & (signal.abs() >= signal[brain].abs().median()) if brain.any() else brain
         if self.harm:
             if draw.uniform() < MOVED:
                 signal = rigid_motion(
@@ -138,10 +140,9 @@ class Scanner(Transform):
 
 def draw_subset(draw: Generator, count: int) -> list[int]:
     """Which of the contrasts of a slice are taken, in which order."""
-    clinical = draw.uniform() < CLINICAL
-    pool = draw.permutation(3 if clinical else count)
     number = int(draw.choice(len(SUBSETS), p=SUBSETS)) + 1
-    return pool[:number].tolist()
+    clinical = number <= CLINIC and draw.uniform() < CLINICAL
+    return draw.permutation(min(CLINIC, count) if clinical else count)[:number].tolist()
 
 
 def misstate(draw: Generator, rows: Tensor) -> Tensor:

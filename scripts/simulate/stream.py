@@ -37,7 +37,7 @@ from ..errors import UserError
 from .scanner import Scanner
 from .slices import Slices
 
-VERSION = 1
+VERSION = 2
 """Counts the changes after which equal seeds give other slices."""
 HALF = ("signal", "maps")
 """What is kept in half precision."""
