@@ -23,7 +23,6 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "spacing": 4.0,
@@ -151,7 +150,9 @@ def test_both_stages_train_on_simulated_slices(tmp_path):
     folder = write_label_maps(tmp_path / "heads")
     # No workers: starting processes takes longer than the work.
     streams = [f"{part}::stream" for part in ("train", "validate")]
-    small = {f"{stream}::slices::size": [32, 48] for stream in streams} | {f"{stream}::workers": 0 for stream in streams}
+    small = {
+        f"{stream}::{key}": value for stream in streams for key, value in (("slices::size", [32, 48]), ("workers", 0))
+    }
     options = {
         **{"label_maps": str(folder), "train_heads": [0, 1], "validation_heads": [1, 1], "cache_dir": str(tmp_path)},
         **{"slices": 4, "validation_slices": 2, "max_epochs": 1, "val_interval": 1, "dataset_dir": None, **small},

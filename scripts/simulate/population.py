@@ -26,7 +26,7 @@ FIELD_STRENGTHS = (1.5, 3.0)
 WIDE = (0.05, 0.3, 0.4)
 """Standard deviation of ln PD, ln T1, ln T2 of every brain tissue in the wide population: their order may invert."""
 WIDE_FLUID = (0.2, 0.4, 0.7)
-"""The same of fluid. Where it hardly varies, a network takes it for a reference and misreads heads that have another."""
+"""The same of fluid. Where it hardly varies, a network takes it for a reference and misreads heads with another one."""
 COMMON = {False: 0.8, True: 0.6}
 """What all tissues of a subject share of their deviation, in the narrow and in the wide population."""
 PD_OF_T1 = 0.25
