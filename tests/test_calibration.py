@@ -121,14 +121,16 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
-def test_a_calibrated_network_encodes_the_same_latents(tmp_path):
+def test_only_what_latents_depend_on_tells_networks_apart():
     torch.manual_seed(0)
     network = PhysicsVAE(channels=(8, 8), num_res_blocks=1, norm_num_groups=4, covariance=True)
     digest = weights_digest(network)
     network.spread.calibration.mul_(2)
-    assert torch.equal(weights_digest(network), digest)
     with torch.no_grad():
         network.spread.conv.weight.add_(1)
+        network.decoder.blocks[0].conv.weight.add_(1)
+        assert torch.equal(weights_digest(network), digest)
+        network.encoder.blocks[0].conv.weight.add_(1)
     assert not torch.equal(weights_digest(network), digest)
 
 
