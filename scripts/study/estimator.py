@@ -24,10 +24,11 @@ from ..errors import UserError
 from ..tissue import correlations, marginal_sd
 from .products import Maps
 
-CALIBRATED = (
-    "Standard deviation of the natural logarithm, calibrated on simulated heads: "
-    "the 90 % interval is the map times exp(-1.645 sd) to exp(1.645 sd)."
+INTERVAL = (
+    "Standard deviation of the natural logarithm: the 90 % interval is the map times exp(-1.645 sd) to exp(1.645 sd). "
 )
+CALIBRATED = INTERVAL + "Calibrated on simulated heads."
+REFINED = INTERVAL + "The network's is calibrated on simulated heads, what data consistency made of it is not."
 UNCALIBRATED = (
     "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
     "Uncalibrated, and blind to errors of the model: not a confidence interval."
@@ -119,7 +120,9 @@ class Estimator:
     @property
     def sd_note(self) -> str:
         """What the standard deviations are."""
-        return UNCALIBRATED.format(draws=len(self.network.noise)) if self.network.spread is None else CALIBRATED
+        if self.network.spread is None:
+            return UNCALIBRATED.format(draws=len(self.network.noise))
+        return REFINED if self.data_consistency else CALIBRATED
 
 
 def _switch(option: str, value: bool | str) -> bool:
