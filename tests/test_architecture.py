@@ -52,7 +52,7 @@ ROOMS = {
     "checkpoints": set(),
     "engines": LEAVES | {"losses", "metrics"},
     "inferers": {"render", "engines"},
-    "study": {"bids", "data", "render", "report", "checkpoints", "anchoring"},
+    "study": {"bids", "data", "render", "report", "checkpoints", "anchoring", "calibration"},
     "demo": set(),
     "convert": {"networks", "checkpoints"},
     "metrics": LEAVES,

@@ -151,6 +151,8 @@ class TrueNetwork(torch.nn.Module):
     def __init__(self, truth: Truth) -> None:
         super().__init__()
         self.maps, self.slice = perfect(truth), 0
+        self.spread = torch.nn.Module()
+        self.spread.register_buffer("after_consistency", torch.ones(3, 3))
 
     def estimate(self, image, rows):
         """The next slice."""

@@ -195,6 +195,30 @@ def test_stage_2_without_weights_says_how_to_get_them(tiny_study, tmp_path):
     assert "train_vae.json" in str(caught.value.__cause__)
 
 
+def test_a_decoder_is_sharpened_without_touching_the_encoder(tiny_study, tmp_path, trained_vae):
+    frozen = ["encoder", "quant_conv", "conditioning"]
+    run = train(
+        "vae",
+        tiny_study,
+        tmp_path,
+        max_epochs=1,
+        judged="maps",
+        frozen=frozen,
+        initial_weights=str(trained_vae / "model.pt"),
+        **ADVERSARIAL | {"adversarial_start": 0},
+    )
+    before, after = (torch.load(path / "model.pt", weights_only=True) for path in (trained_vae, run))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder", "post_quant_conv", "skips", "spread"}
+    assert "discriminator" in (run / "history.tsv").read_text()
+
+
+def test_what_cannot_be_frozen_is_named(tiny_study, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        train("vae", tiny_study, tmp_path, frozen=["encodr"])
+    assert "frozen: found 'encodr'; do use names of encoder, decoder" in str(caught.value.__cause__)
+
+
 def test_stage_2_without_condition_as_in_the_paper(tiny_study, tmp_path, trained_vae):
     weights = {"vae_weights": str(trained_vae / "model.pt")}
     assert (train("ldm", tiny_study, tmp_path, max_epochs=1, condition_channels=0, **weights) / "model.pt").exists()

@@ -22,6 +22,8 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from scripts.acquisition import ROW_SIZE, UNKNOWN, sequence_code
+from scripts.anchoring import anchor
+from scripts.calibration import recalibrate
 from scripts.checkpoints import load_weights
 from scripts.consistency import DataConsistency
 from scripts.engines import on_device
@@ -113,8 +115,17 @@ def estimators(network: nn.Module, data_consistency: Refine = refine) -> dict[st
         PRIOR: prior_estimate,
         MAP: lambda scans: data_consistency(prior_estimate(scans), scans),
         NETWORK: alone,
-        BOTH: lambda scans: data_consistency(alone(scans), scans),
+        BOTH: lambda scans: calibrated(data_consistency(alone(scans), scans), scans, network),
     }
+
+
+def calibrated(estimate: Estimate, scans: Scans, network: nn.Module) -> Estimate:
+    """The same with standard deviations as :class:`scripts.study.Estimator` states them."""
+    maps = estimate.log_maps.exp()
+    white_matter = anchor(maps, scans.mask[0], estimate.sd)
+    t1 = white_matter.t1 if white_matter.ok else None
+    spread = recalibrate(estimate.spread[None], maps[None, 1], t1, network.spread.after_consistency)
+    return estimate._replace(spread=spread[0])
 
 
 def _side_by_side(stack: Tensor) -> Tensor:

@@ -85,11 +85,14 @@ class Evaluation(NamedTuple):
 
 
 def label_map_truths(settings: Settings, folder: Path) -> list[Truth]:
-    """The heads that nothing was trained or tuned on."""
-    paths = [folder / f"{name}.nii.gz" for name in settings.heads]
+    """The heads that nothing was trained or tuned on, with the tissue of several subjects each.
+
+    An interval covers the tissue of one subject or does not, nearly everywhere alike: three subjects say little.
+    """
+    heads = settings.subjects * [*settings.heads.items()]
     return [
-        label_truth(path, slices, settings.seed, number)
-        for number, (path, slices) in enumerate(zip(paths, settings.heads.values()))
+        label_truth(folder / f"{name}.nii.gz", slices, settings.seed, number)
+        for number, (name, slices) in enumerate(heads)
     ]
 
 

@@ -73,13 +73,15 @@ class Nuisance(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """All of the file: ``heads`` maps a file's stem to its axial slices in RAS; ``phantom`` are such slices."""
+    """All of the file: ``heads`` maps a file's stem to its axial slices in RAS, each a head of so many ``subjects``;
+    ``phantom`` are such slices."""
 
     protocols: tuple[Protocol, ...]
     unseen: Protocol
     nuisance: Nuisance
     seed: int
     heads: dict[str, tuple[int, ...]]
+    subjects: int
     phantom: tuple[int, ...]
 
 
@@ -94,7 +96,7 @@ def load_settings(path: Path = FILE) -> Settings:
     unseen = _protocol({"name": "unseen contrasts", "scans": content["unseen"]})
     heads = {name: tuple(slices) for name, slices in content["heads"].items()}
     nuisance = Nuisance(**content["nuisance"])
-    return Settings(protocols, unseen, nuisance, content["seed"], heads, tuple(content["phantom"]))
+    return Settings(protocols, unseen, nuisance, content["seed"], heads, content["subjects"], tuple(content["phantom"]))
 
 
 def _at(acquisition: Acquisition, field_strength: float) -> Acquisition:

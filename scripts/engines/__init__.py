@@ -10,7 +10,7 @@
 # limitations under the License.
 """What one iteration of training and validation does; MONAI's engines call it."""
 
-from .common import bf16, on_device, same
+from .common import bf16, on_device, same, trainable
 from .diffusion import (
     DiffusionStep,
     DiffusionValidationStep,
@@ -33,4 +33,5 @@ __all__ = [
     "on_device",
     "position_planes",
     "same",
+    "trainable",
 ]

@@ -10,8 +10,12 @@
 # limitations under the License.
 """What the iterations of both stages share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+from ..errors import UserError
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -33,6 +37,22 @@ def on_device(network: nn.Module, device: torch.device | str, spatial_dims: int 
     """The network on its device, channels last: the layout in which bfloat16 convolutions are fast."""
     layout = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
     return network.to(device=device, memory_format=layout)
+
+
+def trainable(network: nn.Module, frozen: Sequence[str]) -> list[nn.Parameter]:
+    """Parameters to train: all but those whose names start with one of ``frozen``, which get no gradient from now on.
+
+    Raises:
+        UserError: for a name that no parameter starts with.
+    """
+    names = dict(unwrap(network).named_parameters())
+    for start in frozen:
+        if not any(name.startswith(start) for name in names):
+            known = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+            raise UserError("frozen", repr(start), f"use names of {known}")
+    for name, parameter in names.items():
+        parameter.requires_grad_(not name.startswith(tuple(frozen)))
+    return [parameter for parameter in names.values() if parameter.requires_grad]
 
 
 def unwrap(network: nn.Module) -> nn.Module:

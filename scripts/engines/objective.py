@@ -20,6 +20,9 @@ from ..losses import map_error, prior_penalty, reconstruction_error, spread_erro
 from ..render import SignalModel, profile_gain
 
 GAINS = ("profiled", "unit")
+JUDGED = ("contrasts", "maps")
+FURTHEST = 3.0
+"""Largest deviation of a log map from the prior that a discriminator sees."""
 
 
 class Compared(NamedTuple):
@@ -65,9 +68,10 @@ class VAEObjective:
         power: 1 or 2, the norm of the reconstruction error.
         signed: render signed signals, as the paper does; else magnitudes, as scanners store them.
         perceptual: loss of image pairs ``(N, 1, ...)`` in [-1, 1], or None.
+        judged: what a discriminator is shown: ``contrasts`` (the paper), or ``maps`` where true ones exist.
 
     Raises:
-        UserError: for an unknown gain mode or loss name.
+        UserError: for an unknown gain mode or loss name, or something else to judge.
     """
 
     NAMES = ("maps", "spread", "reconstruction", "prior", "kl", "perceptual", "adversarial")
@@ -79,12 +83,15 @@ class VAEObjective:
         power: int = 1,
         signed: bool = False,
         perceptual: nn.Module | None = None,
+        judged: str = "contrasts",
     ) -> None:
-        if gain not in GAINS:
-            raise UserError("gain", repr(gain), f"use one of {', '.join(GAINS)}")
+        for option, value, known in (("gain", gain, GAINS), ("judged", judged, JUDGED)):
+            if value not in known:
+                raise UserError(option, repr(value), f"use one of {', '.join(known)}")
         if set(weights) != set(self.NAMES):
             raise UserError("loss_weights", ", ".join(weights), f"name {', '.join(self.NAMES)}")
         self.weights, self.gain, self.power, self.perceptual = weights, gain, power, perceptual
+        self.judged = judged
         self.signal_model = SignalModel(signed)
 
     def render(self, log_maps: Tensor, compared: Compared) -> Tensor:
@@ -122,3 +129,25 @@ class VAEObjective:
         if self.weights["perceptual"]:
             terms["perceptual"] = self.perceptual(compared.scaled(signal), compared.scaled(target))
         return terms
+
+    def pair(
+        self, log_maps: Tensor, signal: Tensor, compared: Compared, batch: dict[str, Tensor], bias: Tensor, of: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What a discriminator is shown of the samples ``of (B,)``, made and true.
+
+        Contrasts ``(N, 1, ...)`` in about [-1, 1], or log maps less their prior's ``bias`` ``(N, 3, ...)``, 0 where no
+        tissue is.
+
+        Raises:
+            UserError: for maps where no true ones exist.
+        """
+        if self.judged == "contrasts":
+            mine = Compared(*(x[of] for x in compared))
+            return mine.scaled(signal[of]), mine.scaled(mine.target)
+        if "maps" not in batch:
+            raise UserError("judged", "'maps', but no true maps", "train on simulated heads, or use contrasts")
+        maps = batch["maps"][of]
+        tissue = batch["mask"][of] * (maps.amin(1, keepdim=True) > 0)
+        bias = bias.view(1, -1, *[1] * (maps.ndim - 2))
+        logs = log_maps[of], maps.clamp_min(1e-6).log()
+        return tuple((x - bias).clamp(-FURTHEST, FURTHEST) * tissue for x in logs)

@@ -31,7 +31,7 @@ class VAEStep:
 
     Args:
         network: the VAE, or the same wrapped for data-parallel training.
-        discriminator: sees contrasts ``(N, 1, ...)`` in [-1, 1]; likewise.
+        discriminator: likewise. It sees what is made without skips: an estimate is no guess at what it cannot know.
         optimizer: of the VAE.
         discriminator_optimizer: of the discriminator.
         objective: the loss.
@@ -81,9 +81,11 @@ class VAEStep:
         terms = self.objective.terms(log_maps, spread, signal, compared, batch, self.vae.prior.bias)
         terms["kl"] = kl_divergence(mean, sd)
         weights = self.objective.weights
-        fake = compared.scaled(signal)
-        adversarial = weights["adversarial"] and engine.state.epoch > self.adversarial_start
+        alone = skip == 0 if self.vae.skips else torch.ones_like(skip, dtype=torch.bool)
+        adversarial = weights["adversarial"] and engine.state.epoch > self.adversarial_start and bool(alone.any())
         if adversarial:
+            bias, alone = self.vae.prior.bias, alone.to(log_maps.device)
+            fake, real = self.objective.pair(log_maps, signal, compared, batch, bias, alone)
             self.judge.requires_grad_(False)
             with bf16(engine.state.device, self.amp):
                 verdict = self.judge(fake)[-1]
@@ -92,7 +94,7 @@ class VAEStep:
         loss = sum(weights[name] * term for name, term in terms.items())
         descend(loss, self.optimizer, self.vae, self.max_norm)
         if adversarial:
-            terms["discriminator"] = self._train_discriminator(engine, fake.detach(), compared.scaled(compared.target))
+            terms["discriminator"] = self._train_discriminator(engine, fake.detach(), real)
         return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
 
     def _train_discriminator(self, engine: Engine, fake: Tensor, real: Tensor) -> Tensor:

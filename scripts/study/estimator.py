@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..anchoring import anchor
 from ..bids import gain_groups
+from ..calibration import recalibrate
 from ..errors import UserError
 from ..tissue import correlations, marginal_sd
 from .products import Maps
@@ -28,7 +29,6 @@ INTERVAL = (
     "Standard deviation of the natural logarithm: the 90 % interval is the map times exp(-1.645 sd) to exp(1.645 sd). "
 )
 CALIBRATED = INTERVAL + "Calibrated on simulated heads."
-REFINED = INTERVAL + "The network's is calibrated on simulated heads, what data consistency made of it is not."
 UNCALIBRATED = (
     "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
     "Uncalibrated, and blind to errors of the model: not a confidence interval."
@@ -91,8 +91,11 @@ class Estimator:
             raw = unscaled(image, volume["window"][None])
             fit = self.consistency(log_maps, spread, raw, rows, inside[None], groups)
             log_maps, spread = fit.log_maps, fit.spread
-        maps, sd = log_maps[0].exp(), marginal_sd(spread)[0]
-        white_matter = anchor(maps, inside[0], sd)
+        maps = log_maps[0].exp()
+        white_matter = anchor(maps, inside[0], marginal_sd(spread)[0])
+        if fit is not None and fit.gains.any() and self.network.spread is not None:
+            t1 = white_matter.t1 if white_matter.ok else None
+            spread = recalibrate(spread, maps[None, 1], t1, self.network.spread.after_consistency)
         about = {
             "DataConsistency": _describe(fit, white_matter.scale, names),
             **white_matter.to_sidecar(),
@@ -109,7 +112,7 @@ class Estimator:
         return (
             Maps(
                 whole(white_matter.apply(maps)),
-                whole(sd),
+                whole(marginal_sd(spread)[0]),
                 (volume["mask"][0] > 0).numpy(),
                 volume["image"].affine.numpy(),
                 correlations=whole(correlations(spread)[0]) if self.correlations else None,
@@ -122,7 +125,7 @@ class Estimator:
         """What the standard deviations are."""
         if self.network.spread is None:
             return UNCALIBRATED.format(draws=len(self.network.noise))
-        return REFINED if self.data_consistency else CALIBRATED
+        return CALIBRATED
 
 
 def _switch(option: str, value: bool | str) -> bool:
