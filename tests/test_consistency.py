@@ -132,9 +132,8 @@ def test_a_shared_gain_narrows_t2():
 
 
 def test_two_echoes_that_share_a_gain_measure_t2_against_the_prior():
-    this = head(
-        3, PDW, T2W, gain=200.0, sd=torch.tensor([0.06, 0.12, 0.4]), bias=torch.tensor([0, 0, 0.4]), tissues=False
-    )
+    sd, bias = torch.tensor([[0.06, 0.12, 0.4], [0, 0, 0.4]])
+    this = head(3, PDW, T2W, gain=200.0, sd=sd, bias=bias, tissues=False)
     alone, together = (DataConsistency()(**this["inputs"], gain_groups=groups) for groups in (None, [0, 0]))
     assert error(this, together.log_maps)[2] < 0.04
     assert error(this, alone.log_maps)[2] > 0.2, "one tissue, free gains: its mean T2 is the prior's"
@@ -195,28 +194,39 @@ def test_a_volume_in_parts_is_the_volume(monkeypatch):
 
 def test_gains_are_not_dragged_along_by_what_the_prior_does_not_know():
     """White matter is known well, the rest is twice off; a gain from all signal would follow the rest."""
-    this = head(4, T1W, T2W, PDW)
-    rest = (this["label"] > 0) & this["mask"]
-    this["inputs"]["log_maps"][:, 1:, rest] += 0.7
-    this["inputs"]["spread"][..., rest] *= 6
-    maps = this["inputs"]["log_maps"]
-    signal = SignalModel()(maps.exp(), this["inputs"]["acquisition"], mask=this["inputs"]["mask"][:, 0])
-    naive = ((signal * this["inputs"]["image"]).sum((2, 3)) / signal.square().sum((2, 3)) / this["gains"]).log()
-    refined = DataConsistency()(**this["inputs"])
-    off = (refined.gains / this["gains"]).log().abs()
-    assert naive.abs().max() > 0.25 and off.max() < 0.15 and (off < 2 * refined.gain_sd).all()
-    assert (error(this, refined.log_maps, 1)[1:] < 0.8 * error(this, maps, 1)[1:]).all()
-    assert (error(this, refined.log_maps) < 1.1 * error(this, maps)).all(), "what was known well stays so"
+    ratios = []
+    for seed in (3, 4, 5):
+        this = head(seed, T1W, T2W, PDW)
+        rest = (this["label"] > 0) & this["mask"]
+        this["inputs"]["log_maps"][:, 1:, rest] += 0.7
+        this["inputs"]["spread"][..., rest] *= 6
+        maps, image = this["inputs"]["log_maps"], this["inputs"]["image"]
+        signal = SignalModel()(maps.exp(), this["inputs"]["acquisition"], mask=this["inputs"]["mask"][:, 0])
+        naive = ((signal * image).sum((2, 3)) / signal.square().sum((2, 3)) / this["gains"]).log()
+        refined = DataConsistency()(**this["inputs"])
+        off = (refined.gains / this["gains"]).log().abs()
+        assert off.max() < 0.6 * naive.abs().max() and (off < 2 * refined.gain_sd).all()
+        ratios.append([error(this, refined.log_maps, tissue) / error(this, maps, tissue) for tissue in (0, 1)])
+    white, grey = (torch.stack(tissue) for tissue in zip(*ratios))
+    assert (grey[:, 1:] < 0.3).all() and (white.mean(0) < 1).all(), "what was known well stays so"
+
+
+def test_t1w_is_read_where_only_typical_tissue_is_known():
+    """The prior of a fit without network, wide enough for linear steps past a null; but MPRAGE has none."""
+    this = head(0, T1W, T2W, PDW, sd=torch.tensor([0.15, 0.45, 0.6]))
+    this["inputs"]["log_maps"][:] = torch.tensor([0.8, 1.0, 0.1]).log().view(3, 1, 1)
+    maps = DataConsistency()(**this["inputs"]).log_maps
+    white, grey = (this["mask"] & (this["label"] == tissue) for tissue in (0, 1))
+    found, true = ((x[0, 1, grey].median() - x[0, 1, white].median()).item() for x in (maps, this["true"]))
+    assert found == pytest.approx(true, rel=0.3)
 
 
 def test_an_artefact_does_not_carry_the_maps_away():
     this = head(0, T1W, T2W, PDW)
     clean = DataConsistency()(**this["inputs"]).log_maps
     this["inputs"]["image"][0, 1, 20:22, 20:22] *= 6
-    moved = [
-        (DataConsistency(freedom=freedom)(**this["inputs"]).log_maps - clean)[..., 20:22, 20:22].abs().amax()
-        for freedom in (4, 1e6)
-    ]
+    changes = [DataConsistency(freedom=freedom)(**this["inputs"]).log_maps - clean for freedom in (4, 1e6)]
+    moved = [change[..., 20:22, 20:22].abs().amax() for change in changes]
     assert moved[0] < 0.5 < moved[1]
 
 

@@ -76,6 +76,17 @@ def test_derivatives_are_differences(name):
         torch.testing.assert_close(seen.by_scanner[:, p], difference / 2e-5, atol=1e-6, rtol=1e-5)
 
 
+def test_a_sign_is_open_only_where_the_other_one_has_as_large_a_signal():
+    fields = {"te": 0.01, "tr": 6.0, "ti": 1.2, "echo_train_length": 8.0, "echo_spacing": 0.011}
+    inversion = Scan(0, SEQUENCES["inversion_recovery_turbo_spin_echo"], fields, ())
+    scans = [inversion, Scan(1, SEQUENCES["mprage"], PROTOCOLS["mprage"], ())]
+    scanner = Scanner(scans, [0, 1], (0.93, 0.05), 0.1)
+    log_maps = torch.tensor([[1.0, 0.5, 0.1], [1.0, 1.9, 0.1], [1.0, 4.0, 2.0]]).log().T
+    beyond = scanner.predict(log_maps, scanner.expected(), torch.full((2,), 1e-4)).beyond
+    assert beyond[0, 0] > 1 and (beyond[0, 1:] == 0).all()
+    assert (beyond[1] > 3).all(), "no T1 makes the signal of MPRAGE negative"
+
+
 @pytest.mark.parametrize("air", [True, False], ids=["air", "zeroed air"])
 def test_noise_is_read_from_the_scan(air):
     draw = torch.Generator().manual_seed(0)

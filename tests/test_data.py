@@ -185,6 +185,8 @@ def test_each_latent_is_encoded_once(folder):
     assert first["index"] == 5 and first["position"] == latents.data[5]["position"]
     latents.preload()
     assert len(calls) == 28
+    means = LatentDataset(latents.data, encoder, drawn=False)
+    assert torch.equal(means[5]["mean"], first["mean"]) and not means[5]["sd"].any()
 
 
 def order(sampler: EpochSampler, epoch: int = 1) -> list[int]:

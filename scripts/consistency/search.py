@@ -22,10 +22,8 @@ import torch
 from torch import Tensor
 
 from .linear import apply, cholesky_of_inverse, invert, invert_lower, multiply, transpose
-from .signals import T2_STAR_SD, Scanner
+from .signals import HIGHEST, LOWEST, T2_STAR_SD, Scanner
 
-LOWEST, HIGHEST = (0.01, 0.03, 0.002), (3.0, 8.0, 4.0)
-"""Physical limits of PD (relative to water, whose scale is a matter of the gains), T1 [s], T2 [s]."""
 LONGEST_STEP = 0.5
 """Largest change of a log map in one step."""
 MISSING = 1e6
@@ -71,6 +69,7 @@ class Place(NamedTuple):
         by_t2_star: derivatives by ln(T2* / T2) ``(S, N)``.
         variance: of noise and model error ``(S, N)``.
         flip: what the residual is more than if the signal had the other sign, as after an inversion it may ``(S, N)``.
+        beyond: what of the log image no signal of the other sign explains, whatever T1 ``(S, N)``.
     """
 
     u: Tensor
@@ -80,6 +79,7 @@ class Place(NamedTuple):
     by_t2_star: Tensor
     variance: Tensor
     flip: Tensor
+    beyond: Tensor
 
 
 class Errors(NamedTuple):
@@ -140,6 +140,7 @@ class Search:
             seen.by_t2_star,
             seen.noise + self.model_error(seen.log_image) + self.voxels.missing,
             2 * self.inverted * (1 - seen.noise),
+            seen.beyond,
         )
 
     def model_error(self, log_image: Tensor) -> Tensor:
@@ -205,6 +206,7 @@ class Search:
         variance ``1 / (C^-1)_ss``. A scan that contradicts them has its variance multiplied until it fits a Student t
         distribution. A scan after an inversion, whose magnitude does not tell on which side of its null a voxel is,
         hardly counts unless the probability of the other side is well below the tenth that a 90 % interval leaves out.
+        The step to the other side is linear, and so may lead to where no signal is: :attr:`Place.beyond` says how far.
         """
         scans, size, count = here.by_scanner.shape
         moved = (of_scanner @ here.by_scanner.transpose(0, 1).reshape(size, -1)).view(size, scans, count)
@@ -214,7 +216,8 @@ class Search:
         alone = weight.diagonal().T.clamp_min(1e-12)
         residual = apply(weight, here.residual + apply(here.by_voxel, here.u)) / alone
         variance = (1 / alone - self.extra).clamp_min(1e-12)
-        this, other = residual.square() / variance, (residual - here.flip).square() / variance
+        this = residual.square() / variance
+        other = ((residual - here.flip).square() + here.beyond.square()) / variance
         contradiction = ((torch.minimum(this, other) - 1) / (self.errors.freedom + 1)).clamp(min=0)
         sign = (10 * torch.sigmoid((this - other) / 2)).clamp(max=1)
         self.extra = here.variance * contradiction + EITHER_SIDE * here.flip.square() * sign

@@ -17,6 +17,7 @@ relative to nominal, and the assumed parameters of each scan.
 """
 
 from collections.abc import Sequence
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,10 @@ T2_STAR_SD = 0.2
 ASSUMED_SD = {"te_equivalent": 0.3, "flip_angle": 0.2, "flip_angle2": 0.2}
 OTHER_ASSUMED_SD = 0.1
 """Standard deviations of the logarithm of a field that is assumed."""
+LOWEST, HIGHEST = (0.01, 0.03, 0.002), (3.0, 8.0, 4.0)
+"""Physical limits of PD (relative to water, whose scale is a matter of the gains), T1 [s], T2 [s]."""
+TYPICAL_T2, LOG_T1S = 0.1, 64
+"""At which T2 [s], and at how many T1 between the limits, signs of a scan are looked up."""
 FURTHEST = 2.0
 """No property of a scanner is further from what is expected of it than this many standard deviations."""
 
@@ -75,6 +80,7 @@ class Prediction(NamedTuple):
         by_scanner: derivatives by the unknowns of the scanner ``(S, P, N)``.
         by_t2_star: derivatives by ln(T2* / T2) ``(S, N)``.
         noise: variance of the logarithm by the noise of the image ``(S, N)``.
+        beyond: logarithm of the signal over the largest of the other sign, see :func:`_beyond_others` ``(S, N)``.
     """
 
     log_image: Tensor
@@ -82,6 +88,7 @@ class Prediction(NamedTuple):
     by_scanner: Tensor
     by_t2_star: Tensor
     noise: Tensor
+    beyond: Tensor
 
 
 def usable_scans(rows: Tensor) -> list[Scan]:
@@ -158,28 +165,27 @@ class Scanner:
             unknown: unknowns of the scanner ``(P,)``.
             sigma: noise of each scan in its own unit ``(S,)``.
         """
-        log_images, by_maps, by_scanner, by_t2_star, noise = [], [], [], [], []
+        columns = []
         log_gains = unknown[self.group]
         for s, scan in enumerate(self.scans):
             mine = [p for p, this in enumerate(self.properties) if this.name in _names(scan) and this.scan in (None, s)]
-            signal, slopes = _differentiate(
-                scan, log_maps[1:], [self.properties[p] for p in mine], unknown[[self.gains + p for p in mine]]
-            )
+            properties, z = [self.properties[p] for p in mine], unknown[[self.gains + p for p in mine]]
+            signal, slopes = _differentiate(scan, log_maps[1:], properties, z)
             log_signal = log_maps[0] + signal.abs().clamp_min(1e-12).log()
             log_floor = sigma[s].log() - log_gains[s]
             # The part of the squared magnitude that is signal: 1 far above the noise, 0 at the null of an inversion.
             share = torch.sigmoid(2 * (log_signal - log_floor))
             relative = share / torch.where(signal == 0, 1.0, signal)
-            log_images.append(log_gains[s] + log_signal - 0.5 * share.log())
-            by_maps.append(torch.stack([share, relative * slopes[0], relative * slopes[1]]))
-            by_t2_star.append(relative * slopes[2])
             shared = log_maps.new_zeros(self.size, log_maps.shape[1])
             shared[self.group[s]] = share
             for p, slope in zip(mine, slopes[3:]):
                 shared[self.gains + p] = relative * slope
-            by_scanner.append(shared)
-            noise.append(1 - share)
-        return Prediction(*(torch.stack(x) for x in (log_images, by_maps, by_scanner, by_t2_star, noise)))
+            by_maps = torch.stack([share, relative * slopes[0], relative * slopes[1]])
+            # Only T1 carries a voxel across the null of an inversion.
+            beyond = _beyond_others(scan, log_maps[1], properties, z) if self.inverted[s] else torch.zeros_like(share)
+            log_image = log_gains[s] + log_signal - 0.5 * share.log()
+            columns.append((log_image, by_maps, shared, relative * slopes[2], 1 - share, beyond))
+        return Prediction(*(torch.stack(column) for column in zip(*columns)))
 
 
 def _names(scan: Scan) -> set[str]:
@@ -197,11 +203,34 @@ def _differentiate(
         leaves = [x.clone() for x in log_times] + [log_times.new_zeros(count)]
         leaves += [log_times.new_full((count,), number) for number in z.tolist()]
         log_t1, log_t2, log_ratio, *zs = (leaf.requires_grad_() for leaf in leaves)
-        t2 = log_t2.exp()
-        fields = {name: log_times.new_tensor(value) for name, value in scan.fields.items()}
-        options = {"t2_star": T2_STAR_RATIO * t2 * log_ratio.exp()} if "t2_star" in scan.equation.options else {}
-        for this, leaf in zip(properties, zs):
-            (fields if this.name in fields else options)[this.name] = this.value(leaf)
-        signal = scan.equation.signal(torch.ones_like(t2), log_t1.exp(), t2, **fields, **options)
+        signal = _signal(scan, log_t1, log_t2, log_ratio, properties, zs)
         slopes = torch.autograd.grad(signal.sum(), leaves, allow_unused=True, materialize_grads=True)
     return signal.detach(), slopes
+
+
+def _signal(
+    scan: Scan, log_t1: Tensor, log_t2: Tensor, log_ratio: Tensor, properties: list[Property], zs: Sequence[Tensor]
+) -> Tensor:
+    """Signed signal of unit PD ``(N,)`` at ln T1, ln T2, ln(T2* / T2) over its mean, and properties at ``zs``."""
+    t2 = log_t2.exp()
+    fields = {name: t2.new_tensor(value) for name, value in scan.fields.items()}
+    options = {"t2_star": T2_STAR_RATIO * t2 * log_ratio.exp()} if "t2_star" in scan.equation.options else {}
+    for this, z in zip(properties, zs):
+        (fields if this.name in fields else options)[this.name] = this.value(z)
+    return scan.equation.signal(torch.ones_like(t2), log_t1.exp(), t2, **fields, **options)
+
+
+def _beyond_others(scan: Scan, log_t1: Tensor, properties: list[Property], z: Tensor) -> Tensor:
+    """``ln(|s| / max |s'|)``, at least 0, over signals s' of the other sign that some T1 has; ``(N,)``.
+
+    The magnitude of a voxel leaves its sign open only where this is near 0. At the usual settings of MPRAGE the readout
+    leaves so little magnetisation to invert that no signal is negative, whatever T1: there is no null. T2 scales all
+    signals of a voxel alike, or nearly so, so any will do.
+    """
+    every = torch.linspace(log(LOWEST[1]), log(HIGHEST[1]), LOG_T1S).to(log_t1)
+    own, others = (
+        _signal(scan, t1, torch.full_like(t1, log(TYPICAL_T2)), torch.zeros_like(t1), properties, z)
+        for t1 in (log_t1, every)
+    )
+    largest = torch.where(own > 0, -others.min(), others.max())
+    return (own.abs().clamp_min(1e-12) / largest.clamp_min(1e-12)).log().clamp(min=0)

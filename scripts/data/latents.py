@@ -32,12 +32,14 @@ class LatentDataset(Dataset):
     Args:
         data: the samples, :class:`TrainingDataset` or :class:`scripts.simulate.SimulatedSlices`.
         encoder: a :class:`scripts.checkpoints.FrozenEncoder`, called with (image, acquisition) of one sample.
+        drawn: whether latents are to be drawn from the posteriors; else ``sd`` is 0, and the means are the latents:
+            what a posterior does not know is then no part of what the diffusion must learn.
     """
 
     SAVE_EVERY = 400
 
-    def __init__(self, data: Dataset, encoder) -> None:
-        self.data, self.encoder = data, encoder
+    def __init__(self, data: Dataset, encoder, drawn: bool = True) -> None:
+        self.data, self.encoder, self.drawn = data, encoder, drawn
         self._cache: dict[int, dict] = {}
 
     def __len__(self) -> int:
@@ -49,7 +51,8 @@ class LatentDataset(Dataset):
             mean, sd = self.encoder(sample["image"][None], sample["acquisition"][None])
             position = torch.as_tensor(sample["position"], dtype=torch.float32)
             self._cache[index] = {"mean": mean[0], "sd": sd[0], "position": position, "index": index}
-        return self._cache[index]
+        item = self._cache[index]
+        return item if self.drawn else item | {"sd": torch.zeros_like(item["sd"])}
 
     @property
     def path(self) -> Path | None:
