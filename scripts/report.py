@@ -19,6 +19,7 @@ from types import MappingProxyType
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.ndimage import binary_erosion
 
 from .acquisition import RenderRequest
 
@@ -33,6 +34,8 @@ OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.125), "b1": ("B1+ / nominal
 SD_PANELS = ("sd of ln PD", "sd of ln T1", "sd of ln T2")
 SD_SHOWN = 0.5
 """Largest standard deviation that the colours tell apart: beyond it a map is little more than a guess."""
+SCALP = 15
+"""How deep the scalp and the skull may go [voxels]."""
 FOOTNOTE = "Axial, seen from above: the patient's right is on the right."
 
 
@@ -115,7 +118,10 @@ def _view(mask: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 def _grey(title: str, image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
     def draw(axis: Axes) -> None:
-        low, high = np.percentile(image[inside], [0.5, 99.5]) if inside.any() else (0, 1)
+        # Scalp is the brightest of many contrasts; what lies deeper is to be seen.
+        deep = binary_erosion(inside, iterations=SCALP)
+        part = image[deep if deep.any() else inside]
+        low, high = np.percentile(part, [0.5, 99.5]) if part.size else (0, 1)
         # Scaled scans have air at -1; rendered ones at 0.
         low = min(low, float(image.min()))
         axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
