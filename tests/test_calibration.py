@@ -212,6 +212,16 @@ def test_intervals_after_data_consistency_cover_what_they_should(tmp_path, capsy
     assert len(session.chosen) == 12 and sizes == {1, 2, 3}
 
 
+def test_weights_say_whether_they_were_calibrated_after_data_consistency(tmp_path):
+    network = PhysicsVAE(channels=(8, 8), num_res_blocks=1, norm_num_groups=4, covariance=True)
+    without = {name: value for name, value in network.state_dict().items() if not name.endswith("after_consistency")}
+    network.spread.after_consistency.fill_(2)
+    assert network.spread.calibrated_after_consistency
+    save_atomically(without, tmp_path / "model.pt")
+    load_weights(network, tmp_path / "model.pt", "")
+    assert not network.spread.calibrated_after_consistency
+
+
 def test_only_what_latents_depend_on_tells_networks_apart():
     torch.manual_seed(0)
     network = PhysicsVAE(channels=(8, 8), num_res_blocks=1, norm_num_groups=4, covariance=True)

@@ -26,7 +26,7 @@ class SpreadHead(nn.Module):
 
     ``calibration (3,)`` scales its rows, and so the standard deviation of each map; it is fitted after training on
     subjects that were not trained on. ``after_consistency (3, 3)`` is what :func:`scripts.calibration.recalibrate` does
-    to the standard deviations that data consistency makes of them, fitted likewise.
+    to the standard deviations that data consistency makes of them, fitted likewise; weights without it have ones there.
 
     Args:
         spatial_dims: 2 or 3.
@@ -40,6 +40,15 @@ class SpreadHead(nn.Module):
         nn.init.zeros_(self.conv.bias)
         self.register_buffer("calibration", torch.ones(3))
         self.register_buffer("after_consistency", torch.ones(3, 3))
+
+    @property
+    def calibrated_after_consistency(self) -> bool:
+        """Whether ``after_consistency`` was fitted."""
+        return bool((self.after_consistency != 1).any())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args) -> None:
+        state_dict.setdefault(f"{prefix}after_consistency", torch.ones(3, 3))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, h: Tensor) -> Tensor:
         """Factor ``(B, 6, ...)`` in float32, from the decoder's last features ``(B, channels, ...)``."""

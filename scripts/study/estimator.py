@@ -29,6 +29,7 @@ INTERVAL = (
     "Standard deviation of the natural logarithm: the 90 % interval is the map times exp(-1.645 sd) to exp(1.645 sd). "
 )
 CALIBRATED = INTERVAL + "Calibrated on simulated heads."
+REFINED = INTERVAL + "The network's is calibrated on simulated heads, what data consistency made of it is not."
 UNCALIBRATED = (
     "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
     "Uncalibrated, and blind to errors of the model: not a confidence interval."
@@ -125,7 +126,8 @@ class Estimator:
         """What the standard deviations are."""
         if self.network.spread is None:
             return UNCALIBRATED.format(draws=len(self.network.noise))
-        return CALIBRATED
+        done = not self.data_consistency or self.network.spread.calibrated_after_consistency
+        return CALIBRATED if done else REFINED
 
 
 def _switch(option: str, value: bool | str) -> bool:
