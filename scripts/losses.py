@@ -23,15 +23,16 @@ PD_OF_AIR = 0.01
 """PD that stands for air in a log map. Below it nothing is asked of the network."""
 
 
-def map_error(log_maps: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
+def map_error(log_maps: Tensor, maps: Tensor, mask: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """Mean absolute error of the log maps inside the head; outside, PD alone is held at :data:`PD_OF_AIR` or below.
 
     Args:
         log_maps: predicted ln PD, ln T1, ln T2 ``(B, 3, ...)``.
         maps: true PD, T1 [s], T2 [s] ``(B, 3, ...)``; 0 where undefined.
         mask: foreground ``(B, 1, ...)``.
+        weight: of each voxel ``(B, 1, ...)``.
     """
-    tissue = mask * (maps.amin(1, keepdim=True) > 0)
+    tissue = weight * mask * (maps.amin(1, keepdim=True) > 0)
     inside = (log_maps - maps.clamp_min(1e-6).log()).abs() * tissue
     air = (log_maps[:, :1] - torch.tensor(PD_OF_AIR).log()).clamp_min(0) * (1 - mask)
     return inside.sum() / (3 * tissue.sum()).clamp_min(1) + air.sum() / (1 - mask).sum().clamp_min(1)

@@ -39,6 +39,19 @@ def truth(request) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return maps.clamp_min(PD_OF_AIR / 2).log(), maps, mask
 
 
+def test_map_error_weighs_voxels(truth):
+    log_maps, maps, mask = truth
+    off = log_maps + 0.1 * (mask > 0)
+    off[..., -1] += 0.3
+    first = torch.zeros_like(mask)
+    first[..., -1] = 1
+    weighted = map_error(off, maps, mask, 1 + 2 * first)
+    inside = mask * (maps.amin(1, keepdim=True) > 0)
+    share = float((inside * first).sum() / inside.sum())
+    assert 0 < share < 1
+    assert float(weighted) == pytest.approx((0.1 * (1 - share) + 0.4 * 3 * share) / (1 + 2 * share), rel=1e-4)
+
+
 def test_map_error_is_zero_at_the_truth(truth):
     assert map_error(*truth) == 0
 

@@ -21,6 +21,8 @@ from ..render import SignalModel, profile_gain
 
 GAINS = ("profiled", "unit")
 JUDGED = ("contrasts", "maps")
+FLUID = 1
+"""Its label."""
 FURTHEST = 3.0
 """Largest deviation of a log map from the prior that a discriminator sees."""
 
@@ -69,6 +71,8 @@ class VAEObjective:
         signed: render signed signals, as the paper does; else magnitudes, as scanners store them.
         perceptual: loss of image pairs ``(N, 1, ...)`` in [-1, 1], or None.
         judged: what a discriminator is shown: ``contrasts`` (the paper), or ``maps`` where true ones exist.
+        fluid_weight: of the errors of maps in fluid. It fills little of a head, and where T1w and FLAIR are dark alike
+            nothing but its surroundings tell it from what gives no signal.
 
     Raises:
         UserError: for an unknown gain mode or loss name, or something else to judge.
@@ -84,6 +88,7 @@ class VAEObjective:
         signed: bool = False,
         perceptual: nn.Module | None = None,
         judged: str = "contrasts",
+        fluid_weight: float = 1.0,
     ) -> None:
         for option, value, known in (("gain", gain, GAINS), ("judged", judged, JUDGED)):
             if value not in known:
@@ -91,7 +96,7 @@ class VAEObjective:
         if set(weights) != set(self.NAMES):
             raise UserError("loss_weights", ", ".join(weights), f"name {', '.join(self.NAMES)}")
         self.weights, self.gain, self.power, self.perceptual = weights, gain, power, perceptual
-        self.judged = judged
+        self.judged, self.fluid_weight = judged, fluid_weight
         self.signal_model = SignalModel(signed)
 
     def render(self, log_maps: Tensor, compared: Compared) -> Tensor:
@@ -116,7 +121,8 @@ class VAEObjective:
         if "maps" in batch:
             truth = (batch["maps"], batch["mask"])
             if self.weights["maps"]:
-                terms["maps"] = map_error(log_maps, *truth)
+                fluid = batch["labels"] == FLUID
+                terms["maps"] = map_error(log_maps, *truth, 1 + (self.fluid_weight - 1) * fluid)
             if self.weights["spread"]:
                 terms["spread"] = spread_error(spread, log_maps, *truth)
         if self.weights["reconstruction"]:
