@@ -10,7 +10,7 @@
 # limitations under the License.
 """What one iteration of training and validation does; MONAI's engines call it."""
 
-from .common import bf16, on_device, same, trainable
+from .common import bf16, freeze, on_device, same
 from .diffusion import (
     DiffusionStep,
     DiffusionValidationStep,
@@ -30,8 +30,8 @@ __all__ = [
     "VAEStep",
     "VAEValidationStep",
     "bf16",
+    "freeze",
     "on_device",
     "position_planes",
     "same",
-    "trainable",
 ]

@@ -39,20 +39,20 @@ def on_device(network: nn.Module, device: torch.device | str, spatial_dims: int 
     return network.to(device=device, memory_format=layout)
 
 
-def trainable(network: nn.Module, frozen: Sequence[str]) -> list[nn.Parameter]:
-    """Parameters to train: all but those whose names start with one of ``frozen``, which get no gradient from now on.
+def freeze(network: nn.Module, names: Sequence[str]) -> nn.Module:
+    """The network, whose parameters that start with one of the names get no gradient and stay as they are.
 
     Raises:
         UserError: for a name that no parameter starts with.
     """
-    names = dict(unwrap(network).named_parameters())
-    for start in frozen:
-        if not any(name.startswith(start) for name in names):
-            known = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+    parameters = dict(network.named_parameters())
+    for start in names:
+        if not any(name.startswith(start) for name in parameters):
+            known = ", ".join(dict.fromkeys(name.split(".")[0] for name in parameters))
             raise UserError("frozen", repr(start), f"use names of {known}")
-    for name, parameter in names.items():
-        parameter.requires_grad_(not name.startswith(tuple(frozen)))
-    return [parameter for parameter in names.values() if parameter.requires_grad]
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(not name.startswith(tuple(names)))
+    return network
 
 
 def unwrap(network: nn.Module) -> nn.Module:

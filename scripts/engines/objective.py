@@ -12,6 +12,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from ..acquisition import present
@@ -71,8 +72,8 @@ class VAEObjective:
         signed: render signed signals, as the paper does; else magnitudes, as scanners store them.
         perceptual: loss of image pairs ``(N, 1, ...)`` in [-1, 1], or None.
         judged: what a discriminator is shown: ``contrasts`` (the paper), or ``maps`` where true ones exist.
-        fluid_weight: of the errors of maps in fluid. It fills little of a head, and where T1w and FLAIR are dark alike
-            nothing but its surroundings tell it from what gives no signal.
+        fluid_weight: of the errors of maps in fluid, in estimates with skips. It fills little of a head, and where T1w
+            and FLAIR are dark alike nothing but its surroundings tell it from what gives no signal.
 
     Raises:
         UserError: for an unknown gain mode or loss name, or something else to judge.
@@ -115,14 +116,15 @@ class VAEObjective:
         compared: Compared,
         batch: dict[str, Tensor],
         bias: Tensor,
+        kept: Tensor | float = 0.0,
     ) -> dict[str, Tensor]:
-        """The terms that compare maps and contrasts with the truth, unweighted."""
+        """The terms that compare maps and contrasts with the truth, unweighted; ``kept (B,)`` is 1 where skips are."""
         terms, target = {}, compared.target
         if "maps" in batch:
             truth = (batch["maps"], batch["mask"])
             if self.weights["maps"]:
-                fluid = batch["labels"] == FLUID
-                terms["maps"] = map_error(log_maps, *truth, 1 + (self.fluid_weight - 1) * fluid)
+                extra = (self.fluid_weight - 1) * torch.as_tensor(kept).view(-1, *[1] * (log_maps.ndim - 1))
+                terms["maps"] = map_error(log_maps, *truth, 1 + extra * (batch["labels"] == FLUID))
             if self.weights["spread"]:
                 terms["spread"] = spread_error(spread, log_maps, *truth)
         if self.weights["reconstruction"]:

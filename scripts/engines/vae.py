@@ -78,29 +78,33 @@ class VAEStep:
             )
         compared = Compared.of(batch)
         signal = self.objective.render(log_maps, compared)
-        terms = self.objective.terms(log_maps, spread, signal, compared, batch, self.vae.prior.bias)
+        kept = skip.to(log_maps.device)
+        terms = self.objective.terms(log_maps, spread, signal, compared, batch, self.vae.prior.bias, kept)
         terms["kl"] = kl_divergence(mean, sd)
         weights = self.objective.weights
-        alone = skip == 0 if self.vae.skips else torch.ones_like(skip, dtype=torch.bool)
-        adversarial = weights["adversarial"] and engine.state.epoch > self.adversarial_start and bool(alone.any())
+        adversarial = weights["adversarial"] and engine.state.epoch > self.adversarial_start
         if adversarial:
-            bias, alone = self.vae.prior.bias, alone.to(log_maps.device)
-            fake, real = self.objective.pair(log_maps, signal, compared, batch, bias, alone)
+            alone = kept == 0 if self.vae.skips else kept >= 0
+            # All ranks must train the discriminator in the same steps; from a batch with nothing to judge none learns.
+            counts = float(alone.any())
+            alone = alone if counts else ~alone
+            fake, real = self.objective.pair(log_maps, signal, compared, batch, self.vae.prior.bias, alone)
             self.judge.requires_grad_(False)
             with bf16(engine.state.device, self.amp):
                 verdict = self.judge(fake)[-1]
-            terms["adversarial"] = self.adversarial(verdict.float(), target_is_real=True, for_discriminator=False)
+            term = self.adversarial(verdict.float(), target_is_real=True, for_discriminator=False)
+            terms["adversarial"] = counts * term
             self.judge.requires_grad_(True)
         loss = sum(weights[name] * term for name, term in terms.items())
         descend(loss, self.optimizer, self.vae, self.max_norm)
         if adversarial:
-            terms["discriminator"] = self._train_discriminator(engine, fake.detach(), real)
+            terms["discriminator"] = self._train_discriminator(engine, fake.detach(), real, counts)
         return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
 
-    def _train_discriminator(self, engine: Engine, fake: Tensor, real: Tensor) -> Tensor:
+    def _train_discriminator(self, engine: Engine, fake: Tensor, real: Tensor, weight: float) -> Tensor:
         with bf16(engine.state.device, self.amp):
             verdicts = [self.discriminator(images)[-1].float() for images in (fake, real)]
-        loss = sum(
+        loss = weight * sum(
             self.adversarial(verdict, target_is_real=is_real, for_discriminator=True) / 2
             for verdict, is_real in zip(verdicts, (False, True))
         )
