@@ -16,15 +16,13 @@ import pytest
 import torch
 from torch import nn
 
-from scripts import bids
-from scripts.calibration import HALF_WIDTH, TISSUES, Calibration, RefinedCalibration, recalibrate
+from scripts.calibration import HALF_WIDTH, TISSUES, Calibration
 from scripts.calibration.intervals import describe, fit
 from scripts.checkpoints import FrozenEncoder, load_weights, save_atomically, weights_digest
 from scripts.convert import promote
 from scripts.errors import UserError
 from scripts.networks import PhysicsVAE
-from scripts.study.products import Maps
-from scripts.tissue import correlations, diagonal_factor, marginal_sd
+from scripts.tissue import diagonal_factor
 
 SD = (0.1, 0.2, 0.3)
 
@@ -122,94 +120,6 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path):
     with pytest.raises(UserError, match="absent.pt: found no such file.*--weights"):
         Calibration(Estimator(), str(tmp_path / "absent.pt"), heads(), str(tmp_path / "out.pt")).run()
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
-
-
-FACTORS = torch.tensor([[1.0, 2.0, 4.0], [0.5, 0.5, 0.5], [3.0, 2.0, 1.0]])
-
-
-@pytest.mark.parametrize(
-    ("t1", "expected"),
-    [
-        (0.8, (1.0, 0.5, 3.0)),
-        (0.3, (1.0, 0.5, 3.0)),
-        (1.28, (2.0, 0.5, 2.0)),
-        (0.8 * 1.6**0.5, (1.5, 0.5, 2.5)),
-        (3.2, (4.0, 0.5, 1.0)),
-        (9.0, (4.0, 0.5, 1.0)),
-    ],
-)
-def test_standard_deviations_change_with_what_a_voxel_looks_like(t1, expected):
-    spread = torch.randn(1, 6, 4, 4, generator=torch.Generator().manual_seed(0))
-    scaled = recalibrate(spread, torch.full((1, 4, 4), t1), 0.8, FACTORS)
-    ratio = marginal_sd(scaled) / marginal_sd(spread)
-    torch.testing.assert_close(ratio, torch.tensor(expected).view(1, 3, 1, 1).expand_as(ratio))
-    torch.testing.assert_close(correlations(scaled), correlations(spread))
-
-
-def test_without_white_matter_the_widest_intervals_hold():
-    spread = diagonal_factor(torch.ones(1, 3, 2, 2))
-    widest = marginal_sd(recalibrate(spread, torch.full((1, 2, 2), 0.8), None, FACTORS))
-    assert widest[0, :, 0, 0].tolist() == [4.0, 0.5, 3.0]
-
-
-class Session:
-    """A head of three scans: true log maps are normal about 0, with 1, 2, 3 times the standard deviations stated."""
-
-    STATED = torch.tensor([0.02, 0.015, 0.04])
-    TRUE = {1: 1.0, 2: 2.0, 3: 3.0}
-
-    def __init__(self) -> None:
-        self.network, self.chosen = Estimator(), []
-        self.network.spread.register_buffer("after_consistency", torch.full((3, 3), 7.0))
-
-    def volume(self, record: dict) -> dict:
-        draw = torch.Generator().manual_seed(record["index"])
-        labels = torch.randint(1, 4, (1, 20, 20, 40), generator=draw)
-        times = sum(factor * (labels == label) for label, factor in self.TRUE.items())
-        maps = times * self.STATED.view(3, 1, 1, 1) * torch.randn(3, 20, 20, 40, generator=draw)
-        contrasts = {key: torch.zeros(3, *shape) for key, shape in (("image", (20, 20, 40)), ("window", (2,)))}
-        return (
-            record
-            | contrasts
-            | {
-                "acquisition": torch.ones(3, 4),
-                "acquisitions": [1, 2, 3],
-                "mask": torch.ones(1, 20, 20, 40),
-                "maps": maps.exp(),
-                "labels": labels,
-            }
-        )
-
-    def __call__(self, volume: dict, names: list[str]) -> tuple[Maps, dict]:
-        self.chosen.append(names)
-        shape = volume["mask"].shape[1:]
-        assert shape[-1] == 24 and len(volume["image"]) == len(volume["session"].contrasts) == len(names)
-        sd = self.STATED.view(3, 1, 1, 1).expand(3, *shape).numpy()
-        # PD in another unit: only relative to white matter it is known.
-        values = np.stack([np.full(shape, value) for value in (5.0, 1.0, 1.0)])
-        return Maps(values, sd, np.ones(shape), np.eye(4)), {"Anchoring": {"Anchored": True}}
-
-
-class Records:
-    """The sessions of a study."""
-
-    def __init__(self, root) -> None:
-        contrasts = tuple(
-            bids.Contrast(root / f"sub-1_{name}.nii.gz", name, {}, {}) for name in ("T1w", "T2w", "FLAIR")
-        )
-        self.records = [{"session": bids.Session("1", None, contrasts), "index": i} for i in range(3)]
-
-
-def test_intervals_after_data_consistency_cover_what_they_should(tmp_path, capsys):
-    session = Session()
-    source, output = str(tmp_path / "model.pt"), str(tmp_path / "calibrated.pt")
-    save_atomically(session.network.state_dict(), source)
-    table = RefinedCalibration(source, Records(tmp_path), session.volume, session, output).run()
-    assert table in capsys.readouterr().out
-    factors = torch.load(output, weights_only=True)["spread.after_consistency"]
-    torch.testing.assert_close(factors, torch.tensor([[3.0, 2.0, 1.0]] * 3), rtol=0.05, atol=0)
-    sizes = {len(names) for names in session.chosen}
-    assert len(session.chosen) == 12 and sizes == {1, 2, 3}
 
 
 def test_weights_say_whether_they_were_calibrated_after_data_consistency(tmp_path):
