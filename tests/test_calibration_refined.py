@@ -19,6 +19,7 @@ from torch import nn
 from scripts import bids
 from scripts.calibration import RefinedCalibration, recalibrate
 from scripts.checkpoints import save_atomically
+from scripts.errors import UserError
 from scripts.study.products import Maps
 from scripts.tissue import correlations, diagonal_factor, marginal_sd
 
@@ -109,3 +110,15 @@ def test_intervals_after_data_consistency_cover_what_they_should(tmp_path, capsy
     torch.testing.assert_close(factors, torch.tensor([[3.0, 2.0, 1.0]] * 3), rtol=0.05, atol=0)
     sizes = {len(names) for names in session.chosen}
     assert len(session.chosen) == 12 and sizes == {1, 2, 3}
+
+
+def test_scans_without_truth_calibrate_nothing(tmp_path):
+    session, source = Session(), str(tmp_path / "model.pt")
+    save_atomically(session.network.state_dict(), source)
+
+    def scans_alone(record: dict) -> dict:
+        return {key: value for key, value in session.volume(record).items() if key != "maps"}
+
+    with pytest.raises(UserError, match="sub-1: found no true maps and labels; do name a study"):
+        RefinedCalibration(source, Records(tmp_path), scans_alone, session, str(tmp_path / "out.pt")).run()
+    assert not (tmp_path / "out.pt").exists()

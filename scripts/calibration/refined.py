@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..errors import UserError
 from ..randomness import rng
 from .curve import KNOTS
 from .intervals import TISSUES, describe, fit, measure, pooled
@@ -71,17 +72,19 @@ class RefinedCalibration:
         """Fits, writes the weights and returns a table of what it changed, which it prints.
 
         Raises:
-            UserError: for a network without covariance, missing weights, unusable data, or none of one of the tissues.
+            UserError: for a network without covariance, missing weights, heads without true maps, or none of one of the tissues.
         """
         network = self.estimator.network
         load_spread(network, self.weights)
         network.spread.after_consistency.fill_(1)
-        records = self.data.records
         measured = []
-        for index, record in enumerate(tqdm(records, "estimating", unit="head")):
-            volume = self._slab(self.preprocessing(record))
-            for number in range(self.sets):
-                measured.append(self._measure(volume, index, number))
+        for index, record in enumerate(tqdm(self.data.records, "estimating", unit="head")):
+            volume = self.preprocessing(record)
+            if not {"maps", "labels"} <= set(volume):
+                do = "name a study that configs/simulate.json wrote with --dataset_dir"
+                raise UserError(record["session"].name, "no true maps and labels", do)
+            volume = self._slab(volume)
+            measured += [self._measure(volume, index, number) for number in range(self.sets)]
         found = pooled([one for one in measured if one])
         factors = {tissue: fit({tissue: pairs}) for tissue, pairs in found.items()}
         curve = torch.from_numpy(np.stack([factors[tissue] for tissue in KNOTS], 1))
