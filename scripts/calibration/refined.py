@@ -72,7 +72,7 @@ class RefinedCalibration:
         """Fits, writes the weights and returns a table of what it changed, which it prints.
 
         Raises:
-            UserError: for a network without covariance, missing weights, heads without true maps, or none of one of the tissues.
+            UserError: for a network without covariance, missing weights, heads without true maps, or without a tissue.
         """
         network = self.estimator.network
         load_spread(network, self.weights)
