@@ -22,6 +22,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch import nn
 
+from scripts.acquisition import FIELDS
 from scripts.anchoring import reference
 from scripts.bids import find_sessions, resolve
 from scripts.consistency import DataConsistency
@@ -47,11 +48,16 @@ class Recorder(DataConsistency):
 
 
 class Guess(MapInferer):
-    """Stands for an estimate: each voxel is wrong by a fifth, as it says itself."""
+    """Stands for an estimate: each voxel is wrong by a fifth, as it says itself, and T1 by a factor."""
+
+    def __init__(self, t1=1.0):
+        super().__init__()
+        self.t1 = t1
 
     def __call__(self, *asked):
         log_maps = torch.from_numpy(true_maps())[None].clamp_min(0.05).log()
         log_maps += 0.2 * torch.randn(log_maps.shape, generator=torch.Generator().manual_seed(0))
+        log_maps[:, 1] += np.log(self.t1)
         return log_maps, diagonal_factor(torch.full_like(log_maps, 0.2))
 
 
@@ -130,6 +136,17 @@ def test_data_consistency_brings_a_wrong_estimate_nearer_to_the_truth(network, v
     assert [*told["Gains"].values()] == pytest.approx([1000] * 3, rel=0.1)
     white_matter = np.isclose(truth[1], 0.83)
     assert np.median(maps.values[0][white_matter]) == pytest.approx(reference(), rel=0.02)
+
+
+def test_a_stated_field_strength_says_what_t1_is_about(network, volume):
+    estimate = Estimator(network, Guess(t1=1.3), DataConsistency(), data_consistency=False)
+    stated = volume | {"acquisition": volume["acquisition"].clone()}
+    stated["acquisition"][:, 1 + FIELDS.index("field_strength")] = 3.0
+    (plain, silent), (known, about) = (estimate(one, NAMES) for one in (volume, stated))
+    told, inside = about["FieldStrengthPrior"], plain.mask
+    assert silent["FieldStrengthPrior"]["FactorOfT1"] == 1 and 0.7 < told["FactorOfT1"] < 0.9
+    np.testing.assert_allclose(known.values[1, inside], told["FactorOfT1"] * plain.values[1, inside], rtol=1e-4)
+    np.testing.assert_array_equal(known.sd, plain.sd)
 
 
 def test_a_head_without_white_matter_is_not_anchored(network, volume):

@@ -27,6 +27,7 @@ from scripts.calibration import recalibrate
 from scripts.checkpoints import load_weights
 from scripts.consistency import DataConsistency
 from scripts.engines import on_device
+from scripts.field_strength import field_prior
 from scripts.tissue import TissuePrior
 from scripts.transforms import ScaleContrastsd
 
@@ -61,7 +62,7 @@ Refine = Callable[[Estimate, Scans], Estimate]
 
 
 class NetworkEstimator:
-    """The network on one slice after the other, scaled together.
+    """The network on one slice after the other, scaled together, and what the field strength says of T1.
 
     Args:
         network: with ``estimate(image (B, M, X, Y), rows (B, M, A)) -> log maps, spread``.
@@ -76,8 +77,9 @@ class NetworkEstimator:
         scaled = scale(scans.image[0], scans.mask)
         rows = unknown_rows(scans.acquisition) if self.unknown else scans.acquisition
         slices = [self.network.estimate(one[None], rows) for one in scaled.unbind(-1)]
-        log_maps, spread = (torch.cat([*parts]).movedim(0, -1) for parts in zip(*slices))
-        return Estimate(log_maps, spread)
+        estimate = Estimate(*(torch.cat([*parts]).movedim(0, -1) for parts in zip(*slices)))
+        field = field_prior(estimate.log_maps, estimate.sd, scans.mask[0], rows[0])
+        return estimate._replace(log_maps=field.apply(estimate.log_maps[None])[0])
 
 
 def prior_estimate(scans: Scans) -> Estimate:

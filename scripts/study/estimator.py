@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The maps of one session from its aligned scans: the network's estimate, data consistency, the anchor of PD."""
+"""The maps of one session from its aligned scans: network, field strength, data consistency, anchor of PD."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,6 +22,7 @@ from ..anchoring import anchor
 from ..bids import gain_groups
 from ..calibration import recalibrate
 from ..errors import UserError
+from ..field_strength import field_prior
 from ..tissue import correlations, marginal_sd
 from .products import Maps
 
@@ -86,7 +87,8 @@ class Estimator:
         image, inside = volume["image"].as_tensor()[box][None], volume["mask"][box] > 0
         rows = volume["acquisition"][None]
         log_maps, spread = self.inferer(image, self.network, rows, inside[None])
-        fit = None
+        field = field_prior(log_maps[0], marginal_sd(spread)[0], inside[0], rows[0])
+        log_maps, fit = field.apply(log_maps), None
         if self.data_consistency:
             groups = gain_groups(volume["session"].contrasts, volume["acquisitions"])
             raw = unscaled(image, volume["window"][None])
@@ -99,6 +101,7 @@ class Estimator:
             spread = recalibrate(spread, maps[None, 1], t1, self.network.spread.after_consistency)
         about = {
             "DataConsistency": _describe(fit, white_matter.scale, names),
+            **field.to_sidecar(),
             **white_matter.to_sidecar(),
             "Accuracy": ACCURACY.format(reference="white matter" if white_matter.ok else "what the network expects"),
         }
