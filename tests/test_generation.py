@@ -158,6 +158,21 @@ def test_ddpm_with_fewer_steps_than_trained_with_is_refused():
         MapSampler(DDPMScheduler(1000, **SCHEDULE), 50)
 
 
+@pytest.mark.parametrize("guidance", [-1, "strong", None])
+def test_guidance_is_a_scale(guidance):
+    with pytest.raises(UserError, match="guidance: found"):
+        MapSampler(DDIMScheduler(1000, **SCHEDULE), guidance=guidance)
+
+
+def test_guidance_changes_samples_and_what_they_say_they_depend_on():
+    vae, unet = networks(2, 2)
+    with torch.no_grad():
+        unet.out[2].conv.weight.normal_(0, 0.1)
+    free, guided = (MapSampler(DDIMScheduler(1000, **SCHEDULE), 3, (4, 8), 2, guidance) for guidance in (0, 1.0))
+    assert not torch.allclose(free((0, 0), vae, unet, 3.0), guided((0, 0), vae, unet, 3.0))
+    assert free.settings != guided.settings
+
+
 def test_latents_are_divided_by_their_scale_before_decoding():
     vae, unet = networks(2, 0)
     sampler = MapSampler(DDIMScheduler(1000, **SCHEDULE, clip_sample=False), 3, (4, 8), 0)
