@@ -16,7 +16,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
-SOURCES := scripts tests benchmarks
+SOURCES := scripts tests benchmarks integrations
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test format lint clean

@@ -81,6 +81,24 @@ class CommandLine:
             raise SystemExit(WRONG_USE)
 
 
+def switch(option: str, value: bool | str, *others: str) -> bool | str:
+    """A switch of the command line, where ``true`` is a word.
+
+    Args:
+        option: its name.
+        value: what was given.
+        others: words that it knows besides.
+
+    Raises:
+        UserError: for any other word.
+    """
+    words = {"true": True, "false": False, **{word: word for word in others}}
+    if str(value).lower() not in words:
+        *first, last = words
+        raise UserError(option, repr(value), f"use {', '.join(first)} or {last}")
+    return words[str(value).lower()]
+
+
 def _arguments() -> dict | None:
     """Overrides and ``config_file`` of ``python -m monai.bundle run``, alone or under torchrun; None elsewhere.
 

@@ -44,3 +44,38 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from scripts.simulate import Simulator
 
     return Simulator(tmp_path_factory.mktemp("study") / "bids", subjects=4, resolution=4).run()
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Two tiny subjects."""
+    from .studies import write_study
+
+    return write_study(tmp_path / "in", subjects=2)
+
+
+@pytest.fixture
+def infer(tmp_path, scans):
+    """Runs inference with a tiny network into ``out`` and returns that folder."""
+    from .studies import RENDER, VAE, workflow, write_weights
+
+    weights = write_weights(tmp_path / "weights")["vae"]
+
+    def run(output: str = "out", **overrides):
+        options = {"dataset_dir": str(scans), "weights": weights, "render": RENDER, "threads": 1, **VAE, **overrides}
+        made = workflow("inference", output_dir=str(tmp_path / output), device="$torch.device('cpu')", **options)
+        made.run()
+        run.failures = made.parser.get_parsed_content("study").failures
+        return tmp_path / output
+
+    return run
+
+
+@pytest.fixture
+def estimates(monkeypatch):
+    """Counts the volumes that a network sees."""
+    from scripts.inferers import MapInferer
+
+    calls, original = [], MapInferer.__call__
+    monkeypatch.setattr(MapInferer, "__call__", lambda *a, **k: calls.append(1) or original(*a, **k))
+    return calls

@@ -41,6 +41,22 @@ def test_image_is_read_as_float32_with_its_affine(tmp_path, extension, shape):
     assert np.array_equal(affine, np.diag([1, 2, 3, 1]))
 
 
+def test_stored_integers_are_scaled_and_oblique_affines_kept(tmp_path):
+    oblique = nib.affines.from_matvec([[0.9, -0.1, 0], [0.1, 0.9, -0.6], [0, 0.2, 2.9]], [-90, 20, 7])
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), oblique)
+    image.header.set_slope_inter(0.5, -3)
+    nib.save(image, tmp_path / "x.nii")
+    raw = np.asanyarray(nib.load(tmp_path / "x.nii").dataobj.get_unscaled())
+    data, affine = load_image(tmp_path / "x.nii")
+    assert raw.dtype == np.int16
+    np.testing.assert_allclose(data, 0.5 * raw - 3)
+    np.testing.assert_allclose(affine, oblique, atol=1e-6)
+
+
+def test_a_4d_file_is_refused_with_what_to_do(tmp_path):
+    assert "echo-1" in refusal(check_image, write(tmp_path / "x.nii", np.zeros((2, 3, 4, 2), np.float32))).do
+
+
 @pytest.mark.parametrize(
     "data, found",
     [

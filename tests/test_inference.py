@@ -24,37 +24,9 @@ from scripts.inferers import MapInferer
 from scripts.networks import PhysicsVAE
 from scripts.study.products import Maps, render
 
-from .studies import RENDER, SHAPE, VAE, files, tiny_vae, workflow, write_study, write_weights
+from .studies import RENDER, SHAPE, files, tiny_vae, workflow, write_study, write_weights
 
 ROWS = torch.stack([request.acquisition.to_row() for request in load_render(RENDER)])[None]
-
-
-@pytest.fixture()
-def scans(tmp_path):
-    return write_study(tmp_path / "in", subjects=2)
-
-
-@pytest.fixture()
-def infer(tmp_path, scans):
-    """Runs inference into ``out`` and returns that folder."""
-    weights = write_weights(tmp_path / "weights")["vae"]
-
-    def run(output: str = "out", **overrides):
-        options = {"dataset_dir": str(scans), "weights": weights, "render": RENDER, "threads": 1, **VAE, **overrides}
-        made = workflow("inference", output_dir=str(tmp_path / output), device="$torch.device('cpu')", **options)
-        made.run()
-        run.failures = made.parser.get_parsed_content("study").failures
-        return tmp_path / output
-
-    return run
-
-
-@pytest.fixture()
-def estimates(monkeypatch):
-    """Counts the volumes that a network sees."""
-    calls, original = [], MapInferer.__call__
-    monkeypatch.setattr(MapInferer, "__call__", lambda *a, **k: calls.append(1) or original(*a, **k))
-    return calls
 
 
 def user_error(caught) -> str:

@@ -32,6 +32,9 @@ UNREADABLE = (
 )
 """What nibabel raises for files that are no image, or not a whole one."""
 
+HOW_TO_SPLIT = "split it into one 3D file per contrast or echo (echo-1, echo-2, …), each with a sidecar of its own"
+"""A sidecar has one echo time, so nothing tells what each volume of a 4D file is."""
+
 
 def check_image(path: str | Path) -> nib.spatialimages.SpatialImage:
     """The image, its header read and checked: one real 3D volume with a usable affine. The data are not read.
@@ -46,7 +49,7 @@ def check_image(path: str | Path) -> nib.spatialimages.SpatialImage:
     shape, dtype = image.shape, image.get_data_dtype()
     if len(shape) < 3 or any(size != 1 for size in shape[3:]):
         found = f"{len(shape)} dimensions ({' x '.join(map(str, shape))})"
-        raise UserError(path, found, "give one 3D volume per file")
+        raise UserError(path, found, HOW_TO_SPLIT if len(shape) > 3 else "give one 3D volume per file")
     if min(shape[:3]) < 1:
         raise UserError(path, f"an empty volume ({' x '.join(map(str, shape))})", "replace the file")
     if dtype.fields is not None or dtype.kind not in "iuf":

@@ -30,8 +30,12 @@ ENTITIES = (
     "den",
     "label",
     "desc",
+    "from",
+    "to",
+    "mode",
 )
-"""BIDS entities of an anatomical file after subject and session, in the order of the specification."""
+"""BIDS entities of an anatomical file after subject and session, in the order of the specification; the last three are
+of transforms between files."""
 SUFFIXES = {"t1": "T1w", "mprage": "T1w", "t2": "T2w", "pd": "PDw", "flair": "FLAIR"}
 """Word in a plain file name -> BIDS suffix; images of these suffixes count for estimation."""
 MAP_UNITS = {"PDmap": "arbitrary", "T1map": "s", "T2map": "s"}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..anchoring import anchor
 from ..bids import gain_groups
 from ..calibration import recalibrate
-from ..errors import UserError
+from ..command_line import switch
 from ..field_strength import field_prior
 from ..tissue import correlations, marginal_sd
 from .products import Maps
@@ -63,8 +63,8 @@ class Estimator:
         correlations: bool | str = False,
     ) -> None:
         self.network, self.inferer, self.consistency = network, inferer, consistency
-        self.data_consistency = _switch("data_consistency", data_consistency)
-        self.correlations = _switch("correlations", correlations)
+        self.data_consistency = switch("data_consistency", data_consistency)
+        self.correlations = switch("correlations", correlations)
 
     @property
     def settings(self) -> dict:
@@ -131,14 +131,6 @@ class Estimator:
             return UNCALIBRATED.format(draws=len(self.network.noise))
         done = not self.data_consistency or self.network.spread.calibrated_after_consistency
         return CALIBRATED if done else REFINED
-
-
-def _switch(option: str, value: bool | str) -> bool:
-    """A switch of the command line, where ``true`` is a word."""
-    words = {"true": True, "false": False}
-    if str(value).lower() not in words:
-        raise UserError(option, repr(value), "use true or false")
-    return words[str(value).lower()]
 
 
 def _describe(fit: tuple | None, scale: float, names: Sequence[str]) -> dict:

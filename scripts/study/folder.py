@@ -99,7 +99,7 @@ class Study:
                 if number == str(self.rank) or (self.rank == 0 and int(number) >= self.world_size):
                     rmtree(leftover)
             self.write("dataset_description.json", json.dumps(description, indent=4) + "\n")
-            self.write(".bidsignore", "*_manifest.json\n*.png\n*_desc-corr*\n")
+            self.write(".bidsignore", "*_manifest.json\n*.png\n*_desc-corr*\n*_xfm.*\n")
         except OSError as error:
             found = f"a folder that cannot be written ({error.strerror or error})"
             raise UserError(self.root, found, "choose another --output_dir, or make room there") from error

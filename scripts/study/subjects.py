@@ -21,11 +21,14 @@ from ignite.engine import Engine, Events
 from ..acquisition import UNKNOWN, load_render, to_sidecar
 from ..bids import check_image, combine, find_sessions, gain_groups, output_path, resolve_all
 from ..checkpoints import load_weights
+from ..command_line import switch
 from ..data import SessionDataset
 from ..errors import UserError
+from ..registration import describe, write_transforms
 from ..report import overview, request_title
 from .estimator import Estimator
 from .folder import Study
+from .grids import on_grid
 from .products import Maps, fingerprints, read_maps, render, write_contrasts, write_maps
 
 HOW_TO_TRAIN = "train one with configs/train_vae.json, then put it there with configs/convert.json (run promote)"
@@ -83,11 +86,15 @@ class SubjectStep:
     Args:
         study: where results go.
         dataset: the sessions.
-        preprocessing: record -> ``image``, ``mask``, ``acquisition``, see :mod:`scripts.transforms`.
+        preprocessing: record -> ``image``, ``mask``, ``acquisition``, ``alignment``, see :mod:`scripts.transforms`.
         estimator: volume -> maps.
         weights: file of the state dict of its network.
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
         threads: threads of a network call on the CPU; results depend on it in the last digits.
+        native: write results on the grid of the reference scan, else RAS at 1 mm.
+
+    Raises:
+        UserError: for ``native`` that is neither true nor false.
     """
 
     def __init__(
@@ -99,9 +106,11 @@ class SubjectStep:
         weights: str,
         render: object,
         threads: int = 2,
+        native: bool | str = False,
     ) -> None:
         self.study, self.dataset, self.preprocessing, self.estimator = study, dataset, preprocessing, estimator
         self.weights, self.render, self.threads = weights, render, threads
+        self.native = switch("native", native)
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -140,26 +149,35 @@ class SubjectStep:
             return
         logger.info(f"{session.name}: {record['index'] + 1} of {len(self.dataset.records)}")
         volume = self.preprocessing(record)
-        names = [*facts["inputs"]]
+        names, alignment = [*facts["inputs"]], volume["alignment"]
         maps, about = self.estimator(volume, names) if plan.maps else (read_maps(self.study.root, session), {})
+        if self.native:
+            reference = check_image(session.contrasts[alignment.reference].path)
+            maps = on_grid(maps, reference.shape[:3], reference.affine)
         with self.study.publish(session, facts, plan) as folder:
             if plan.maps:
                 origin = {"Sources": names, "Acquisitions": facts["acquisitions"], "Weights": self.sha256}
                 origin["UnknownAcquisitions"] = _unknown(names, record)
+                origin["Alignment"] = describe(alignment, session, names)
                 write_maps(folder, session, maps, {**origin, **about}, self.estimator.sd_note)
+                write_transforms(folder, session, alignment, names)
             write_contrasts(folder, session, maps, plan.render)
             self._draw(output_path(folder, session, "overview", ".png"), record, volume, maps)
 
     def _draw(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
-        name, middle = record["session"].name, maps.middle
+        name, image = record["session"].name, volume["image"]
+        maps = on_grid(maps, image.shape[1:], image.affine.numpy())
+        middle = maps.middle
         shown = maps.axial(middle)
         files = [contrast.path.name for contrast in record["session"].contrasts]
         unknown = _unknown(files, record)
         scans = [
-            file.removeprefix(name).strip("_").split(".")[0] + ("\nacquisition unknown" if file in unknown else "")
-            for file in files
+            file.removeprefix(name).strip("_").split(".")[0]
+            + ("\nacquisition unknown" if file in unknown else "")
+            + f"\n{volume['alignment'].caption(number)}".rstrip()
+            for number, file in enumerate(files)
         ]
-        inputs = dict(zip(scans, volume["image"].as_tensor()[..., middle].numpy()))
+        inputs = dict(zip(scans, image.as_tensor()[..., middle].numpy()))
         contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
         overview(path, name, shown.values, shown.sd, shown.mask, inputs, contrasts)
 
@@ -171,6 +189,7 @@ class SubjectStep:
             "acquisitions": dict(zip(inputs, map(to_sidecar, record["acquisitions"]))),
             "gains": dict(zip(inputs, gain_groups(record["session"].contrasts, record["acquisitions"]))),
             "weights": self.sha256,
+            "native": self.native,
         }
 
 

@@ -20,6 +20,7 @@ from .nuisance import (
     RandThickSlicesd,
     RandTransmitFieldd,
 )
+from .registration import RegisterContrastsd
 from .render import RandRenderContrastd, RenderContrastd
 from .session import (
     AlignContrastsd,
@@ -43,6 +44,7 @@ __all__ = [
     "RandRigidMotiond",
     "RandThickSlicesd",
     "RandTransmitFieldd",
+    "RegisterContrastsd",
     "RenderContrastd",
     "ScaleContrastsd",
     "largest_filled",

@@ -33,6 +33,7 @@ from scipy import ndimage
 
 from ..bids import Session, load_image
 from ..errors import UserError
+from ..registration import reference_index, same_grid
 from ..tissue import MAPS
 
 TRUTH = (*(f"{name}map" for name in MAPS), "dseg")
@@ -73,7 +74,7 @@ def _load(path) -> MetaTensor:
 class AlignContrastsd(Transform):
     """Resamples all contrasts to the grid of the reference contrast: RAS, isotropic, its whole field of view.
 
-    The reference is the contrast whose largest voxel edge is smallest, the first such one. Contrasts are brought onto
+    The reference is that of :func:`scripts.registration.reference_index`. Contrasts are brought onto
     its grid by their affines, linearly; outside their own field of view they are 0. Negative intensities, which
     interpolation and bias correction leave behind, become 0.
 
@@ -90,8 +91,7 @@ class AlignContrastsd(Transform):
 
     def __call__(self, record: dict) -> dict:
         images = record["image"]
-        edges = [float(image.pixdim.max()) for image in images]
-        reference = self.space(self.orient(images[int(np.argmin(np.round(edges, 3)))]))
+        reference = self.space(self.orient(images[reference_index(images)]))
         image = torch.cat([self._on(reference, image) for image in images]).clamp_min(0)
         for contrast, aligned in zip(record["session"].contrasts, image):
             if not aligned.any():
@@ -106,8 +106,7 @@ class AlignContrastsd(Transform):
 
     def _on(self, reference: MetaTensor, image: MetaTensor, mode: str = "bilinear") -> torch.Tensor:
         image = self.orient(image)
-        same = image.shape == reference.shape and torch.allclose(image.affine, reference.affine, atol=1e-4)
-        return (image if same else self.match(image, reference, mode=mode)).as_tensor()
+        return (image if same_grid(image, reference) else self.match(image, reference, mode=mode)).as_tensor()
 
 
 class ForegroundMaskd(Transform):

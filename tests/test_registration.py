@@ -1,0 +1,150 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Registration: a known motion is found, what needs none stays as it is, and what cannot be trusted is refused."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from scipy.spatial.transform import Rotation
+
+from scripts.acquisition import load_render
+from scripts.bids import Contrast, Session
+from scripts.errors import UserError
+from scripts.registration import Alignment, Motion, Refused, describe, reference_index, register, write_transforms
+from scripts.simulate import Heads, simulate_head
+from scripts.transforms import RegisterContrastsd, registration
+
+SIDECAR = {"EchoTime": 0.09, "RepetitionTime": 4.5}
+RESOLUTION = 2.0
+MOVED = Motion(np.eye(4), 0.0, 0.0, 1.0, 1.1)
+
+
+def rigid(degrees: tuple[float, ...], millimetres: tuple[float, ...]) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix[:3, 3] = millimetres
+    return matrix
+
+
+@pytest.fixture(scope="module")
+def head() -> dict[str, MetaTensor]:
+    """T1w and T2w of one simulated head, on different grids of one world."""
+    made = simulate_head(Heads(), 0, 0, RESOLUTION)
+    t1w, t2w = (made["contrasts"][name].float()[None] for name in ("T1w", "T2w"))
+    affine = made["affine"].copy()
+    affine[:3, 3] += RESOLUTION * np.array([1, 0, 1])
+    return {"T1w": MetaTensor(t1w, affine=made["affine"]), "T2w": MetaTensor(t2w[:, 1:, :-1, 1:-1], affine=affine)}
+
+
+def moved(image: MetaTensor, matrix: np.ndarray) -> MetaTensor:
+    return MetaTensor(image.as_tensor(), affine=matrix @ image.affine.numpy())
+
+
+def record(*images: MetaTensor, echoes: bool = False) -> dict:
+    """A session of these scans; as echoes, all but the first are of one acquisition."""
+    contrasts, acquisitions = [], []
+    for number, image in enumerate(images):
+        sidecar = {**SIDECAR, "EchoTime": 0.02 * (number + 1)}
+        [request] = load_render([{"name": "x", "suffix": "T2w", **sidecar}])
+        entities = {"echo": str(number)} if echoes and number else {}
+        contrasts.append(Contrast(Path(f"{number}_T2w.nii"), "T2w", entities, sidecar))
+        acquisitions.append(request.acquisition)
+    return {"session": Session("01", None, tuple(contrasts)), "acquisitions": acquisitions, "image": list(images)}
+
+
+def blank(edge: float, shift: float = 0.0) -> MetaTensor:
+    affine = np.diag([edge, edge, edge, 1.0])
+    affine[0, 3] = shift
+    return MetaTensor(torch.arange(24.0).view(1, 2, 3, 4), affine=affine)
+
+
+def test_a_known_motion_is_recovered_across_contrasts_and_equally_each_time(head):
+    true = rigid((6, -4, 5), (7, -5, 8))
+    found = register(moved(head["T2w"], true), head["T1w"])
+    error = np.linalg.inv(found.matrix) @ true
+    assert np.degrees(Rotation.from_matrix(error[:3, :3]).magnitude()) < 0.5
+    assert np.linalg.norm(error[:3, 3]) < 0.5
+    assert found.after > found.before
+    again = register(moved(head["T2w"], true), head["T1w"])
+    assert np.array_equal(again.matrix, found.matrix) and again[1:] == found[1:]
+    back = found.apply(moved(head["T2w"], true))
+    assert torch.equal(back.as_tensor(), head["T2w"].as_tensor()), "nothing is interpolated"
+    np.testing.assert_allclose(back.affine.numpy(), error @ head["T2w"].affine.numpy(), atol=1e-9)
+
+
+def test_a_motion_that_is_none_of_a_head_is_refused_and_the_header_trusted(head, caplog):
+    far = moved(head["T2w"], rigid((0, 0, 0), (0, 90, 0)))
+    with caplog.at_level(logging.WARNING):
+        made = RegisterContrastsd()(record(head["T1w"], far))
+    assert "not plausible" in made["alignment"].refused[1] and not made["alignment"].motions
+    assert "1_T2w.nii: not registered, its header is trusted" in caplog.text
+    assert made["image"][1] is far
+
+
+def test_a_scan_without_signal_is_refused(head):
+    with pytest.raises(Refused, match="empty"):
+        register(moved(head["T2w"] * 0, np.eye(4)), head["T1w"])
+
+
+@pytest.mark.parametrize(
+    "word,numbers", [("auto", {2, 3}), (True, {1, 2, 3}), ("true", {1, 2, 3}), (False, set()), ("false", set())]
+)
+def test_what_is_registered(monkeypatch, word, numbers):
+    monkeypatch.setattr(registration, "register", lambda moving, reference: MOVED)
+    # The reference; one on its grid; one of another place; one of another voxel size.
+    images = [blank(1.0), blank(1.0), blank(1.0, shift=0.5), blank(1.2)]
+    made = RegisterContrastsd(word)(record(*images))
+    assert made["alignment"].reference == 0 and set(made["alignment"].motions) == numbers
+    for number in {*range(4)} - numbers:
+        assert made["image"][number] is images[number], "untouched"
+
+
+def test_echoes_of_one_acquisition_move_together(monkeypatch):
+    asked = []
+    monkeypatch.setattr(registration, "register", lambda moving, reference: asked.append(moving) or MOVED)
+    images = [blank(1.0), blank(1.2), blank(1.2)]
+    made = RegisterContrastsd()(record(*images, echoes=True))
+    assert len(asked) == 1 and asked[0] is images[1]
+    assert made["alignment"].motions == {1: MOVED, 2: MOVED}
+
+
+def test_the_switch_knows_three_words():
+    with pytest.raises(UserError, match="register: found 'yes'; do use true, false or auto"):
+        RegisterContrastsd("yes")
+
+
+def test_the_reference_has_the_finest_voxels_and_rounding_of_headers_does_not_decide():
+    assert reference_index([blank(1.2), blank(0.9), blank(0.8)]) == 2
+    assert reference_index([blank(1.2), blank(0.8125), blank(0.8125 - 1e-6)]) == 1
+
+
+def test_transforms_are_written_as_itk_reads_them(tmp_path):
+    session = record(blank(1.0), blank(1.2))["session"]
+    motion = Motion(rigid((0, 0, 90), (1, 2, 3)), 90.0, 4.0, 1.1, 1.2)
+    alignment, names = Alignment(0, {1: motion}, {}), ["bids:raw:0", "bids:raw:1"]
+    write_transforms(tmp_path, session, alignment, names)
+    path = tmp_path / "sub-01" / "anat" / "sub-01_from-T2w2_to-T2w1_mode-image_xfm.txt"
+    read = sitk.ReadTransform(str(path))
+    # ITK's first and second axes point the other way.
+    point = motion.matrix @ [10, 20, 30, 1]
+    np.testing.assert_allclose(read.TransformPoint((-10, -20, 30)), point[:3] * [-1, -1, 1])
+    assert json.loads(path.with_suffix(".json").read_text())["Sources"] == ["bids:raw:1", "bids:raw:0"]
+    told = describe(alignment, session, names)
+    assert told["Reference"] == "bids:raw:0"
+    assert told["Registered"]["bids:raw:1"]["Transform"] == f"bids::{path.relative_to(tmp_path)}"
+    assert alignment.caption(1) == "moved 4.0 mm 90.0°, NMI 1.10 → 1.20" and alignment.caption(0) == ""
