@@ -23,7 +23,7 @@ class UserError(ValueError):
         do: what to do about it, as an imperative.
     """
 
-    def __init__(self, where: object, found: str, do: str) -> None:
+    def __init__(self, where: object, found: str, do: str) -> None:  # noqa: B042 (see __reduce__)
         super().__init__(f"{where}: found {found}; do {do}")
         self.where, self.found, self.do = where, found, do
 

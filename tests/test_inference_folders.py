@@ -19,21 +19,46 @@ import pytest
 
 from .studies import RENDER, SHAPE, files, true_maps, write_study
 
+RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+BROKEN = {
+    "4 dimensions (32 x 40 x 6 x 2); do split it": lambda voxels: np.stack([voxels, voxels], -1),
+    "colour voxels; do give a real": lambda voxels: np.zeros(SHAPE, RGB),
+    "complex64 voxels; do give a real": lambda voxels: voxels.astype(np.complex64),
+    "1 of 7680 voxels NaN": lambda voxels: np.where(np.arange(voxels.size).reshape(SHAPE), voxels, np.nan),
+}
+"""Reason of a refusal -> what gives it."""
 
-def test_a_rerun_does_only_the_subjects_that_were_broken(infer, tmp_path, estimates):
-    scans = write_study(tmp_path / "clinic", subjects=5)
-    anat = scans / "sub-02" / "anat"
-    image, sidecar = anat / "sub-02_T2w.nii.gz", scans / "sub-04" / "anat" / "sub-04_T1w.json"
-    whole, told = image.read_bytes(), sidecar.read_text()
-    image.write_bytes(whole[: len(whole) // 2])
-    sidecar.write_text("{")
+
+def test_broken_subjects_have_reasons_the_others_results_and_a_rerun_does_only_the_broken(infer, tmp_path, estimates):
+    scans = write_study(tmp_path / "clinic", subjects=len(BROKEN) + 3)
+    images = [scans / f"sub-{n:02d}" / "anat" / f"sub-{n:02d}_T2w.nii.gz" for n in range(2, len(BROKEN) + 3)]
+    whole = [image.read_bytes() for image in images]
+    for image, spoil in zip(images, BROKEN.values()):
+        scan = nib.load(image)
+        nib.save(nib.Nifti1Image(spoil(scan.get_fdata(dtype=np.float32)), scan.affine), image)
+    images[-1].write_bytes(whole[-1][: len(whole[-1]) // 2])
     for _ in range(2):
         infer(dataset_dir=str(scans))
-        assert sorted(infer.failures) == ["sub-02", "sub-04"] and len(estimates) == 3
-    image.write_bytes(whole)
-    sidecar.write_text(told)
+        assert sorted(infer.failures) == [image.name[:6] for image in images] and len(estimates) == 2
+        for image, reason in zip(images, [*BROKEN, "a damaged or truncated file"]):
+            assert str(infer.failures[image.name[:6]]).startswith(f"{image}: found {reason}")
+    for image, content in zip(images, whole):
+        image.write_bytes(content)
     infer(dataset_dir=str(scans))
-    assert not infer.failures and len(estimates) == 5
+    assert not infer.failures and len(estimates) == len(images) + 2
+
+
+def test_scaled_integers_without_compression_give_the_same_maps(infer, scans):
+    t1 = infer("floats", data_consistency=False) / "sub-01" / "anat" / "sub-01_T1map.nii.gz"
+    for path in [*(scans / "sub-01" / "anat").glob("*.nii.gz")]:
+        scan = nib.load(path)
+        integers = nib.Nifti1Image(scan.get_fdata(), scan.affine)
+        integers.set_data_dtype(np.int16)
+        nib.save(integers, path.with_suffix(""))
+        assert nib.load(path.with_suffix("")).dataobj.slope != 1
+        path.unlink()
+    again = infer("integers", data_consistency=False) / "sub-01" / "anat" / "sub-01_T1map.nii.gz"
+    np.testing.assert_allclose(nib.load(again).get_fdata(), nib.load(t1).get_fdata(), rtol=1e-2)
 
 
 def test_native_results_are_on_the_grid_of_the_reference_scan(infer, scans):

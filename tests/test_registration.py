@@ -25,7 +25,9 @@ from scipy.spatial.transform import Rotation
 from scripts.acquisition import load_render
 from scripts.bids import Contrast, Session
 from scripts.errors import UserError
-from scripts.registration import Alignment, Motion, Refused, describe, reference_index, register, write_transforms
+from scripts.registration import Alignment, Motion, Refused, describe, reference_index, register
+from scripts.registration import rigid as rigid_module
+from scripts.registration import write_transforms
 from scripts.simulate import Heads, simulate_head
 from scripts.transforms import RegisterContrastsd, registration
 
@@ -73,8 +75,8 @@ def blank(edge: float, shift: float = 0.0) -> MetaTensor:
     return MetaTensor(torch.arange(24.0).view(1, 2, 3, 4), affine=affine)
 
 
-def test_a_known_motion_is_recovered_across_contrasts_and_equally_each_time(head):
-    true = rigid((6, -4, 5), (7, -5, 8))
+@pytest.mark.parametrize("true", [rigid((6, -4, 5), (7, -5, 8)), rigid((0, 0, 0), (0, 150, 0))], ids=["moved", "lost"])
+def test_a_motion_or_a_lost_origin_is_recovered_across_contrasts_and_equally_each_time(head, true):
     found = register(moved(head["T2w"], true), head["T1w"])
     error = np.linalg.inv(found.matrix) @ true
     assert np.degrees(Rotation.from_matrix(error[:3, :3]).magnitude()) < 0.5
@@ -87,13 +89,24 @@ def test_a_known_motion_is_recovered_across_contrasts_and_equally_each_time(head
     np.testing.assert_allclose(back.affine.numpy(), error @ head["T2w"].affine.numpy(), atol=1e-9)
 
 
-def test_a_motion_that_is_none_of_a_head_is_refused_and_the_header_trusted(head, caplog):
-    far = moved(head["T2w"], rigid((0, 0, 0), (0, 90, 0)))
+def test_scans_that_lie_as_well_as_they_can_stay_there(head):
+    found = register(head["T1w"], head["T1w"])
+    assert np.array_equal(found.matrix, np.eye(4)) and found[1:3] == (0, 0) and found.after == found.before > 1.9
+
+
+def test_scans_of_nothing_in_common_are_refused_and_the_header_trusted(head, caplog):
+    noise = MetaTensor(torch.rand(head["T2w"].shape), affine=head["T2w"].affine)
     with caplog.at_level(logging.WARNING):
-        made = RegisterContrastsd()(record(head["T1w"], far))
-    assert "not plausible" in made["alignment"].refused[1] and not made["alignment"].motions
+        made = RegisterContrastsd()(record(head["T1w"], noise))
+    assert "nothing in common" in made["alignment"].refused[1] and not made["alignment"].motions
     assert "1_T2w.nii: not registered, its header is trusted" in caplog.text
-    assert made["image"][1] is far
+    assert made["image"][1] is noise
+
+
+def test_a_head_does_not_turn_on_its_side(head, monkeypatch):
+    monkeypatch.setattr(rigid_module, "MOST_DEGREES", 5.0)
+    with pytest.raises(Refused, match="rotation of 9° is not plausible"):
+        register(moved(head["T2w"], rigid((6, -4, 5), (7, -5, 8))), head["T1w"])
 
 
 def test_a_scan_without_signal_is_refused(head):

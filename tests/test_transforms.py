@@ -23,13 +23,7 @@ from scipy.spatial.transform import Rotation
 from scripts.data import SessionDataset
 from scripts.errors import UserError
 from scripts.simulate import REGIONS
-from scripts.transforms import (
-    AlignContrastsd,
-    CropAroundForegroundd,
-    ForegroundMaskd,
-    LoadSessiond,
-    ScaleContrastsd,
-)
+from scripts.transforms import AlignContrastsd, CropAroundForegroundd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
 
 BLOB = np.array([6.0, -4.0, 5.0])
 """World coordinates of the brightest point of every image [mm]."""
@@ -147,6 +141,11 @@ def test_mask_is_one_filled_component(hollow):
     assert mask[0, 9:31, 9:31, 9:31].all(), "the cavity is inside"
     assert not mask[0, 34:].any(), "what lies beside the head is not"
     assert mask.sum() < 30**3, "air is not"
+
+
+def test_mask_of_a_single_slice_is_filled_too(hollow):
+    mask = ForegroundMaskd()({"image": hollow["image"][..., 20:21]})["mask"]
+    assert mask.shape == (1, 40, 40, 1) and mask[0, 9:31, 9:31].all() and not mask[0, 34:].any()
 
 
 def test_mask_does_not_depend_on_units_or_order(hollow):

@@ -97,10 +97,7 @@ def label_map_truths(settings: Settings, folder: Path) -> list[Truth]:
 
 
 def evaluate(
-    truths: Sequence[Truth],
-    settings: Settings,
-    ways: Mapping[str, Estimator],
-    report: Callable[[str], object] = print,
+    truths: Sequence[Truth], settings: Settings, ways: Mapping[str, Estimator], report: Callable[[str], object] = print
 ) -> tuple[list[Evaluation], dict[str, ContrastScore]]:
     """Every protocol on some heads of one field strength, and the contrasts of their true maps."""
     unseen = settings.unseen.at(truths[0].field_strength)

@@ -34,6 +34,7 @@ from tempfile import TemporaryDirectory
 import nibabel as nib
 import numpy as np
 import requests
+from picture import draw
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -44,6 +45,7 @@ READY = "ready"
 SUFFIXES = ("T1w", "T2w", "FLAIR")
 SLAB = 4
 """Axial slices of the scans that are sent."""
+CONTRAST = {"output": "signal", "sequence": "inversion_recovery", "te": 0.015, "tr": 4.0, "ti": 0.4}
 START, ANSWER = 300, 600
 """Longest time [s] until the server runs, and until it answers."""
 
@@ -73,16 +75,8 @@ def server(environment: Path, work: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        environment / "bin/python",
-        HERE / "serve.py",
-        "start_server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    command += ["--app", app, "--studies", work / "studies", "--conf", "models", NAME]
+    command = [environment / "bin/python", HERE / "serve.py", "start_server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--app", app, "--studies", work / "studies", "--conf", "models", NAME]
     # Any other source of bundles would be asked for a list of them over the network.
     settings = {**os.environ, "BUNDLE_DOWNLOAD_SRC": "ngc"}
     with open(work / "server.log", "wb") as log:
@@ -115,12 +109,12 @@ def prepare(study: Path, folder: Path) -> None:
     """
     from scripts.simulate import Simulator
 
-    anat = Simulator(study, subjects=1, resolution=2).run() / "sub-01/anat"
+    anat = Simulator(study, subjects=1).run() / "sub-01/anat"
     folder.mkdir()
     slabs = []
     for suffix in SUFFIXES:
         scan = nib.load(anat / f"sub-01_{suffix}.nii.gz")
-        start = round(0.55 * scan.shape[2])
+        start = round(0.5 * scan.shape[2])
         scan = scan.slicer[::-1, :, start : start + SLAB]
         angle = np.deg2rad(4.0)
         tilt = np.eye(4)
@@ -144,16 +138,20 @@ class Client:
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = f"{url}/infer/{NAME}", folder
 
-    def ask(self, image: str, **parameters: object) -> tuple[requests.Response, float]:
-        """The server's response and the seconds it took."""
+    def ask(self, image: str, parameters: dict, upload: bool = False) -> tuple[requests.Response, float]:
+        """The server's response and the seconds it took; with ``upload`` the file is sent, not only named."""
         begin = time.monotonic()
-        form = {"params": json.dumps(parameters)}
-        response = requests.post(self.url, params={"image": image, "output": "image"}, data=form, timeout=ANSWER)
+        query, form = {"output": "image"}, {"params": json.dumps(parameters)}
+        if upload:
+            with open(self.folder / f"{image}.nii.gz", "rb") as file:
+                response = requests.post(self.url, params=query, data=form, files={"file": file}, timeout=ANSWER)
+        else:
+            response = requests.post(self.url, params={**query, "image": image}, data=form, timeout=ANSWER)
         return response, time.monotonic() - begin
 
-    def image(self, title: str, image: str, **parameters: object) -> np.ndarray:
+    def image(self, title: str, image: str, upload: bool = False, **parameters: object) -> np.ndarray:
         """The answer's voxels, after a look at its geometry."""
-        response, seconds = self.ask(image, **parameters)
+        response, seconds = self.ask(image, parameters, upload)
         if not response.ok:
             raise SystemExit(f"error: {title}: {response.status_code} {response.text}")
         path = self.folder / "answer.nii.gz"
@@ -163,14 +161,15 @@ class Client:
         np.testing.assert_allclose(answer.affine, asked.affine, atol=1e-3)
         voxels = answer.get_fdata(dtype=np.float32)
         assert np.isfinite(voxels).all() and voxels.any() and answer.get_data_dtype() == np.float32
-        print(f"{title}: {' x '.join(map(str, answer.shape))} in {seconds:.1f} s, mean {voxels[voxels > 0].mean():.3g}")
+        median = np.median(voxels[voxels > 0])
+        print(f"{title}: {' x '.join(map(str, answer.shape))} in {seconds:.1f} s, median {median:.3g}")
         return voxels
 
     def refusal(self, image: str, says: str, **parameters: object) -> None:
         """Checks that the answer to a wrong request says what is wrong."""
-        response, seconds = self.ask(image, **parameters)
+        response, seconds = self.ask(image, parameters)
         assert response.status_code >= 400 and says in response.text, f"{response.status_code} {response.text}"
-        print(f"refused: {parameters}: {response.status_code} in {seconds:.1f} s: {response.json()['detail']}")
+        print(f"refused with {response.status_code} in {seconds:.1f} s: {response.json()['detail']}")
 
 
 def run(url: str, studies: Path) -> dict[str, np.ndarray]:
@@ -182,43 +181,28 @@ def run(url: str, studies: Path) -> dict[str, np.ndarray]:
     told = [{"suffix": suffix, **json.loads((studies / f"sub-01_{suffix}.json").read_text())} for suffix in SUFFIXES]
     told = [{key: value for key, value in one.items() if not key.startswith(("Sig", "Par"))} for one in told]
 
-    shown = {"T1 [s]": client.image("list of files, T1", "sub-01_T1w", files=others, output="t1")}
-    whole = client.image("4D, acquisitions given, T1", "whole", acquisitions=told, output="t1")
-    np.testing.assert_allclose(whole, shown["T1 [s]"], rtol=1e-3)
+    shown = {"t1": client.image("4D, acquisitions given, t1", "whole", acquisitions=told, output="t1")}
+    listed = client.image("list of files, t1", "sub-01_T1w", files=others, output="t1")
+    np.testing.assert_allclose(listed, shown["t1"], rtol=1e-3)
+    sent = client.image("4D, uploaded, t1", "whole", upload=True, acquisitions=told, output="t1")
+    np.testing.assert_array_equal(sent, shown["t1"])
     client.refusal("whole", "output", output="t3", acquisitions=told)
     client.refusal("whole", "EchoTime", output="signal", sequence="spin_echo", te=20, tr=0.5, acquisitions=told)
     client.refusal("whole", "2 for 3 contrasts", acquisitions="T1w,T2w", protocol="clinical_2d")
-    for output, title in (("t1_sd", "sd of ln T1"), ("t2", "T2 [s]"), ("pd", "PD")):
-        shown[title] = client.image(f"4D, {output}", "whole", acquisitions=told, output=output)
-    wanted = {"output": "signal", "sequence": "inversion_recovery", "te": 0.015, "tr": 4.0, "ti": 0.4}
-    shown["TI 0.4 s, TR 4 s"] = client.image("4D, signal", "whole", acquisitions=told, **wanted)
-    client.image("single contrast, T2", "sub-01_T1w", output="t2")
-    client.image("slice of contrasts named by protocol, T1", "slice", protocol="oasis3", output="t1")
-    client.image("slice of unknown contrasts, sd of T2", "slice", protocol="unknown", output="t2_sd")
+    client.refusal("slice", "seed", acquisitions=told, seed=-1)
+    for asked in ({"output": "t1_sd"}, {"output": "t2"}, {"output": "pd"}, CONTRAST):
+        output = asked["output"]
+        shown[output] = client.image(f"4D, {output}", "whole", acquisitions=told, **asked)
+    client.image("single contrast, t2", "sub-01_T1w", output="t2")
+    client.image("slice of contrasts named by protocol, t1", "slice", protocol="oasis3", output="t1")
+    client.image("slice of unknown contrasts, t2_sd", "slice", protocol="unknown", output="t2_sd")
     one, same, other = (
-        client.image(f"slice, signal, seed {seed}", "slice", acquisitions=told, seed=seed, **wanted)
+        client.image(f"slice, signal, seed {seed}", "slice", acquisitions=told, seed=seed, **CONTRAST)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
     return shown
-
-
-def draw(path: Path, studies: Path, shown: dict[str, np.ndarray]) -> None:
-    """The scans that were sent above what came back."""
-    from matplotlib import pyplot as plt
-
-    scans = {suffix: nib.load(studies / f"sub-01_{suffix}.nii.gz").get_fdata() for suffix in SUFFIXES}
-    columns = max(len(scans), len(shown))
-    figure, axes = plt.subplots(2, columns, figsize=(2.2 * columns, 5.4), facecolor="black", layout="constrained")
-    for row, images in zip(axes, (scans, shown)):
-        for axis in row:
-            axis.axis("off")
-        for axis, (title, image) in zip(row, images.items()):
-            middle = image[::-1, :, image.shape[2] // 2].T
-            axis.imshow(middle, cmap="gray", origin="lower", vmin=0, vmax=np.percentile(middle[middle > 0], 98))
-            axis.set_title(title, color="white", fontsize=9)
-    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -237,7 +221,9 @@ def main() -> None:
             print(f"server started in {time.monotonic() - begin:.0f} s")
             shown = run(url, work / "studies")
         if options.picture:
-            draw(options.picture, work / "studies", shown)
+            scans = {suffix: nib.load(work / f"studies/sub-01_{suffix}.nii.gz").get_fdata() for suffix in SUFFIXES}
+            parameters = json.dumps({"acquisitions": "…", **CONTRAST}, indent=4, ensure_ascii=False)
+            draw(options.picture, scans, shown, f"POST /infer/{NAME}\n\nparams = {parameters}")
     print("round trip complete")
 
 

@@ -10,14 +10,8 @@
 # limitations under the License.
 """What one iteration of training and validation does; MONAI's engines call it."""
 
-from .common import bf16, freeze, on_device, same
-from .diffusion import (
-    DiffusionStep,
-    DiffusionValidationStep,
-    LatentScale,
-    MovingAverage,
-    position_planes,
-)
+from .common import bf16, freeze, on_device, same, unwrap
+from .diffusion import DiffusionStep, DiffusionValidationStep, LatentScale, MovingAverage, position_planes
 from .objective import VAEObjective
 from .vae import VAEStep, VAEValidationStep
 
@@ -34,4 +28,5 @@ __all__ = [
     "on_device",
     "position_planes",
     "same",
+    "unwrap",
 ]

@@ -146,11 +146,7 @@ class PhysicsVAE(AutoencoderKL):
         return log_maps, spread
 
     def forward(
-        self,
-        image: Tensor,
-        acquisition: Tensor | None = None,
-        noise: Tensor | None = None,
-        keep: Tensor | None = None,
+        self, image: Tensor, acquisition: Tensor | None = None, noise: Tensor | None = None, keep: Tensor | None = None
     ):
         """Log maps and their standard deviations, ``pred (B, 6, ...)``: ln PD, ln T1, ln T2, then the sd of each.
 

@@ -106,12 +106,7 @@ def describe(acquisition: Acquisition, origins: tuple[str, ...] | None = None) -
 
 def _section(one: Findings) -> list[str]:
     assumed, protocol = one.assumptions, one.protocol
-    lines = [
-        f"## {protocol.name}",
-        "",
-        *(f"- {note}" for note in protocol.notes),
-        *([""] if protocol.notes else []),
-    ]
+    lines = [f"## {protocol.name}", "", *(f"- {note}" for note in protocol.notes), *([""] if protocol.notes else [])]
     rows = [["scan", "signal equation", "parameters", "of these assumed"]]
     for suffix, acquisition in zip(protocol.suffixes, protocol.acquisitions):
         unsure = describe(acquisition, ("assumed", "unknown"))

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 
 from ..bids import Session, output_path
 from .rigid import FLIP, Motion

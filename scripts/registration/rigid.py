@@ -17,7 +17,7 @@ Everything runs in one thread and with a fixed seed, so equal scans give equal b
 from typing import NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 from monai.data import MetaTensor
 
 LEVELS = ((8.0, 4.0), (4.0, 2.0), (2.0, 0.0))
@@ -28,8 +28,10 @@ SAMPLES, BINS, STEPS, SEED = 50_000, 32, 100, 1
 """Voxels that a level looks at, bins of a histogram along each axis, most steps of a level, seed of the choice."""
 BRIGHTEST = 0.998
 """Quantile above which intensities count as equal: a few bright vessels would fill most bins."""
-MOST_DEGREES, MOST_MM = 45.0, 80.0
-"""Larger motions are none of a head between two scans of one session."""
+MOST_DEGREES = 45.0
+"""A head does not turn further between two scans of one session; shifts of any size come from lost origins."""
+LEAST_SIMILARITY = 1.05
+"""Scans of one head that hardly overlap have less, and so has noise."""
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Between NIfTI's world (RAS) and ITK's (LPS)."""
 
@@ -64,11 +66,12 @@ def register(moving: MetaTensor, reference: MetaTensor) -> Motion:
     """The rigid motion that makes the most of the mutual information of two scans ``(1, X, Y, Z)``.
 
     The search starts where the headers say the scans are, and once more with the centres of mass of both on each other,
-    since converters lose origins; the better of the two at the coarsest level goes on.
+    since converters lose origins; the better of the two at the coarsest level goes on. Where nothing makes the scans
+    more similar than their headers do, nothing has moved.
 
     Raises:
-        Refused: for an empty scan, a motion beyond :data:`MOST_DEGREES` or :data:`MOST_MM`, and one that makes the
-            scans no more similar than their headers do.
+        Refused: for an empty scan, a rotation beyond :data:`MOST_DEGREES`, and scans that are less similar than
+            :data:`LEAST_SIMILARITY` wherever they are put.
     """
     fixed, floating = _itk_image(reference), _itk_image(moving)
     try:
@@ -109,8 +112,8 @@ def _level(image: sitk.Image, edge: float, blur: float) -> sitk.Image:
 def _fit(fixed: sitk.Image, floating: sitk.Image, start: sitk.Euler3DTransform, edge: float) -> sitk.Euler3DTransform:
     """The transform uphill of a start; the start itself where the scans do not overlap there."""
     method = sitk.ImageRegistrationMethod()
-    # Threads would add up in another order each time.
-    method.SetNumberOfThreads(1)
+    # Units of work, not threads, decide in which order sums are taken.
+    method.SetNumberOfWorkUnits(1)
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(min(1.0, SAMPLES / fixed.GetNumberOfPixels()), SEED)
@@ -127,18 +130,19 @@ def _fit(fixed: sitk.Image, floating: sitk.Image, start: sitk.Euler3DTransform, 
 
 
 def _checked(transform: sitk.Euler3DTransform, before: float, after: float) -> Motion:
-    """The motion, unless it is none of a head or a step back."""
+    """The motion, unless it is none of a head."""
+    if max(before, after) < LEAST_SIMILARITY:
+        raise Refused(f"the scans have next to nothing in common (normalised mutual information {after:.3f})")
+    if after <= before:
+        return Motion(np.eye(4), 0.0, 0.0, before, before)
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
     centre, shift = np.array(transform.GetCenter()), np.array(transform.GetTranslation())
     matrix[:3, 3] = centre + shift - matrix[:3, :3] @ centre
     degrees = float(np.degrees(np.arccos(np.clip((matrix[:3, :3].trace() - 1) / 2, -1, 1))))
-    millimetres = float(np.linalg.norm(shift))
-    if degrees > MOST_DEGREES or millimetres > MOST_MM:
-        raise Refused(f"a motion of {millimetres:.0f} mm and {degrees:.0f}° is not plausible")
-    if after <= before:
-        raise Refused(f"no motion makes the scans more similar (mutual information {before:.3f})")
-    return Motion(FLIP @ matrix @ FLIP, degrees, millimetres, before, after)
+    if degrees > MOST_DEGREES:
+        raise Refused(f"a rotation of {degrees:.0f}° is not plausible (normalised mutual information {after:.3f})")
+    return Motion(FLIP @ matrix @ FLIP, degrees, float(np.linalg.norm(shift)), before, after)
 
 
 def similarity(fixed: sitk.Image, floating: sitk.Image, transform: sitk.Transform) -> float:

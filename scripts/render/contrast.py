@@ -27,11 +27,7 @@ CSF has .50 and fat .45: at TE 30 ms a gradient echo of theirs is too bright by 
 
 
 def contrast(
-    sequence: Sequence,
-    maps: Iterable[Tensor],
-    fields: dict[str, Tensor],
-    given: dict[str, Tensor],
-    signed: bool,
+    sequence: Sequence, maps: Iterable[Tensor], fields: dict[str, Tensor], given: dict[str, Tensor], signed: bool
 ) -> Tensor:
     """The image of one sequence, zero in air: where T1 or T2 is not positive, or T2* where the sequence knows it.
 

@@ -11,6 +11,7 @@
 
 """Requests to a server, such as MONAI Label's: scans and wishes -> one volume -> maps -> the one image asked for."""
 
+from .memory import AnswerMapsd, ReadImaged
 from .steps import AnswerRequestd, MapsInferer, ReadRequestd
 
-__all__ = ["AnswerRequestd", "MapsInferer", "ReadRequestd"]
+__all__ = ["AnswerMapsd", "AnswerRequestd", "MapsInferer", "ReadImaged", "ReadRequestd"]

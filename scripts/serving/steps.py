@@ -28,7 +28,7 @@ from torch import nn
 
 from ..acquisition import to_sidecar
 from ..bids import resolve
-from ..errors import UserError
+from ..errors import UserError, find_user_error
 from ..study import Estimator
 from ..study.grids import on_grid
 from .answer import answer, pack, unpack
@@ -59,17 +59,36 @@ class ReadRequestd(Transform):
         self.preprocessing = preprocessing
 
     def __call__(self, data: dict) -> dict:
-        with told_to_client(), TemporaryDirectory() as folder:
+        with told_to_client():
             request, protocol = read_request(data), stated(data, "protocol")
             files, acquisitions = stated(data, "files"), stated(data, "acquisitions")
-            session, image = read_scans(data["image"], files, acquisitions, protocol, Path(folder))
-            record = {"session": session, "acquisitions": resolve(session, protocol)}
-            volume = self.preprocessing(record)
-        motion = volume["alignment"].motions.get(0)
-        placed = image.affine if motion is None else np.linalg.inv(motion.matrix) @ image.affine
-        scans = volume.pop("image")
-        image_of = MetaTensor(scans.as_tensor(), affine=scans.affine, meta={"volume": volume})
-        return {**data, "image": image_of, "request": request, "grid": (image.shape[:3], image.affine, placed)}
+            prepared = prepare(self.preprocessing, data["image"], files, acquisitions, protocol)
+        return {**data, **prepared, "request": request}
+
+
+def prepare(
+    preprocessing: Callable[[dict], dict], image: str, files: object, acquisitions: object, protocol: str | None
+) -> dict:
+    """``image`` and ``grid`` as :class:`ReadRequestd` describes them, of the scans of :func:`.scans.read_scans`.
+
+    Raises:
+        UserError: for scans that cannot be used.
+    """
+    with TemporaryDirectory() as folder:
+        session, first = read_scans(image, files, acquisitions, protocol, Path(folder))
+        record = {"session": session, "acquisitions": resolve(session, protocol)}
+        try:
+            volume = preprocessing(record)
+        except RuntimeError as error:
+            # MONAI's Compose wraps whatever its transforms raise.
+            if (user_error := find_user_error(error)) is None:
+                raise
+            raise user_error from None
+    motion = volume["alignment"].motions.get(0)
+    placed = first.affine if motion is None else np.linalg.inv(motion.matrix) @ first.affine
+    scans = volume.pop("image")
+    image_of = MetaTensor(scans.as_tensor(), affine=scans.affine, meta={"volume": volume})
+    return {"image": image_of, "grid": (first.shape[:3], first.affine, placed)}
 
 
 class MapsInferer(Inferer):

@@ -95,10 +95,7 @@ SEQUENCES: dict[str, Sequence] = {
     ),
     "double_inversion_recovery": Sequence(double_inversion_recovery, ("te", "tr", "ti", "ti2"), _INVERTED),
     "mprage": Sequence(
-        mprage,
-        ("te", "tr", "ti", "flip_angle", *_READOUT),
-        ("b1", "t2_star", "inversion_efficiency"),
-        "paper_mprage",
+        mprage, ("te", "tr", "ti", "flip_angle", *_READOUT), ("b1", "t2_star", "inversion_efficiency"), "paper_mprage"
     ),
     "mp2rage": Sequence(
         mp2rage, ("te", "tr", "ti", "ti2", "flip_angle", "flip_angle2", *_READOUT), _INVERTED, signed=True

@@ -58,14 +58,7 @@ def spoiled_gradient_echo(
 
 
 def bssfp(
-    pd: Tensor,
-    t1: Tensor,
-    t2: Tensor,
-    *,
-    te: Tensor,
-    tr: Tensor,
-    flip_angle: Tensor,
-    b1: Tensor | float = 1.0,
+    pd: Tensor, t1: Tensor, t2: Tensor, *, te: Tensor, tr: Tensor, flip_angle: Tensor, b1: Tensor | float = 1.0
 ) -> Tensor:
     """Balanced SSFP: ``S = PD sin(a) (1 - E1) / (1 - (E1 - E2) cos(a) - E1 E2) exp(-TE/T2)``, E1 and E2 over one TR.
 

@@ -58,13 +58,7 @@ class Study:
     """
 
     def __init__(
-        self,
-        output_dir: str,
-        name: str,
-        settings: dict,
-        overwrite: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
+        self, output_dir: str, name: str, settings: dict, overwrite: bool = False, rank: int = 0, world_size: int = 1
     ) -> None:
         self.root, self.name, self.overwrite = Path(output_dir), name, overwrite
         self.rank, self.world_size = rank, world_size

@@ -174,7 +174,7 @@ class SubjectStep:
         scans = [
             file.removeprefix(name).strip("_").split(".")[0]
             + ("\nacquisition unknown" if file in unknown else "")
-            + f"\n{volume['alignment'].caption(number)}".rstrip()
+            + f"\n{volume['alignment'].caption(number)}".replace(", ", "\n").rstrip()
             for number, file in enumerate(files)
         ]
         inputs = dict(zip(scans, image.as_tensor()[..., middle].numpy()))

@@ -21,13 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import (
-    MapTransform,
-    Orientation,
-    ResampleToMatch,
-    Spacing,
-    generate_spatial_bounding_box,
-)
+from monai.transforms import MapTransform, Orientation, ResampleToMatch, Spacing, generate_spatial_bounding_box
 from monai.transforms.utils import Transform
 from scipy import ndimage
 
@@ -129,10 +123,12 @@ class ForegroundMaskd(Transform):
 
 def largest_filled(mask: np.ndarray) -> np.ndarray:
     """The largest connected component of a boolean mask, its holes filled."""
-    components, count = ndimage.label(mask)
+    # In a volume of one slice every hole would be open to the outside.
+    region = mask.squeeze()
+    components, count = ndimage.label(region)
     if count:
-        mask = components == np.bincount(components.flat)[1:].argmax() + 1
-    return ndimage.binary_fill_holes(mask)
+        region = components == np.bincount(components.flat)[1:].argmax() + 1
+    return ndimage.binary_fill_holes(region).reshape(mask.shape)
 
 
 class ScaleContrastsd(Transform):
