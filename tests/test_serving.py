@@ -187,6 +187,8 @@ WRONG = {
         "volume-1.*seconds",
     ),
     "an absent file": ({"files": ["absent.nii"]}, "absent.nii: found no readable image"),
+    "a path to elsewhere": ({"files": ["../../etc/passwd"]}, "files: ../../etc/passwd: found a path that leaves"),
+    "an absolute path": ({"files": ["/etc/passwd"]}, "files: /etc/passwd: found a path that leaves"),
     "no file names": ({"files": [3]}, "files: found"),
 }
 

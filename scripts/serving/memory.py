@@ -55,8 +55,8 @@ class ReadImaged(MapTransform):
             files = [Path(folder, f"image-{number + 1}.nii") for number in range(len(image))]
             for file, contrast in zip(files, image.numpy(force=True)):
                 nib.save(nib.Nifti1Image(contrast, image.affine.numpy(force=True)), file)
-            first, *others = map(str, files)
-            return {**data, **prepare(self.preprocessing, first, others, self.acquisitions, self.protocol)}
+            others = [file.name for file in files[1:]]
+            return {**data, **prepare(self.preprocessing, str(files[0]), others, self.acquisitions, self.protocol)}
 
 
 class AnswerMapsd(MapTransform):

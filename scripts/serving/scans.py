@@ -40,7 +40,7 @@ def read_scans(
 
     Args:
         image: file of one contrast ``(X, Y, Z)`` or of several ``(X, Y, Z, M)``.
-        files: names of further such files beside it, or their paths; None for none.
+        files: names of further such files in its folder; None for none.
         acquisitions: one for each contrast, or comma-separated suffixes; None to go by names and protocol.
         protocol: see :func:`scripts.acquisition.load_protocol`; None for none.
         folder: where to put the single contrasts of a file.
@@ -53,6 +53,9 @@ def read_scans(
     names = files if isinstance(files, list) else [] if files is None else [files]
     if not all(isinstance(name, str) for name in names):
         raise UserError("files", repr(files), "give a list of file names")
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"files: {name}", "a path that leaves the folder of the image", "name files of that folder")
     paths = [Path(image), *(Path(image).parent / name for name in names)]
     loaded = [_load(path) for path in paths]
     contrasts = [contrast for path, whole in zip(paths, loaded) for contrast in _contrasts(path, whole, folder)]
