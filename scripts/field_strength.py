@@ -25,7 +25,7 @@ from .acquisition import FIELDS
 from .anchoring import AROUND, anchor
 from .tissue import SAME_FIELD, known_tissues, tissue_values
 
-LITERATURE_SD = 0.12
+LITERATURE_SD = 0.1
 """Of ln T1 of white matter at one field strength, between methods, scanners and subjects."""
 CONTRADICTION = 3.0
 """Standard deviations from which on the literature is taken not to be about this head, an infant's for instance."""
