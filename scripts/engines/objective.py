@@ -123,8 +123,11 @@ class VAEObjective:
         if "maps" in batch:
             truth = (batch["maps"], batch["mask"])
             if self.weights["maps"]:
-                extra = (self.fluid_weight - 1) * torch.as_tensor(kept).view(-1, *[1] * (log_maps.ndim - 1))
-                terms["maps"] = map_error(log_maps, *truth, 1 + extra * (batch["labels"] == FLUID))
+                weight = 1.0
+                if self.fluid_weight != 1:
+                    extra = (self.fluid_weight - 1) * torch.as_tensor(kept).view(-1, *[1] * (log_maps.ndim - 1))
+                    weight = 1 + extra * (batch["labels"] == FLUID)
+                terms["maps"] = map_error(log_maps, *truth, weight)
             if self.weights["spread"]:
                 terms["spread"] = spread_error(spread, log_maps, *truth)
         if self.weights["reconstruction"]:
