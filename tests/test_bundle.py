@@ -18,9 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, ckpt_export, create_workflow, verify_net_in_out
-
-from tests.test_training import TINY
+from monai.bundle import ConfigWorkflow, create_workflow, verify_net_in_out
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = {
@@ -193,55 +191,11 @@ def test_the_network_fits_its_metadata():
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_the_network_exports_by_tracing(tmp_path):
-    built = workflow("inference")
-    built.initialize()
-    weights, exported = tmp_path / "model.pt", tmp_path / "model.ts"
-    torch.save(built.network_def.state_dict(), weights)
-    ckpt_export(
-        net_id="network_def",
-        filepath=str(exported),
-        ckpt_file=str(weights),
-        meta_file=str(ROOT / "configs/metadata.json"),
-        config_file=str(ROOT / "configs/inference.json"),
-        use_trace=True,
-        input_shape=[1, 3, 32, 32],
-    )
-    network, traced = built.network_def.eval(), torch.jit.load(exported)
-    image = torch.randn(2, 3, 40, 29)
-    with torch.no_grad():
-        torch.testing.assert_close(traced(image), network(image))
-
-
 def test_a_workflow_is_created_from_python():
     created = create_workflow(
         config_file=str(ROOT / "configs/inference.json"), workflow_type="infer", logging_file=False
     )
     assert created.network_def(torch.randn(1, 3, 16, 16)).shape == (1, 6, 16, 16)
-
-
-def test_federated_training(tiny_study, tmp_path, monkeypatch):
-    """MonaiAlgo: initialise, train one epoch, hand the weights over."""
-    from monai.fl.client import MonaiAlgo
-    from monai.fl.utils.constants import ExtraItems, WeightType
-    from monai.fl.utils.exchange_object import ExchangeObject
-
-    monkeypatch.chdir(tmp_path)
-    options = {**TINY, "dataset_dir": str(tiny_study), "runs_dir": str(tmp_path), "max_epochs": 1}
-    algo = MonaiAlgo(
-        bundle_root=str(ROOT),
-        config_train_filename="configs/train_vae.json",
-        config_evaluate_filename=None,
-        train_kwargs=options,
-    )
-    algo.initialize(extra={ExtraItems.CLIENT_NAME: "site"})
-    before = {k: v.clone() for k, v in algo.trainer.network.state_dict().items()}
-    algo.train(
-        ExchangeObject(weights={k: v.numpy() for k, v in before.items()}, weight_type=WeightType.WEIGHTS), extra={}
-    )
-    after = algo.get_weights(extra={}).weights
-    assert any(not torch.equal(before[k], torch.as_tensor(v)) for k, v in after.items())
-    algo.finalize()
 
 
 def test_the_command_line_runs_from_a_foreign_folder(tmp_path):
