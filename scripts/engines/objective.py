@@ -125,6 +125,8 @@ class VAEObjective:
             if self.weights["maps"]:
                 weight = 1.0
                 if self.fluid_weight != 1:
+                    if "labels" not in batch:
+                        raise UserError("fluid_weight", "true maps without labels", "use 1, or data with label maps")
                     extra = (self.fluid_weight - 1) * torch.as_tensor(kept).view(-1, *[1] * (log_maps.ndim - 1))
                     weight = 1 + extra * (batch["labels"] == FLUID)
                 terms["maps"] = map_error(log_maps, *truth, weight)
