@@ -40,7 +40,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 
 demo: setup ## simulate, infer and generate on this machine; ends with the picture's path
 	rm -rf demo
-	$(PYTHON) -m scripts.demo
+	$(PYTHON) -m scripts.commands.demo
 
 # One thread a worker: two workers share two cores, and what the tests start inherits it.
 test: setup ## run the test suite

@@ -29,9 +29,9 @@ from monai.losses import JukeboxLoss
 from monai.networks.nets import PatchDiscriminator
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
-from scripts.engines import DiffusionStep, VAEObjective, VAEStep, on_device
-from scripts.inferers import MapInferer, MapSampler
-from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.networks import LatentDiffusionUNet, PhysicsVAE, on_device
+from scripts.networks.inferers import MapInferer, MapSampler
+from scripts.train import DiffusionStep, VAEObjective, VAEStep
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"default": (), "paper": ("paper",)}

@@ -74,7 +74,7 @@ def infer(tmp_path, scans):
 @pytest.fixture
 def estimates(monkeypatch):
     """Counts the volumes that a network sees."""
-    from scripts.inferers import MapInferer
+    from scripts.networks.inferers import MapInferer
 
     calls, original = [], MapInferer.__call__
     monkeypatch.setattr(MapInferer, "__call__", lambda *a, **k: calls.append(1) or original(*a, **k))

@@ -14,7 +14,7 @@ import json
 import pytest
 import torch
 
-from scripts.anchoring import Anchor, anchor, reference
+from scripts.estimate.anchoring import Anchor, anchor, reference
 from scripts.tissue import TISSUES, tissue_values
 
 FAT, MUSCLE = (0.97, 0.37, 0.133), (0.78, 1.42, 0.032)

@@ -22,50 +22,31 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
 SOURCES = sorted(SCRIPTS.rglob("*.py"))
 FILES = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
-MAX_LINES = 260
+MAX_LINES = 400
+"""Beyond it a file surely holds two subjects. No line is to be packed to stay below it: split the subject instead."""
 
-LEAVES = {"signal", "tissue", "acquisition", "render", "nuisance", "fusion", "conditioning"}
 # Room -> rooms it may import, besides what those may import. A new room needs a row: say here what it builds on.
 ROOMS = {
     "errors": set(),
     "randomness": set(),
+    "files": set(),
     "signal": set(),
     "tissue": set(),
-    "acquisition": {"signal"},
-    "bids": {"acquisition"},
-    "render": {"signal", "acquisition"},
     "nuisance": set(),
-    "fusion": set(),
-    "conditioning": {"acquisition", "render"},
-    "networks": LEAVES,
-    "consistency": LEAVES,
-    "anchoring": LEAVES,
-    "field_strength": {"anchoring"},
-    "calibration": {"tissue", "checkpoints"},
-    "identifiability": LEAVES,
-    "losses": LEAVES,
-    "simulate": LEAVES | {"bids"},
-    "transforms": {"bids", "render", "nuisance", "tissue", "registration", "command_line"},
-    "registration": {"bids"},
-    "listing": {"bids"},
-    "protocol_report": {"identifiability", "bids", "report"},
-    "data": {"bids", "render", "nuisance", "transforms", "registration"},
-    "checkpoints": set(),
-    "engines": LEAVES | {"losses", "metrics"},
-    "guidance": set(),
-    "inferers": {"render", "engines", "guidance"},
-    "study": {"bids", "data", "render", "report", "checkpoints", "field_strength", "calibration", "command_line"},
-    "serving": {"study", "bids", "tissue"},
-    "demo": set(),
-    "convert": {"networks", "checkpoints"},
-    "metrics": LEAVES,
-    "report": LEAVES,
-    "monitor": LEAVES,
-    "command_line": set(),
+    "acquisition": {"signal"},
+    "render": {"acquisition"},
+    "bids": {"acquisition"},
+    "networks": {"render", "tissue"},
+    "estimate": {"networks", "bids"},
+    "simulate": {"render", "bids", "nuisance", "tissue"},
+    "preprocess": {"bids", "render", "tissue"},
+    "augment": {"nuisance", "render"},
+    "train": {"estimate", "simulate", "preprocess", "augment"},
+    "commands": {"train"},
 }
-ANYWHERE = {"errors", "randomness"}
+ANYWHERE = {"errors", "randomness", "files"}
 """Rooms that every other may import."""
-TORCH_ONLY = {"signal", "tissue", "nuisance", "fusion", "conditioning"}
+TORCH_ONLY = {"signal", "tissue", "nuisance"}
 """Rooms of plain tensor functions: no package but torch."""
 SLOW = {"nilearn"}
 """Packages too slow to import before they are needed."""

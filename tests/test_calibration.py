@@ -16,13 +16,15 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.calibration import HALF_WIDTH, TISSUES, Calibration
-from scripts.calibration.intervals import describe, fit
-from scripts.checkpoints import FrozenEncoder, load_weights, save_atomically, weights_digest
-from scripts.convert import promote
+from scripts.commands.convert import promote
 from scripts.errors import UserError
+from scripts.estimate.calibration import HALF_WIDTH, TISSUES, Calibration
+from scripts.estimate.calibration.intervals import describe, fit
+from scripts.files import save_atomically
 from scripts.networks import PhysicsVAE
+from scripts.networks.weights import load_weights, weights_digest
 from scripts.tissue import diagonal_factor
+from scripts.train.data import FrozenEncoder
 
 SD = (0.1, 0.2, 0.3)
 

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from scripts import bids
-from scripts.calibration import RefinedCalibration, recalibrate
-from scripts.checkpoints import save_atomically
 from scripts.errors import UserError
-from scripts.study.products import Maps
+from scripts.estimate.calibration import RefinedCalibration, recalibrate
+from scripts.estimate.maps import Maps
+from scripts.files import save_atomically
 from scripts.tissue import correlations, diagonal_factor, marginal_sd
 
 FACTORS = torch.tensor([[1.0, 2.0, 4.0], [0.5, 0.5, 0.5], [3.0, 2.0, 1.0]])

@@ -18,20 +18,12 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from scripts.acquisition import Acquisition
-from scripts.checkpoints import (
-    BEST,
-    LAST,
-    FrozenEncoder,
-    InitialWeights,
-    TrainingState,
-    first_existing,
-    load_file,
-    load_weights,
-    save_atomically,
-    weights_digest,
-)
 from scripts.errors import UserError
+from scripts.files import save_atomically
 from scripts.networks import PhysicsVAE
+from scripts.networks.weights import first_existing, load_file, load_weights, weights_digest
+from scripts.train.checkpoints import BEST, LAST, InitialWeights, TrainingState
+from scripts.train.data import FrozenEncoder
 
 MAKE = "train it first"
 

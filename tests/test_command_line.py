@@ -19,7 +19,7 @@ import sys
 
 import pytest
 
-from scripts.command_line import CommandLine, _hides_user_errors
+from scripts.commands.command_line import CommandLine, _hides_user_errors
 from scripts.errors import UserError, find_user_error
 
 from .studies import ROOT, VAE, write_study, write_weights
@@ -92,7 +92,9 @@ def test_a_user_error_is_found_however_it_was_wrapped():
     assert find_user_error(KeyError("x")) is None
 
 
-@pytest.mark.parametrize("name,hidden", [("ignite.engine.engine.Trainer", True), ("scripts.study.folder", False)])
+@pytest.mark.parametrize(
+    "name,hidden", [("ignite.engine.engine.Trainer", True), ("scripts.commands.study.folder", False)]
+)
 def test_only_what_engines_log_about_user_errors_is_hidden(name, hidden):
     record = logging.makeLogRecord({"name": name, "levelno": logging.ERROR})
     assert _hides_user_errors(record)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from scripts.acquisition import FAMILIES, UNKNOWN, Acquisition, draw_acquisition
-from scripts.conditioning import (
+from scripts.networks.conditioning import (
     CANONICAL,
     MODES,
     TYPICAL,

@@ -14,9 +14,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-import scripts.consistency as room
+import scripts.estimate.consistency as room
 from scripts.acquisition import UNKNOWN, Acquisition
-from scripts.consistency import DataConsistency, Refined
+from scripts.estimate.consistency import DataConsistency, Refined
 from scripts.render import SignalModel
 from scripts.tissue import diagonal_factor, marginal_sd
 

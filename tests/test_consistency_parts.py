@@ -14,9 +14,9 @@
 import pytest
 import torch
 
-from scripts.consistency.linear import cholesky, cholesky_of_inverse, invert, pack, unpack
-from scripts.consistency.noise import noise_level
-from scripts.consistency.signals import Scan, Scanner
+from scripts.estimate.consistency.linear import cholesky, cholesky_of_inverse, invert, pack, unpack
+from scripts.estimate.consistency.noise import noise_level
+from scripts.estimate.consistency.signals import Scan, Scanner
 from scripts.signal import SEQUENCES
 from scripts.tissue import correlations, marginal_sd
 

@@ -26,10 +26,10 @@ from monai.bundle import run
 from torch import nn
 
 from scripts.acquisition import Acquisition
-from scripts.checkpoints import load_weights, weights_digest
-from scripts.convert import PUBLISHED_VAE, convert_files, convert_ldm, convert_vae, promote
+from scripts.commands.convert import PUBLISHED_VAE, convert_files, convert_ldm, convert_vae, promote
 from scripts.errors import UserError
 from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.networks.weights import load_weights, weights_digest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)

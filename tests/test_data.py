@@ -22,9 +22,9 @@ from monai.transforms import Compose
 from torch.utils.data import DataLoader
 
 from scripts.acquisition import ROW_SIZE, present
-from scripts.data import EpochSampler, LatentDataset, SessionDataset, TrainingDataset, collate, sessions
 from scripts.errors import UserError
-from scripts.transforms import AlignContrastsd, CropAroundForegroundd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
+from scripts.preprocess import AlignContrastsd, CropAroundForegroundd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
+from scripts.train.data import EpochSampler, LatentDataset, SessionDataset, TrainingDataset, collate, sessions
 
 DEPTH = 11
 

@@ -19,9 +19,9 @@ from monai.inferers import DiffusionInferer
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import nn
 
-from scripts.data import LatentDataset
-from scripts.engines import DiffusionStep, DiffusionValidationStep
 from scripts.errors import UserError
+from scripts.train import DiffusionStep, DiffusionValidationStep
+from scripts.train.data import LatentDataset
 
 
 class Slices:

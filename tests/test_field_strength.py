@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from scripts.acquisition import FIELDS, ROW_SIZE
-from scripts.field_strength import LITERATURE_SD, FieldPrior, field_prior
+from scripts.estimate.field_strength import LITERATURE_SD, FieldPrior, field_prior
 from scripts.tissue import tissue_values
 from tests.test_anchoring import brain, everywhere, head
 

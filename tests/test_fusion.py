@@ -14,7 +14,7 @@ import torch
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as exact_kl
 
-from scripts.fusion import kl_divergence, product_of_experts
+from scripts.networks.fusion import kl_divergence, product_of_experts
 
 ALL = torch.ones(1, 3, dtype=torch.bool)
 

@@ -19,10 +19,10 @@ import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
+from scripts.commands.study.products import foreground_from_pd
 from scripts.errors import UserError
-from scripts.inferers import MapSampler
 from scripts.networks import LatentDiffusionUNet, PhysicsVAE
-from scripts.study.products import foreground_from_pd
+from scripts.networks.inferers import MapSampler
 
 from .studies import RENDER, UNET, VAE, files, workflow, write_weights
 

@@ -14,7 +14,7 @@ import torch
 from monai.networks.blocks.selfattention import SABlock
 from torch import nn
 
-from scripts.guidance import PerturbedAttentionGuidance
+from scripts.networks.guidance import PerturbedAttentionGuidance
 
 
 class Residual(nn.Module):

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from scripts.acquisition import Acquisition
-from scripts.identifiability import (
+from scripts.commands.protocol_report.identifiability import (
     PRIOR_SD,
     bounds,
     condition_number,

@@ -23,7 +23,13 @@ import pytest
 import torch
 
 from scripts.acquisition import Acquisition
-from scripts.identifiability import bounds, condition_number, gain_bias, independent_prior, noise_levels
+from scripts.commands.protocol_report.identifiability import (
+    bounds,
+    condition_number,
+    gain_bias,
+    independent_prior,
+    noise_levels,
+)
 
 TISSUES = torch.tensor([[0.70, 0.83, 0.080], [0.82, 1.33, 0.110], [1.0, 4.3, 2.0]], dtype=torch.float64)
 MPRAGE = Acquisition(

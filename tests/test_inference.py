@@ -19,10 +19,11 @@ import pytest
 import torch
 
 from scripts.acquisition import load_render
+from scripts.commands.study.products import render
 from scripts.errors import UserError
-from scripts.inferers import MapInferer
+from scripts.estimate.maps import Maps
 from scripts.networks import PhysicsVAE
-from scripts.study.products import Maps, render
+from scripts.networks.inferers import MapInferer
 
 from .studies import RENDER, SHAPE, files, tiny_vae, workflow, write_study, write_weights
 

@@ -22,15 +22,16 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch import nn
 
-from scripts.anchoring import reference
 from scripts.bids import find_sessions, resolve
-from scripts.consistency import DataConsistency
+from scripts.commands.study import subjects
 from scripts.errors import UserError
-from scripts.inferers import MapInferer
-from scripts.study import Estimator, subjects
-from scripts.study.estimator import unscaled
+from scripts.estimate import Estimator
+from scripts.estimate.anchoring import reference
+from scripts.estimate.consistency import DataConsistency
+from scripts.estimate.estimator import unscaled
+from scripts.networks.inferers import MapInferer
+from scripts.preprocess import AlignContrastsd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
 from scripts.tissue import correlations, diagonal_factor, marginal_sd
-from scripts.transforms import AlignContrastsd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
 from tests.test_field_strength import rows
 
 from .studies import RENDER, VAE, tiny_vae, true_maps, workflow, write_study, write_weights

@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 
 from scripts.acquisition import FIELDS
+from scripts.commands.listing import Listing
 from scripts.errors import UserError
-from scripts.listing import Listing
 
 ROOT = Path(__file__).resolve().parents[1]
 SCANS = {

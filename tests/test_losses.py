@@ -15,10 +15,17 @@ from urllib.error import URLError
 import pytest
 import torch
 
-from scripts import losses
 from scripts.acquisition import ROW_SIZE, Acquisition
 from scripts.errors import UserError
-from scripts.losses import PD_OF_AIR, alexnet_perceptual, map_error, prior_penalty, reconstruction_error, spread_error
+from scripts.train import losses
+from scripts.train.losses import (
+    PD_OF_AIR,
+    alexnet_perceptual,
+    map_error,
+    prior_penalty,
+    reconstruction_error,
+    spread_error,
+)
 
 SIZES = [(4, 6), (3, 4, 6)]
 

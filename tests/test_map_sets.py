@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from scripts.bids import find_maps, write_image
+from scripts.commands.report import overview
+from scripts.commands.study.renders import MapSets, load_maps, to_ras
 from scripts.errors import UserError
-from scripts.report import overview
-from scripts.study.products import Maps
-from scripts.study.renders import MapSets, load_maps, to_ras
+from scripts.estimate.maps import Maps
 
 from .maps import AFFINE, quantities, write_maps
 

@@ -16,7 +16,7 @@ import torch
 from ignite.engine import Engine
 
 from scripts.acquisition import ROW_SIZE, Acquisition
-from scripts.metrics import MeanOf, map_errors, reconstruction_metrics
+from scripts.train.metrics import MeanOf, map_errors, reconstruction_metrics
 
 ROW = Acquisition("paper_spin_echo", te=0.09, tr=4.0).to_row()
 ROWS = torch.stack([ROW, ROW])[None]

@@ -17,9 +17,9 @@ from monai.networks.nets import AutoencoderKL
 from monai.networks.schedulers import DDIMScheduler
 
 from scripts.acquisition import Acquisition
-from scripts.checkpoints import weights_digest
 from scripts.errors import UserError
 from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.networks.weights import weights_digest
 from scripts.tissue import MAPS, TissuePrior
 
 ACQUISITIONS = (

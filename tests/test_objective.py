@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from scripts.engines.objective import FLUID, VAEObjective
 from scripts.errors import UserError
+from scripts.train.objective import FLUID, VAEObjective
 
 MAPS_ALONE = {name: float(name == "maps") for name in VAEObjective.NAMES}
 

@@ -24,8 +24,8 @@ from monai.bundle import ConfigParser, create_workflow, load
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
+from scripts.commands.serving import ReadImaged, ReadRequestd
 from scripts.errors import UserError
-from scripts.serving import ReadImaged, ReadRequestd
 from tests.studies import ROOT, SIDECARS, true_maps, write_study
 
 NAME = json.loads((ROOT / "configs/metadata.json").read_text())["name"]

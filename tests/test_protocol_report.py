@@ -22,12 +22,19 @@ from monai.bundle import ConfigWorkflow
 
 from scripts.acquisition import Acquisition, from_sidecar, load_protocol
 from scripts.bids import Session, output_path, write_image
+from scripts.commands.protocol_report import Assumptions, Protocol, ProtocolReport, analyse, load_candidates
+from scripts.commands.protocol_report.analysis import ALONE, ANCHORS, BEST, KNOWN, PRIOR
+from scripts.commands.protocol_report.candidates import near_duplicate
+from scripts.commands.protocol_report.sentences import (
+    bias_sentences,
+    count,
+    free_sentences,
+    join,
+    percent,
+    tissue_sentences,
+)
+from scripts.commands.protocol_report.text import describe, report
 from scripts.errors import UserError, find_user_error
-from scripts.protocol_report import Assumptions, Protocol, ProtocolReport, analyse, load_candidates
-from scripts.protocol_report.analysis import ALONE, ANCHORS, BEST, KNOWN, PRIOR
-from scripts.protocol_report.candidates import near_duplicate
-from scripts.protocol_report.sentences import bias_sentences, count, free_sentences, join, percent, tissue_sentences
-from scripts.protocol_report.text import describe, report
 from scripts.tissue import MAPS
 
 from .studies import ROOT

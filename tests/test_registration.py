@@ -25,11 +25,12 @@ from scipy.spatial.transform import Rotation
 from scripts.acquisition import load_render
 from scripts.bids import Contrast, Session
 from scripts.errors import UserError
-from scripts.registration import Alignment, Motion, Refused, describe, reference_index, register
-from scripts.registration import rigid as rigid_module
-from scripts.registration import write_transforms
+from scripts.preprocess import RegisterContrastsd
+from scripts.preprocess import register as registering
+from scripts.preprocess.registration import Alignment, Motion, Refused, describe, reference_index, register
+from scripts.preprocess.registration import rigid as rigid_module
+from scripts.preprocess.registration import write_transforms
 from scripts.simulate import Heads, simulate_head
-from scripts.transforms import RegisterContrastsd, registration
 
 SIDECAR = {"EchoTime": 0.09, "RepetitionTime": 4.5}
 RESOLUTION = 2.0
@@ -118,7 +119,7 @@ def test_a_scan_without_signal_is_refused(head):
     "word,numbers", [("auto", {2, 3}), (True, {1, 2, 3}), ("true", {1, 2, 3}), (False, set()), ("false", set())]
 )
 def test_what_is_registered(monkeypatch, word, numbers):
-    monkeypatch.setattr(registration, "register", lambda moving, reference: MOVED)
+    monkeypatch.setattr(registering, "register", lambda moving, reference: MOVED)
     # The reference; one on its grid; one of another place; one of another voxel size.
     images = [blank(1.0), blank(1.0), blank(1.0, shift=0.5), blank(1.2)]
     made = RegisterContrastsd(word)(record(*images))
@@ -129,7 +130,7 @@ def test_what_is_registered(monkeypatch, word, numbers):
 
 def test_echoes_of_one_acquisition_move_together(monkeypatch):
     asked = []
-    monkeypatch.setattr(registration, "register", lambda moving, reference: asked.append(moving) or MOVED)
+    monkeypatch.setattr(registering, "register", lambda moving, reference: asked.append(moving) or MOVED)
     images = [blank(1.0), blank(1.2), blank(1.2)]
     made = RegisterContrastsd()(record(*images, echoes=True))
     assert len(asked) == 1 and asked[0] is images[1]

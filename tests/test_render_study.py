@@ -20,9 +20,10 @@ import pytest
 
 from scripts.acquisition import load_render
 from scripts.bids import write_image
+from scripts.commands.study import renders
+from scripts.commands.study.products import render
 from scripts.errors import find_user_error
-from scripts.study import renders
-from scripts.study.products import Maps, render
+from scripts.estimate.maps import Maps
 
 from .maps import AFFINE, GM, WM, quantities, write_maps
 from .studies import RENDER, ROOT, files, workflow

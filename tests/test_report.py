@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from scripts import report
 from scripts.acquisition import Acquisition, RenderRequest
-from scripts.report import format_time, montage, overview, request_title
+from scripts.commands import report
+from scripts.commands.report import format_time, montage, overview, request_title
 
 SHAPE = (30, 40)
 MASK = np.zeros(SHAPE, bool)

@@ -27,8 +27,9 @@ from benchmarks.results.pictures import LARGEST, contrasts_picture, maps_picture
 from benchmarks.results.settings import load_settings
 from benchmarks.results.truth import CSF, GM, WM, Truth, acquire, signals
 from scripts.bids import Session
+from scripts.commands.study.products import write_maps
 from scripts.errors import UserError
-from scripts.study.products import Maps, write_maps
+from scripts.estimate.maps import Maps
 
 SHAPE = (84, 100, 64)
 SHELLS = ((511, 1.0), (515, 0.92), (24, 0.84), (3, 0.78), (2, 0.62), (4, 0.3))

@@ -40,8 +40,8 @@ from benchmarks.results.tables import markdown
 from benchmarks.results.targets import checks
 from benchmarks.results.truth import CSF, GM, WM, Scans, Truth, acquire, signals
 from scripts.acquisition import UNKNOWN, present, sequence_code
-from scripts.consistency import DataConsistency
 from scripts.errors import UserError
+from scripts.estimate.consistency import DataConsistency
 
 VALUES = {WM: (0.7, 0.85, 0.07), GM: (0.83, 1.3, 0.1), CSF: (1.0, 4.2, 1.8)}
 

@@ -20,11 +20,11 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from scripts.engines import on_device
+from scripts.commands.serving import ReadRequestd, steps
+from scripts.commands.serving.request import OUTPUTS, read_request
 from scripts.errors import UserError
-from scripts.registration import Alignment, Motion
-from scripts.serving import ReadRequestd, steps
-from scripts.serving.request import OUTPUTS, read_request
+from scripts.networks import on_device
+from scripts.preprocess.registration import Alignment, Motion
 from tests.studies import ROOT, SHAPE, SIDECARS, VAE, workflow, write_study, write_weights
 
 SUFFIXES = sorted(SIDECARS)

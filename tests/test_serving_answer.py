@@ -13,8 +13,8 @@
 
 import numpy as np
 
-from scripts.serving.answer import draw, pack, unpack
-from scripts.study.products import Maps
+from scripts.commands.serving.answer import draw, pack, unpack
+from scripts.estimate.maps import Maps
 
 
 def test_draws_have_the_errors_of_the_maps():

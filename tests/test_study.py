@@ -20,9 +20,9 @@ import pytest
 
 from scripts.acquisition import load_render
 from scripts.bids import Session
+from scripts.commands.study import Plan, Study
 from scripts.errors import UserError
-from scripts.study import Plan, Study
-from scripts.study.products import Maps
+from scripts.estimate.maps import Maps
 
 from .studies import RENDER, ROOT, files
 
@@ -166,7 +166,7 @@ def test_a_file_in_the_way_of_the_folder_is_a_user_error(tmp_path):
 
 def test_two_runs_cannot_write_into_one_folder(tmp_path):
     study = make(tmp_path)
-    other = "import sys; from scripts.study import Study; Study(sys.argv[1], 'test', {}).open()"
+    other = "import sys; from scripts.commands.study import Study; Study(sys.argv[1], 'test', {}).open()"
     command = [sys.executable, "-c", other, str(study.root)]
     process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert "found another run that is writing here" in process.stderr.splitlines()[-1]

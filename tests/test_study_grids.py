@@ -15,8 +15,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.study.grids import on_grid
-from scripts.study.products import Maps
+from scripts.estimate.grids import on_grid
+from scripts.estimate.maps import Maps
 
 AFFINE = nib.affines.from_matvec(np.diag([1.0, 1.0, 1.0]), [-10, -12, -8])
 SHAPE = (20, 24, 16)

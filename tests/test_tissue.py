@@ -33,7 +33,7 @@ def test_every_value_has_a_source_and_is_physical(tissue, field):
 
 
 def test_every_listed_source_is_used():
-    with open(f"{BUNDLE_ROOT}/scripts/tissues.json", encoding="utf-8") as file:
+    with open(f"{BUNDLE_ROOT}/scripts/tissue/tissues.json", encoding="utf-8") as file:
         listed = json.load(file)["sources"].values()
     used = {source for cells in TISSUES.values() for values in cells.values() for source in values.sources.values()}
     assert {f"{source['citation']} [{source['evidence']}]" for source in listed} == used

@@ -20,10 +20,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from scipy.spatial.transform import Rotation
 
-from scripts.data import SessionDataset
 from scripts.errors import UserError
+from scripts.preprocess import AlignContrastsd, CropAroundForegroundd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
 from scripts.simulate import REGIONS
-from scripts.transforms import AlignContrastsd, CropAroundForegroundd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
+from scripts.train.data import SessionDataset
 
 BLOB = np.array([6.0, -4.0, 5.0])
 """World coordinates of the brightest point of every image [mm]."""

@@ -17,7 +17,7 @@ import re
 import pytest
 
 from scripts.acquisition.families import FAMILIES
-from scripts.transforms import __all__ as EXPORTED
+from scripts.augment import __all__ as EXPORTED
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,10 @@ def test_example_runs_and_draws_its_picture(text, tiny_study, tmp_path, monkeypa
 def test_names_of_the_text_exist(text, bundle_root):
     assert set(re.findall(r"mr\.(\w+)", text)) <= set(EXPORTED)
     listed = re.search(r"families\.json\): ([^.]*)\.", text).group(1).split(", ")
-    assert listed == list(FAMILIES) == list(json.loads((bundle_root / "scripts" / "families.json").read_text()))
+    assert (
+        listed
+        == list(FAMILIES)
+        == list(json.loads((bundle_root / "scripts" / "acquisition" / "families.json").read_text()))
+    )
     for link in re.findall(r"\]\(([^)]+)\)", text):
         assert (bundle_root / "docs" / link).is_file(), link

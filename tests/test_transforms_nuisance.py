@@ -17,9 +17,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from scripts.errors import UserError
-from scripts.nuisance import crop_kspace, noisy_magnitude, rigid_motion, thick_slices
-from scripts.transforms import (
+from scripts.augment import (
     RandGaind,
     RandKSpaceCropd,
     RandNoisyMagnituded,
@@ -28,6 +26,8 @@ from scripts.transforms import (
     RandThickSlicesd,
     RandTransmitFieldd,
 )
+from scripts.errors import UserError
+from scripts.nuisance import crop_kspace, noisy_magnitude, rigid_motion, thick_slices
 
 TWINS = (RandGaind, RandReceiveFieldd, RandKSpaceCropd, RandThickSlicesd, RandRigidMotiond, RandNoisyMagnituded)
 SHAPES = [(2, 20, 24), (2, 20, 24, 16)]

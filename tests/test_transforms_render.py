@@ -19,10 +19,10 @@ from monai.transforms import Compose, ConcatItemsd
 
 from scripts.acquisition import Acquisition, check, values
 from scripts.acquisition.families import FAMILIES, check_family, draw_acquisition
+from scripts.augment import RandRenderContrastd, RenderContrastd
 from scripts.errors import UserError
 from scripts.render import SignalModel
 from scripts.signal import SEQUENCES
-from scripts.transforms import RandRenderContrastd, RenderContrastd
 
 STIR = Acquisition("inversion_recovery", te=0.02, tr=4.0, ti=0.3)
 AFFINE = torch.diag(torch.tensor([2.0, 2.0, 3.0, 1.0])).double()

@@ -36,9 +36,9 @@ from scripts.acquisition import (
     values,
 )
 from scripts.bids import find_sessions, resolve, resolve_all
+from scripts.commands.listing import Listing
+from scripts.commands.protocol_report import ProtocolReport
 from scripts.errors import UserError
-from scripts.listing import Listing
-from scripts.protocol_report import ProtocolReport
 from scripts.render import SignalModel
 from tests.test_acquisition import refusal
 

@@ -22,14 +22,14 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from scripts.acquisition import ROW_SIZE, UNKNOWN, sequence_code
-from scripts.anchoring import anchor
-from scripts.calibration import recalibrate
-from scripts.checkpoints import load_weights
-from scripts.consistency import DataConsistency
-from scripts.engines import on_device
-from scripts.field_strength import field_prior
+from scripts.estimate.anchoring import anchor
+from scripts.estimate.calibration import recalibrate
+from scripts.estimate.consistency import DataConsistency
+from scripts.estimate.field_strength import field_prior
+from scripts.networks import on_device
+from scripts.networks.weights import load_weights
+from scripts.preprocess import ScaleContrastsd
 from scripts.tissue import TissuePrior
-from scripts.transforms import ScaleContrastsd
 
 from .page import ROOT
 from .truth import Scans
@@ -122,7 +122,7 @@ def estimators(network: nn.Module, data_consistency: Refine = refine) -> dict[st
 
 
 def calibrated(estimate: Estimate, scans: Scans, network: nn.Module) -> Estimate:
-    """The same with standard deviations as :class:`scripts.study.Estimator` states them."""
+    """The same with standard deviations as :class:`scripts.estimate.Estimator` states them."""
     maps = estimate.log_maps.exp()
     white_matter = anchor(maps, scans.mask[0], estimate.sd)
     t1 = white_matter.t1 if white_matter.ok else None

@@ -23,9 +23,9 @@ from PIL import Image
 
 from scripts.acquisition import load_render
 from scripts.bids import Session
+from scripts.commands.study.products import read_maps
 from scripts.errors import UserError
 from scripts.render import SignalModel
-from scripts.study.products import read_maps
 
 from .anatomy import Segments, areas, segment
 from .label_maps import canonical, label_truth

@@ -24,9 +24,9 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from scripts.errors import UserError
+from scripts.preprocess import largest_filled
 from scripts.randomness import rng
 from scripts.tissue import tissue_values
-from scripts.transforms import largest_filled
 
 from .truth import Truth
 

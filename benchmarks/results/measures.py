@@ -20,7 +20,7 @@ from monai.metrics.regression import compute_ssim_and_cs
 from torch import Tensor
 
 from scripts.acquisition import Acquisition
-from scripts.identifiability import bounds, independent_prior, noise_levels
+from scripts.commands.protocol_report.identifiability import bounds, independent_prior, noise_levels
 from scripts.render import SignalModel, profile_gain
 from scripts.tissue import MAPS
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from scripts.report import FOOTNOTE, MAP_PANELS
+from scripts.commands.report import FOOTNOTE, MAP_PANELS
 
 from .estimators import Estimate
 from .truth import Truth

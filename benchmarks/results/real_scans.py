@@ -20,7 +20,7 @@ from torch import Tensor
 from scripts.acquisition import Acquisition
 from scripts.bids import Session, find_sessions, resolve
 from scripts.errors import UserError
-from scripts.transforms import AlignContrastsd, ForegroundMaskd, LoadSessiond
+from scripts.preprocess import AlignContrastsd, ForegroundMaskd, LoadSessiond
 
 from .truth import Scans
 

@@ -24,7 +24,7 @@ least 85 %.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from scripts.identifiability import PRIOR_SD
+from scripts.commands.protocol_report.identifiability import PRIOR_SD
 from scripts.tissue import MAPS
 
 from .estimators import BOTH

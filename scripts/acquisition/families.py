@@ -23,7 +23,7 @@ from ..errors import UserError
 from .protocols import check_keys
 from .record import COUNTS, FIELDS, Acquisition, check, sequence_code
 
-FAMILIES: dict[str, dict] = json.loads((Path(__file__).parents[1] / "families.json").read_text(encoding="utf-8"))
+FAMILIES: dict[str, dict] = json.loads((Path(__file__).with_name("families.json")).read_text(encoding="utf-8"))
 """Name -> ``{"sequence": name, field: [lowest, highest], "field/other": [lowest, highest], ...}``, the latter for the
 ratio of one field to another. SI seconds and degrees; clinical practice from 1.5 to 3 tesla."""
 MAX_DRAWS = 1000

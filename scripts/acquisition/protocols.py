@@ -21,7 +21,7 @@ from ..errors import UserError
 from .keys import READ_KEYS, SEQUENCE_KEYS, check_values
 from .record import UNKNOWN
 
-FOLDER = Path(__file__).parents[1]
+FOLDER = Path(__file__).parent
 PROTOCOLS: dict[str, dict] = json.loads((FOLDER / "protocols.json").read_text(encoding="utf-8"))
 NAMES = tuple(PROTOCOLS)
 KINDS = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}

@@ -9,13 +9,25 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The physics VAE and the diffusion network.
+"""The networks: physics VAE and diffusion network, how they are conditioned, sampled, run and loaded.
 
 Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contrasts that exist in the batch.
 """
 
+from .device import bf16, on_device, unwrap
 from .diffusion import LatentDiffusionUNet
+from .inferers import MapInferer, MapSampler
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE
 from .skips import PrecisionSkip
 
-__all__ = ["DEFAULT_PROTOCOL", "LatentDiffusionUNet", "PhysicsVAE", "PrecisionSkip"]
+__all__ = [
+    "DEFAULT_PROTOCOL",
+    "LatentDiffusionUNet",
+    "MapInferer",
+    "MapSampler",
+    "PhysicsVAE",
+    "PrecisionSkip",
+    "bf16",
+    "on_device",
+    "unwrap",
+]

@@ -13,6 +13,7 @@
 
 import torch
 from monai.networks.nets import DiffusionModelUNet
+from torch import Tensor
 
 from .group_norm import speed_up
 
@@ -21,7 +22,7 @@ class LatentDiffusionUNet(DiffusionModelUNet):
     """MONAI's diffusion network; its weights also say which latents it was trained on.
 
     ``scale_factor`` multiplies latents before diffusion; samples are divided by it before decoding. ``vae_digest`` is
-    the :func:`scripts.checkpoints.weights_digest` of the VAE whose latents they were, zeros where it is not known.
+    the :func:`scripts.networks.weights.weights_digest` of the VAE whose latents they were, zeros where it is not known.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -29,3 +30,9 @@ class LatentDiffusionUNet(DiffusionModelUNet):
         speed_up(self)
         self.register_buffer("scale_factor", torch.tensor(1.0))
         self.register_buffer("vae_digest", torch.zeros(32, dtype=torch.uint8))
+
+
+def position_planes(position: Tensor, known: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Condition ``(B, 2, *size)``: position [100 mm above the head's centre] and 1; zeros where it is not known."""
+    planes = torch.stack([position.float() / 100 * known, known.float()], 1)
+    return planes.view(-1, 2, *[1] * len(size)).expand(-1, -1, *size)

@@ -18,7 +18,7 @@ from monai.networks.blocks import SpatialAttentionBlock
 from monai.networks.nets.autoencoderkl import AEKLDownsample, AEKLResBlock, Encoder
 from torch import Tensor, nn
 
-from ..conditioning import adaptive_group_norm
+from .conditioning import adaptive_group_norm
 
 
 def encode_contrasts(

@@ -20,11 +20,11 @@ from monai.networks.nets import AutoencoderKL
 from torch import Tensor, nn
 
 from ..acquisition import load_render, present
-from ..conditioning import AcquisitionConditioning
 from ..errors import UserError
-from ..fusion import product_of_experts
 from ..tissue import MAPS, TissuePrior, diagonal_factor, marginal_sd
+from .conditioning import AcquisitionConditioning
 from .encoder import encode_contrasts
+from .fusion import product_of_experts
 from .group_norm import speed_up
 from .skips import PrecisionSkip
 from .spread import SpreadHead

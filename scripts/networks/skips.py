@@ -15,7 +15,7 @@ import torch
 from monai.networks.layers import Conv
 from torch import Tensor, nn
 
-from ..fusion import product_of_experts
+from .fusion import product_of_experts
 
 
 class PrecisionSkip(nn.Module):

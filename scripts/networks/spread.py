@@ -25,7 +25,8 @@ class SpreadHead(nn.Module):
     """Lower-triangular factor L of the covariance ``L L^T`` of ln PD, ln T1, ln T2: L00, L10, L11, L20, L21, L22.
 
     ``calibration (3,)`` scales its rows, and so the standard deviation of each map; it is fitted after training on
-    subjects that were not trained on. ``after_consistency (3, 3)`` is what :func:`scripts.calibration.recalibrate` does
+    subjects that were not trained on. ``after_consistency (3, 3)`` is what
+    :func:`scripts.estimate.calibration.recalibrate` does
     to the standard deviations that data consistency makes of them, fitted likewise; weights without it have ones there.
 
     Args:

@@ -21,7 +21,7 @@ the scanner; the steps do not commute with the magnitude, so that it comes last:
       ─ noisy_magnitude: complex noise, then the modulus ─► image
 
 Nothing here is random by itself: noise comes from a generator on the CPU that the caller gives, so that equal
-generators give equal images on any device. The random twins are in :mod:`scripts.transforms`.
+generators give equal images on any device. The random twins are in :mod:`scripts.preprocess`.
 """
 
 from .fields import apply_gain, bias_field, polynomial_terms, transmit_field

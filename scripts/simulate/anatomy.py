@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import UserError
 
-_TABLE = json.loads((Path(__file__).parents[1] / "anatomy.json").read_text(encoding="utf-8"))
+_TABLE = json.loads((Path(__file__).with_name("anatomy.json")).read_text(encoding="utf-8"))
 CLASSES: dict[str, dict] = _TABLE["classes"]
 """Class -> FreeSurfer numbers, region, values and their spread, see ``anatomy.json``. Air is the first."""
 REGIONS: tuple[str, ...] = tuple(_TABLE["regions"])

@@ -93,7 +93,7 @@ def read_label_map(path: Path) -> Anatomy:
     unknown = sorted({float(label) for label in np.unique(data)} - set(numbers))
     if unknown:
         found = f"labels {', '.join(f'{label:g}' for label in unknown[:5])}"
-        raise UserError(path, found, "use FreeSurfer's numbers, or add these to scripts/anatomy.json")
+        raise UserError(path, found, "use FreeSurfer's numbers, or add these to scripts/simulate/anatomy.json")
     table = np.zeros(max(numbers) + 1, np.uint8)
     table[list(numbers)] = list(numbers.values())
     return crop_head(table[data.astype(np.int64)], image.affine, path)

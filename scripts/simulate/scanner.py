@@ -56,7 +56,7 @@ TARGETS = 3
 class Scanner(Transform):
     """Clean slices -> training samples, each a function of (seed, epoch, index), on the device of the slices.
 
-    A sample has ``image (M, h, w)`` scaled as :class:`scripts.transforms.ScaleContrastsd` does, ``acquisition (M, A)``
+    A sample has ``image (M, h, w)`` scaled as :class:`scripts.preprocess.ScaleContrastsd` does, ``acquisition (M, A)``
     as a sidecar states it, ``window (M, 2)``, ``mask (1, h, w)`` where there is signal, ``maps (3, h, w)``,
     ``labels (1, h, w)``, and clean magnitudes to compare rendered contrasts with, seen or not: ``target (T, h, w)`` of
     ``target_acquisition (T, A)``, as played out, with ``target_window (T, 2)``.

@@ -1,0 +1,118 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a user of ``python -m monai.bundle run`` sees when something is wrong: one line, and an exit code."""
+
+import inspect
+import logging
+import sys
+import traceback
+from difflib import get_close_matches
+from types import TracebackType
+
+import monai.bundle
+from monai.bundle import ConfigParser
+from monai.utils import ensure_tuple
+
+from ..errors import UserError, find_user_error
+
+WRONG_USE, INCOMPLETE = 2, 1
+"""Exit codes: nothing was done because of a user error; some of what was asked for failed."""
+
+
+class CommandLine:
+    """The command line a config was started from; without one (a workflow made in Python) it does nothing.
+
+    Args:
+        debug: show the traceback of user errors too.
+    """
+
+    def __init__(self, debug: bool = False) -> None:
+        self.debug, self.active = debug, False
+
+    def check(self) -> None:
+        """Makes user errors end in one line on stderr and exit code 2, then refuses options that no config file has.
+
+        Raises:
+            UserError: for an override whose top-level key is in none of the config files.
+        """
+        arguments = _arguments()
+        if arguments is None:
+            return
+        self.active = True
+        sys.excepthook = self._excepthook
+        if not self.debug:
+            for handler in _log_handlers():
+                handler.addFilter(_hides_user_errors)
+        files = ensure_tuple(arguments.pop("config_file"))
+        known = {_top_level(key) for file in files for key in ConfigParser.load_config_file(file)}
+        known |= set(inspect.signature(monai.bundle.run).parameters)
+        for name in map(_top_level, arguments):
+            if name not in known:
+                nearest = get_close_matches(name, known, n=1)
+                hint = (
+                    f"you mean --{nearest[0]}?" if nearest else f"look the options up in {', '.join(map(str, files))}"
+                )
+                raise UserError(f"--{name}", "no such option", hint)
+
+    def leave(self, failures: int) -> None:
+        """Ends the process with exit code 1 when some of the work failed."""
+        if self.active and failures:
+            raise SystemExit(INCOMPLETE)
+
+    def _excepthook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        user_error = find_user_error(error)
+        if self.debug or user_error is None:
+            traceback.print_exception(kind, error, trace)
+        if user_error is not None:
+            if isinstance(user_error.__cause__, ExceptionGroup):
+                for reason in user_error.__cause__.exceptions:
+                    print(f"  {reason}", file=sys.stderr)
+            print(f"error: {user_error}", file=sys.stderr, flush=True)
+            # The interpreter turns a SystemExit of the hook into its exit code.
+            raise SystemExit(WRONG_USE)
+
+
+def _arguments() -> dict | None:
+    """Overrides and ``config_file`` of ``python -m monai.bundle run``, alone or under torchrun; None elsewhere.
+
+    They are read from the frame of MONAI's function, where the command line is parsed already.
+    """
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if main is None or main.name != "monai.bundle.__main__":
+        return None
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not monai.bundle.run.__code__:
+        frame = frame.f_back
+    if frame is None:
+        return None
+    given = frame.f_locals
+    arguments = ConfigParser.load_config_file(given["args_file"]) if given["args_file"] else {}
+    if given["config_file"] is not None:
+        arguments["config_file"] = given["config_file"]
+    return arguments | given["override"]
+
+
+def _top_level(key: str) -> str:
+    """``+train::trainer::max_epochs`` -> ``train``."""
+    return key.lstrip("+").replace("#", "::").split("::")[0]
+
+
+def _log_handlers() -> set[logging.Handler]:
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    return handlers | {logging.lastResort}
+
+
+def _hides_user_errors(record: logging.LogRecord) -> bool:
+    """Keeps out what engines log about an exception on its way up when a user error is behind it."""
+    from_engine = record.name.startswith(("ignite.", "monai.")) and record.levelno >= logging.ERROR
+    return not (from_engine and find_user_error(sys.exc_info()[1]))

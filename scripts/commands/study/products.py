@@ -1,0 +1,147 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The files of one session: tissue maps with their standard deviations, rendered contrasts, sidecars, the picture."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage
+
+from ...acquisition import RenderRequest, to_sidecar
+from ...bids import MAP_UNITS, Session, output_path, write_image
+from ...estimate.maps import Maps
+from ...render import T2_STAR_RATIO, SignalModel
+from ...signal import SEQUENCES
+
+CORRELATIONS = ("PDT1", "PDT2", "T1T2")
+"""Pairs of maps, as :func:`scripts.tissue.correlations` orders them."""
+SPECK = 0.05
+"""A region smaller than this part of the largest is not foreground."""
+OPTIONS = {"T2starmap": "t2_star", "TB1map": "b1"}
+"""Suffix of an optional map -> its name in the signal equations."""
+ASSUMED = {
+    "t2_star": f"T2* is taken for {T2_STAR_RATIO:g} T2.",
+    "b1": "B1+ is taken for nominal.",
+    "inversion_efficiency": "Inversions are taken for complete.",
+}
+"""What a signal equation assumes about an option without a map."""
+
+
+def fingerprints(root: str | Path, paths: Iterable[Path]) -> dict[str, str]:
+    """What results are made from: BIDS URI -> sha256 of each of these files below ``root``."""
+    found = {}
+    for path in paths:
+        with open(path, "rb") as file:
+            name = f"bids:raw:{path.relative_to(root).as_posix()}"
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def foreground_from_pd(pd: np.ndarray) -> np.ndarray:
+    """Where a generated map is not air: regions with PD above 6 % of its bright level, holes filled, specks left out.
+
+    Bone has hardly any PD: a hole in the scalp, and where that is not closed, the brain is a region by itself.
+    """
+    # In a volume of one slice every hole would be open to the outside.
+    filled = ndimage.binary_fill_holes(pd.squeeze() > 0.06 * np.quantile(pd, 0.99))
+    regions, _ = ndimage.label(filled)
+    sizes = np.bincount(regions.flat)
+    sizes[0] = 0
+    return (sizes > SPECK * sizes.max())[regions].reshape(pd.shape)
+
+
+def render(maps: Maps, requests: Sequence[RenderRequest]) -> np.ndarray:
+    """The requested contrasts ``(M, ...)`` of a volume or slice: noise-free, magnitudes where no sign belongs to them,
+    in the unit of PD."""
+    if not requests:
+        return np.empty((0, *maps.mask.shape), np.float32)
+    rows = torch.stack([request.acquisition.to_row() for request in requests])
+    options = {name: torch.from_numpy(array)[None] for name, array in {"mask": maps.mask, **maps.options}.items()}
+    return SignalModel()(torch.from_numpy(maps.values)[None], rows[None], **options)[0].numpy()
+
+
+def write_maps(folder: Path, session: Session, maps: Maps, about: dict, sd_note: str = "") -> None:
+    """Writes maps, standard deviations, correlations and foreground with sidecars.
+
+    Args:
+        folder: root of the study.
+        session: whose maps.
+        maps: the maps.
+        about: what every sidecar says about their origin.
+        sd_note: what the standard deviations are.
+    """
+    for i, (suffix, unit) in enumerate(MAP_UNITS.items()):
+        note = "Relative, 0 in air." if suffix == "PDmap" else "0 where undefined: in air."
+        sidecar = {"Units": unit, "Description": f"{suffix.removesuffix('map')} map. {note}", **about}
+        write_image(output_path(folder, session, suffix), maps.values[i], maps.affine, sidecar)
+        if maps.sd is not None:
+            sidecar = {"Units": "1", "Description": sd_note, **about}
+            write_image(output_path(folder, session, suffix, desc="sd"), maps.sd[i], maps.affine, sidecar)
+    for pair, values in zip(CORRELATIONS, () if maps.correlations is None else maps.correlations):
+        note = f"Correlation between the errors of ln {pair[:2]} and ln {pair[2:]}."
+        sidecar = {"Units": "1", "Description": note, **about}
+        write_image(output_path(folder, session, "map", desc=f"corr{pair}"), values, maps.affine, sidecar)
+    sidecar = {"Description": "1 where the maps are defined, 0 in air.", **about}
+    mask = output_path(folder, session, "mask", desc="foreground")
+    write_image(mask, maps.mask.astype(np.uint8), maps.affine, sidecar)
+
+
+def read_maps(folder: Path, session: Session) -> Maps:
+    """The maps that :func:`write_maps` wrote."""
+    images = [nib.load(output_path(folder, session, suffix)) for suffix in MAP_UNITS]
+    paths = [output_path(folder, session, suffix, desc="sd") for suffix in MAP_UNITS]
+    sd = np.stack([_data(nib.load(path)) for path in paths]) if paths[0].exists() else None
+    mask = _data(nib.load(output_path(folder, session, "mask", desc="foreground"))) > 0
+    return Maps(np.stack([_data(image) for image in images]), sd, mask, images[0].affine)
+
+
+def _data(image: nib.Nifti1Image) -> np.ndarray:
+    return image.get_fdata(dtype=np.float32)
+
+
+def write_contrasts(
+    folder: Path,
+    session: Session,
+    maps: Maps,
+    requests: Sequence[RenderRequest],
+    sources: Mapping[str, str] | None = None,
+    **entities: str,
+) -> None:
+    """Renders and writes contrasts with sidecars.
+
+    Args:
+        folder: root of the study.
+        session: whose contrasts.
+        maps: its maps.
+        requests: the contrasts.
+        sources: BIDS URIs of the maps by suffix; None for those that :func:`write_maps` wrote.
+        entities: BIDS entities of the files besides ``acq``, which is the request's name.
+    """
+    sources = sources or {suffix: f"bids::{output_path('', session, suffix)}" for suffix in MAP_UNITS}
+    for request, image in zip(requests, render(maps, requests)):
+        sequence = SEQUENCES[request.acquisition.sequence]
+        used = [name for name in sources if name in MAP_UNITS or OPTIONS[name] in sequence.options]
+        assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in maps.options]
+        kind = "Image" if sequence.signed else "Magnitude image"
+        about = [f"{kind} rendered from the maps by the signal equation, without noise.", *assumed]
+        sidecar = {
+            **to_sidecar(request.acquisition),
+            "Units": "arbitrary",
+            "Description": " ".join(about),
+            "Sources": [sources[name] for name in used],
+        }
+        path = output_path(folder, session, request.suffix, **entities, acq=request.name)
+        write_image(path, image, maps.affine, sidecar)

@@ -1,0 +1,211 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Inference on a folder of scans: scans -> tissue maps -> contrasts, one session after the other."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+
+from ...acquisition import UNKNOWN, load_render, to_sidecar
+from ...bids import check_image, combine, find_sessions, gain_groups, output_path, resolve_all
+from ...errors import UserError, switch
+from ...estimate.estimator import Estimator
+from ...estimate.grids import on_grid
+from ...estimate.maps import Maps
+from ...networks.weights import load_weights
+from ...preprocess.registration import describe, write_transforms
+from ...train.data import SessionDataset
+from ..report import overview, request_title
+from .folder import Study
+from .products import fingerprints, read_maps, render, write_contrasts, write_maps
+
+HOW_TO_TRAIN = "train one with configs/train_vae.json, then put it there with configs/convert.json (run promote)"
+logger = logging.getLogger(__name__)
+
+
+class UsableSessions(SessionDataset):
+    """The sessions of a folder that can be used; why the others cannot stands in ``failures`` by name.
+
+    Headers and sidecars of all sessions are read when the first record is asked for, image data are not.
+    """
+
+    def __init__(self, dataset_dir: str | None, protocol: str | None = None, equations: str = "exact") -> None:
+        super().__init__(dataset_dir, protocol, equations=equations)
+        self.failures: dict[str, UserError] = {}
+
+    @property
+    def records(self) -> list[dict]:
+        """Records of the usable sessions.
+
+        Raises:
+            UserError: for a missing or empty folder, and when no session is usable: one message for all files.
+        """
+        if self._records is None:
+            if self.dataset_dir is None:
+                raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
+            sessions = find_sessions(self.dataset_dir)
+            acquisitions, self.failures = resolve_all(sessions, self.protocol, self.equations)
+            usable = [session for session in sessions if session.name in acquisitions]
+            for session in usable:
+                try:
+                    for contrast in session.contrasts:
+                        check_image(contrast.path)
+                except UserError as error:
+                    self.failures[session.name] = error
+            usable = [session for session in usable if session.name not in self.failures]
+            if not usable:
+                raise combine(list(self.failures.values()))
+            self._records = [
+                {"session": session, "acquisitions": acquisitions[session.name], "index": i}
+                for i, session in enumerate(usable)
+            ]
+        return self._records
+
+    def __iter__(self) -> Iterator[dict]:
+        return iter(self.records)
+
+
+class SubjectStep:
+    """All of one session: load, estimate, render, write. A session that fails is noted, the next one follows.
+
+    It is the iteration of an evaluator over :class:`UsableSessions`, and one of its handlers: when the evaluator
+    starts, everything that a user can have got wrong is refused before anything is computed or written.
+
+    Args:
+        study: where results go.
+        dataset: the sessions.
+        preprocessing: record -> ``image``, ``mask``, ``acquisition``, ``alignment``, see :mod:`scripts.preprocess`.
+        estimator: volume -> maps.
+        weights: file of the state dict of its network.
+        render: contrasts to render, see :func:`scripts.acquisition.load_render`.
+        threads: threads of a network call on the CPU; results depend on it in the last digits.
+        native: write results on the grid of the reference scan, else RAS at 1 mm.
+
+    Raises:
+        UserError: for ``native`` that is neither true nor false.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        dataset: UsableSessions,
+        preprocessing: Callable[[dict], dict],
+        estimator: Estimator,
+        weights: str,
+        render: object,
+        threads: int = 2,
+        native: bool | str = False,
+    ) -> None:
+        self.study, self.dataset, self.preprocessing, self.estimator = study, dataset, preprocessing, estimator
+        self.weights, self.render, self.threads = weights, render, threads
+        self.native = switch("native", native)
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+
+    def start(self, engine: Engine) -> None:
+        """Checks everything, loads the weights, opens the study.
+
+        Raises:
+            UserError: for whatever is wrong with the request as a whole.
+        """
+        torch.set_num_threads(self.threads)
+        self.requests = load_render(self.render, self.dataset.equations)
+        records = self.dataset.records
+        self.sha256 = load_weights(self.estimator.network, self.weights, HOW_TO_TRAIN)
+        for record in records:
+            if self.study.holds(record["session"]):
+                self.study.plan(record["session"], self._facts(record), self.requests)
+        self.study.open(self.dataset.dataset_dir)
+        for name, error in self.dataset.failures.items():
+            self.study.fail(name, error)
+        for record in records:
+            _warn(record)
+
+    def __call__(self, engine: Engine, record: dict) -> dict:
+        """Runs one session; returns its name and, if it failed, the exception."""
+        name = record["session"].name
+        with self.study.attempt(name):
+            self._run(record)
+        return {"session": name, "failure": self.study.failures.get(name)}
+
+    def _run(self, record: dict) -> None:
+        session, facts = record["session"], self._facts(record)
+        plan = self.study.plan(session, facts, self.requests)
+        if not plan.maps and not plan.render:
+            return
+        logger.info(f"{session.name}: {record['index'] + 1} of {len(self.dataset.records)}")
+        volume = self.preprocessing(record)
+        names, alignment = [*facts["inputs"]], volume["alignment"]
+        maps, about = self.estimator(volume, names) if plan.maps else (read_maps(self.study.root, session), {})
+        if self.native:
+            reference = check_image(session.contrasts[alignment.reference].path)
+            maps = on_grid(maps, reference.shape[:3], reference.affine)
+        with self.study.publish(session, facts, plan) as folder:
+            if plan.maps:
+                origin = {"Sources": names, "Acquisitions": facts["acquisitions"], "Weights": self.sha256}
+                origin["UnknownAcquisitions"] = _unknown(names, record)
+                origin["Alignment"] = describe(alignment, session, names)
+                write_maps(folder, session, maps, {**origin, **about}, self.estimator.sd_note)
+                write_transforms(folder, session, alignment, names)
+            write_contrasts(folder, session, maps, plan.render)
+            self._draw(output_path(folder, session, "overview", ".png"), record, volume, maps)
+
+    def _draw(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
+        name, image = record["session"].name, volume["image"]
+        maps = on_grid(maps, image.shape[1:], image.affine.numpy())
+        middle = maps.middle
+        shown = maps.axial(middle)
+        files = [contrast.path.name for contrast in record["session"].contrasts]
+        unknown = _unknown(files, record)
+        scans = [
+            file.removeprefix(name).strip("_").split(".")[0]
+            + ("\nacquisition unknown" if file in unknown else "")
+            + f"\n{volume['alignment'].caption(number)}".replace(", ", "\n").rstrip()
+            for number, file in enumerate(files)
+        ]
+        inputs = dict(zip(scans, image.as_tensor()[..., middle].numpy()))
+        contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
+        overview(path, name, shown.values, shown.sd, shown.mask, inputs, contrasts)
+
+    def _facts(self, record: dict) -> dict:
+        """Whatever results depend on besides the config."""
+        inputs = fingerprints(self.dataset.dataset_dir, (contrast.path for contrast in record["session"].contrasts))
+        return {
+            "inputs": inputs,
+            "acquisitions": dict(zip(inputs, map(to_sidecar, record["acquisitions"]))),
+            "gains": dict(zip(inputs, gain_groups(record["session"].contrasts, record["acquisitions"]))),
+            "weights": self.sha256,
+            "native": self.native,
+        }
+
+
+def _unknown(names: Iterable[str], record: dict) -> list[str]:
+    """Of the names of a session's scans, those of which too little is known for a signal equation."""
+    return [name for name, acquisition in zip(names, record["acquisitions"]) if acquisition.sequence == UNKNOWN]
+
+
+def _warn(record: dict) -> None:
+    session = record["session"]
+    for contrast in session.contrasts:
+        if contrast.post_contrast:
+            effect = "T1 will come out too short where the agent is"
+            logger.warning(f"{contrast.path.name} looks as if taken after a contrast agent: {effect}")
+    if unknown := _unknown((contrast.path.name for contrast in session.contrasts), record):
+        effect = "intervals will be wider, and data consistency does without"
+        logger.warning(f"{session.name}: acquisition unknown of {', '.join(unknown)}: {effect}")
+    if session.ignored:
+        logger.warning(f"{session.name}: left out {', '.join(path.name for path in session.ignored)}")

@@ -1,0 +1,236 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The usable scans of one subject: what they should look like, and how that hangs on the maps and on the scanner.
+
+Unknown of a voxel are ln PD, ln T1, ln T2. Unknown of the scanner, and common to all voxels, are the logarithm of the
+gain of each group of scans, and in units of their prior standard deviation: the inversion efficiency of each scan, B1+
+relative to nominal, and the assumed parameters of each scan.
+"""
+
+from collections.abc import Sequence
+from math import log
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...acquisition import FIELDS, PROVENANCE, UNKNOWN, known, present, sequence_code, values
+from ...render import T2_STAR_RATIO
+from ...signal import SEQUENCES
+from ...signal import Sequence as Equation
+
+NAMES = {sequence_code(name): name for name in SEQUENCES}
+T2_STAR_SD = 0.2
+"""Standard deviation of ln(T2* / T2) between tissues, about :data:`scripts.render.T2_STAR_RATIO`."""
+ASSUMED_SD = {"te_equivalent": 0.3, "flip_angle": 0.2, "flip_angle2": 0.2}
+OTHER_ASSUMED_SD = 0.1
+"""Standard deviations of the logarithm of a field that is assumed."""
+LOWEST, HIGHEST = (0.01, 0.03, 0.002), (3.0, 8.0, 4.0)
+"""Physical limits of PD (relative to water, whose scale is a matter of the gains), T1 [s], T2 [s]."""
+TYPICAL_T2, LOG_T1S = 0.1, 64
+"""At which T2 [s], and at how many T1 between the limits, signs of a scan are looked up."""
+FURTHEST = 2.0
+"""No property of a scanner is further from what is expected of it than this many standard deviations."""
+
+
+class Scan(NamedTuple):
+    """One scan that can be rendered.
+
+    Attributes:
+        number: its place among the M contrasts.
+        equation: of its sequence.
+        fields: what the equation needs, in SI seconds and degrees.
+        assumed: names of those that are assumed.
+    """
+
+    number: int
+    equation: Equation
+    fields: dict[str, float]
+    assumed: tuple[str, ...]
+
+
+class Property(NamedTuple):
+    """An unknown of the scanner besides the gains: ``mean + sd z``, or ``mean exp(sd z)`` where it is a factor."""
+
+    name: str
+    scan: int | None
+    mean: float
+    sd: float
+
+    def value(self, z: Tensor) -> Tensor:
+        """What it is at ``z`` standard deviations from what is expected."""
+        return self.mean * torch.exp(self.sd * z) if self.name in FIELDS else self.mean + self.sd * z
+
+
+class Prediction(NamedTuple):
+    """Logarithms of S scans of N voxels and their derivatives; P unknowns of the scanner.
+
+    Attributes:
+        log_image: logarithm of the expected magnitude over its gain ``(S, N)``.
+        by_maps: derivatives by ln PD, ln T1, ln T2 ``(S, 3, N)``.
+        by_scanner: derivatives by the unknowns of the scanner ``(S, P, N)``.
+        by_t2_star: derivatives by ln(T2* / T2) ``(S, N)``.
+        noise: variance of the logarithm by the noise of the image ``(S, N)``.
+        beyond: logarithm of the signal over the largest of the other sign, see :func:`_beyond_others` ``(S, N)``.
+    """
+
+    log_image: Tensor
+    by_maps: Tensor
+    by_scanner: Tensor
+    by_t2_star: Tensor
+    noise: Tensor
+    beyond: Tensor
+
+
+def usable_scans(rows: Tensor) -> list[Scan]:
+    """The scans with an equation, a magnitude and all parameters.
+
+    Left out are absent contrasts, unknown sequences, sequences with a field that is unknown, and images that are signed
+    by definition: the uniform image of MP2RAGE has no gain, and files store it on scales of their own.
+
+    Args:
+        rows: acquisitions of one subject ``(M, A)``.
+    """
+    scans, rows = [], rows.detach().float().cpu()
+    for number in present(rows).nonzero().flatten().tolist():
+        name = NAMES.get(rows[number, 0].item(), UNKNOWN)
+        if name == UNKNOWN or SEQUENCES[name].signed:
+            continue
+        row, equation = rows[number], SEQUENCES[name]
+        fields = {field: values(row, field).item() for field in equation.fields}
+        if all(fields[field] or known(row, field) for field in fields):
+            origins = row[1 + len(FIELDS) :].tolist()
+            assumed = [field for field in fields if origins[FIELDS.index(field)] == PROVENANCE.index("assumed")]
+            scans.append(Scan(number, equation, fields, tuple(field for field in assumed if fields[field])))
+    return scans
+
+
+class Scanner:
+    """S scans of one subject, and the unknowns of the scanner: G gains, then the properties.
+
+    Args:
+        scans: see :func:`usable_scans`.
+        groups: which gain each of them has ``(S,)``; equal numbers share one.
+        inversion_efficiency: mean and standard deviation.
+        b1_sd: standard deviation of B1+ relative to nominal.
+    """
+
+    def __init__(
+        self, scans: list[Scan], groups: Sequence[int], inversion_efficiency: tuple[float, float], b1_sd: float
+    ) -> None:
+        self.scans = scans
+        names = list(dict.fromkeys(groups))
+        self.group = [names.index(group) for group in groups]
+        self.gains = len(names)
+        self.inverted = ["inversion_efficiency" in scan.equation.options for scan in scans]
+        self.properties = []
+        for s, scan in enumerate(scans):
+            if self.inverted[s]:
+                self.properties.append(Property("inversion_efficiency", s, *inversion_efficiency))
+            for name in scan.assumed:
+                self.properties.append(Property(name, s, scan.fields[name], ASSUMED_SD.get(name, OTHER_ASSUMED_SD)))
+        if any("b1" in scan.equation.options for scan in scans):
+            self.properties.append(Property("b1", None, 1.0, b1_sd))
+        self.size = self.gains + len(self.properties)
+
+    def expected(self) -> Tensor:
+        """The unknowns before any scan: gains of 1, properties as expected ``(P,)``."""
+        return torch.zeros(self.size)
+
+    def bounded(self, unknown: Tensor) -> Tensor:
+        """The unknowns within what is possible ``(P,)``."""
+        limited = unknown.clone()
+        limited[self.gains :] = unknown[self.gains :].clamp(-FURTHEST, FURTHEST)
+        for p, this in enumerate(self.properties, self.gains):
+            if this.name == "inversion_efficiency":
+                limited[p] = min(float(limited[p]), (1 - this.mean) / max(this.sd, 1e-6))
+        return limited
+
+    def predict(self, log_maps: Tensor, unknown: Tensor, sigma: Tensor) -> Prediction:
+        """Expected images of N voxels: ``ln sqrt((g s)^2 + sigma^2)``, the floor of a magnitude image included.
+
+        All derivatives of a scan come from one backward pass: a voxel's signal hangs on its own maps only.
+
+        Args:
+            log_maps: ln PD, ln T1, ln T2 ``(3, N)``.
+            unknown: unknowns of the scanner ``(P,)``.
+            sigma: noise of each scan in its own unit ``(S,)``.
+        """
+        columns = []
+        log_gains = unknown[self.group]
+        for s, scan in enumerate(self.scans):
+            mine = [p for p, this in enumerate(self.properties) if this.name in _names(scan) and this.scan in (None, s)]
+            properties, z = [self.properties[p] for p in mine], unknown[[self.gains + p for p in mine]]
+            signal, slopes = _differentiate(scan, log_maps[1:], properties, z)
+            log_signal = log_maps[0] + signal.abs().clamp_min(1e-12).log()
+            log_floor = sigma[s].log() - log_gains[s]
+            # The part of the squared magnitude that is signal: 1 far above the noise, 0 at the null of an inversion.
+            share = torch.sigmoid(2 * (log_signal - log_floor))
+            relative = share / torch.where(signal == 0, 1.0, signal)
+            shared = log_maps.new_zeros(self.size, log_maps.shape[1])
+            shared[self.group[s]] = share
+            for p, slope in zip(mine, slopes[3:]):
+                shared[self.gains + p] = relative * slope
+            by_maps = torch.stack([share, relative * slopes[0], relative * slopes[1]])
+            # Only T1 carries a voxel across the null of an inversion.
+            beyond = _beyond_others(scan, log_maps[1], properties, z) if self.inverted[s] else torch.zeros_like(share)
+            log_image = log_gains[s] + log_signal - 0.5 * share.log()
+            columns.append((log_image, by_maps, shared, relative * slopes[2], 1 - share, beyond))
+        return Prediction(*(torch.stack(column) for column in zip(*columns)))
+
+
+def _names(scan: Scan) -> set[str]:
+    """What a property must be called to matter to a scan."""
+    return {*scan.equation.options, *scan.assumed}
+
+
+def _differentiate(
+    scan: Scan, log_times: Tensor, properties: list[Property], z: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Signed signal of unit PD ``(N,)`` and its derivatives by ln T1, ln T2, ln(T2* / T2) and the properties."""
+    # Autograd does not work on tensors of inference mode.
+    with torch.inference_mode(False), torch.enable_grad():
+        count = log_times.shape[1]
+        leaves = [x.clone() for x in log_times] + [log_times.new_zeros(count)]
+        leaves += [log_times.new_full((count,), number) for number in z.tolist()]
+        log_t1, log_t2, log_ratio, *zs = (leaf.requires_grad_() for leaf in leaves)
+        signal = _signal(scan, log_t1, log_t2, log_ratio, properties, zs)
+        slopes = torch.autograd.grad(signal.sum(), leaves, allow_unused=True, materialize_grads=True)
+    return signal.detach(), slopes
+
+
+def _signal(
+    scan: Scan, log_t1: Tensor, log_t2: Tensor, log_ratio: Tensor, properties: list[Property], zs: Sequence[Tensor]
+) -> Tensor:
+    """Signed signal of unit PD ``(N,)`` at ln T1, ln T2, ln(T2* / T2) over its mean, and properties at ``zs``."""
+    t2 = log_t2.exp()
+    fields = {name: t2.new_tensor(value) for name, value in scan.fields.items()}
+    options = {"t2_star": T2_STAR_RATIO * t2 * log_ratio.exp()} if "t2_star" in scan.equation.options else {}
+    for this, z in zip(properties, zs):
+        (fields if this.name in fields else options)[this.name] = this.value(z)
+    return scan.equation.signal(torch.ones_like(t2), log_t1.exp(), t2, **fields, **options)
+
+
+def _beyond_others(scan: Scan, log_t1: Tensor, properties: list[Property], z: Tensor) -> Tensor:
+    """``ln(|s| / max |s'|)``, at least 0, over signals s' of the other sign that some T1 has; ``(N,)``.
+
+    The magnitude of a voxel leaves its sign open only where this is near 0. At the usual settings of MPRAGE the readout
+    leaves so little magnetisation to invert that no signal is negative, whatever T1: there is no null. T2 scales all
+    signals of a voxel alike, or nearly so, so any will do.
+    """
+    every = torch.linspace(log(LOWEST[1]), log(HIGHEST[1]), LOG_T1S).to(log_t1)
+    own, others = (
+        _signal(scan, t1, torch.full_like(t1, log(TYPICAL_T2)), torch.zeros_like(t1), properties, z)
+        for t1 in (log_t1, every)
+    )
+    largest = torch.where(own > 0, -others.min(), others.max())
+    return (own.abs().clamp_min(1e-12) / largest.clamp_min(1e-12)).log().clamp(min=0)

@@ -1,0 +1,79 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Weights on disk: loading, their sha256, and the frozen encoder of stage 2."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+BEHIND_THE_LATENT = ("decoder.", "post_quant_conv.", "skips.", "spread.")
+"""Beginnings of the names of those weights of a VAE that its latents do not depend on."""
+
+
+def load_file(path: str | os.PathLike, how_to_make: str) -> dict:
+    """Loads a torch file with ``weights_only=True``.
+
+    Args:
+        path: the file.
+        how_to_make: what a user does to get it, as an imperative.
+
+    Raises:
+        UserError: when it is missing or no torch file.
+    """
+    if not Path(path).is_file():
+        raise UserError(path, "no such file", how_to_make)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(path, f"no readable weights ({type(error).__name__})", how_to_make) from error
+
+
+def first_existing(paths: list[str]) -> str:
+    """The first of these files that exists; the last where none does."""
+    return next((path for path in paths if Path(path).is_file()), paths[-1])
+
+
+def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) -> str:
+    """Loads a raw state dict strictly, prints its path and sha256, and returns the sha256 of the file.
+
+    Raises:
+        UserError: when the file is missing, broken or made for another architecture.
+    """
+    state = load_file(path, how_to_make)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        do = f"match the widths, or {how_to_make}"
+        raise UserError(path, f"weights of another network ({reason})", do) from error
+    sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if idist.get_rank() == 0:
+        print(f"weights {path} sha256 {sha256}", flush=True)
+    return sha256
+
+
+def weights_digest(network: nn.Module) -> Tensor:
+    """sha256 of a network's weights rounded to float16 ``(32,)`` uint8: the same however they are stored.
+
+    What a VAE does behind its latent does not count: its decoder can be trained further without new latents.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        if not name.startswith(BEHIND_THE_LATENT):
+            digest.update(name.encode() + value.detach().cpu().half().contiguous().numpy().tobytes())
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)

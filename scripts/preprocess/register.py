@@ -1,0 +1,59 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Dictionary transform that takes out what moved between the scans of a session."""
+
+import logging
+
+from monai.transforms.utils import Transform
+
+from ..bids import gain_groups
+from ..errors import switch
+from .registration import Alignment, Refused, reference_index, register, same_grid
+
+logger = logging.getLogger(__name__)
+
+
+class RegisterContrastsd(Transform):
+    """Registers the scans of a session to the reference, rigidly, by changing their affines: nothing is resampled.
+
+    It stands between :class:`LoadSessiond` and :class:`AlignContrastsd`, which interpolates once. Echoes of one
+    acquisition move together. A registration that is not to be trusted leaves a scan where its header says, with a
+    warning. Adds ``alignment``, see :class:`scripts.preprocess.registration.Alignment`.
+
+    Args:
+        register: ``auto`` registers the scans whose shape or affine differs from the reference's: scans on one grid
+            have been aligned by whoever resampled them, or are of one prescription. True registers all, False none.
+
+    Raises:
+        UserError: for any other word.
+    """
+
+    def __init__(self, register: bool | str = "auto") -> None:
+        self.register = switch("register", register, "auto")
+
+    def __call__(self, record: dict) -> dict:
+        images, contrasts = [*record["image"]], record["session"].contrasts
+        alignment = Alignment(reference_index(images), {}, {})
+        reference = images[alignment.reference]
+        groups = gain_groups(contrasts, record["acquisitions"])
+        for group in sorted({*groups} - {groups[alignment.reference]}):
+            first, *_ = members = [number for number, its in enumerate(groups) if its == group]
+            if not self.register or (self.register == "auto" and same_grid(images[first], reference)):
+                continue
+            try:
+                alignment.motions.update(dict.fromkeys(members, register(images[first], reference)))
+            except Refused as error:
+                alignment.refused.update(dict.fromkeys(members, str(error)))
+                logger.warning(f"{contrasts[first].path.name}: not registered, its header is trusted: {error}")
+        for number, motion in alignment.motions.items():
+            images[number] = motion.apply(images[number])
+        return {**record, "image": images, "alignment": alignment}

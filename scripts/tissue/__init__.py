@@ -1,0 +1,138 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tissue maps, their prior, and what the literature knows of each tissue.
+
+Maps are ordered PD, T1 [s], T2 [s] along the channel axis, everywhere.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+MAPS = ("PD", "T1", "T2")
+SAME_FIELD = 0.05
+"""Field strengths that differ by less than this share are one: scanners sold as 3 T run at 2.89 T."""
+
+
+class TissueValues(NamedTuple):
+    """Literature values of one tissue at one field strength; None where no source is known.
+
+    Attributes:
+        pd: proton density relative to water.
+        t1: longitudinal relaxation time [s].
+        t2: transverse relaxation time [s].
+        t2_star: that of a gradient echo [s].
+        sources: name of each value above that is known -> where it comes from and what of that was read.
+    """
+
+    pd: float | None
+    t1: float | None
+    t2: float | None
+    t2_star: float | None
+    sources: dict[str, str]
+
+
+def _load() -> tuple[dict[str, str], dict[str, dict[float, TissueValues]]]:
+    content = json.loads(Path(__file__).with_name("tissues.json").read_text(encoding="utf-8"))
+    sources = {key: f"{source['citation']} [{source['evidence']}]" for key, source in content["sources"].items()}
+    names, table = {}, {}
+    for tissue, entry in content["tissues"].items():
+        names[tissue], common = entry.pop("name"), {"pd": entry.pop("pd")} if "pd" in entry else {}
+        table[tissue] = {float(field): _values(common | cell, sources) for field, cell in entry.items()}
+    return names, table
+
+
+def _values(cell: dict[str, tuple[float, str]], sources: dict[str, str]) -> TissueValues:
+    values = {name: cell[name][0] if name in cell else None for name in TissueValues._fields[:-1]}
+    return TissueValues(**values, sources={name: sources[source] for name, (_, source) in cell.items()})
+
+
+TISSUE_NAMES, TISSUES = _load()
+"""Tissue -> its name in words; tissue -> field strength [T] -> what is known, complete or not."""
+
+
+def tissue_values(tissue: str, field_strength: float) -> TissueValues:
+    """PD, T1 and T2 of a tissue from the literature (``tissues.json``), with their sources.
+
+    Args:
+        tissue: a key of :data:`TISSUES`, such as ``WM``.
+        field_strength: static field [T]; 1.5, 3 or 7 within :data:`SAME_FIELD`.
+
+    Raises:
+        UserError: for an unknown tissue, and where PD, T1 or T2 has no source at this field strength.
+    """
+    if tissue not in TISSUES:
+        raise UserError("tissue", repr(tissue), f"use one of {', '.join(TISSUES)}")
+    cells = {field: values for field, values in TISSUES[tissue].items() if None not in values[:3]}
+    for field, values in cells.items():
+        if abs(field_strength / field - 1) <= SAME_FIELD:
+            return values
+    complete = f"at {' and '.join(f'{field:g} T' for field in cells)} only" if cells else "at no field strength"
+    found = f"no source for all of PD, T1 and T2 at {field_strength:g} T ({complete})"
+    others = ", ".join(known_tissues(field_strength))
+    raise UserError(f"tissue {tissue}", found, f"use {others}" if others else "use a field strength of 1.5, 3 or 7 T")
+
+
+def known_tissues(field_strength: float) -> list[str]:
+    """The tissues of which PD, T1 and T2 are known at a field strength [T]."""
+    return [
+        tissue
+        for tissue, cells in TISSUES.items()
+        for field, values in cells.items()
+        if abs(field_strength / field - 1) <= SAME_FIELD and None not in values[:3]
+    ]
+
+
+class TissuePrior(nn.Module):
+    """Exponential bias of Lüpke et al. 2024, Eq. 6-7: ``log map = o + b`` with ``b = ln median``.
+
+    With the L2 penalty on ``o`` this is a log-normal prior with the given medians.
+
+    Args:
+        pd_median: median of PD, in the unit of the images where gains are fixed, else relative to water.
+        t1_median: median of T1 [s].
+        t2_median: median of T2 [s].
+    """
+
+    def __init__(self, pd_median: float = 0.8, t1_median: float = 1.0, t2_median: float = 0.1) -> None:
+        super().__init__()
+        self.register_buffer("bias", torch.tensor([pd_median, t1_median, t2_median]).log(), persistent=False)
+
+    def forward(self, o: Tensor) -> Tensor:
+        """Decoder output ``(B, 3, ...)`` -> log maps ``(B, 3, ...)`` in float32."""
+        return o.float() + self.bias.view(1, 3, *[1] * (o.ndim - 2))
+
+
+def marginal_sd(spread: Tensor) -> Tensor:
+    """Standard deviations ``(B, 3, ...)`` of the log maps from the factor of their covariance ``(B, 6, ...)``."""
+    l00, l10, l11, l20, l21, l22 = spread.unbind(1)
+    return torch.stack([l00.abs(), torch.hypot(l10, l11), (l20**2 + l21**2 + l22**2).sqrt()], 1)
+
+
+def diagonal_factor(sd: Tensor) -> Tensor:
+    """Factor ``(B, 6, ...)`` of a covariance without correlations, from standard deviations ``(B, 3, ...)``."""
+    zero = torch.zeros_like(sd[:, 0])
+    return torch.stack([sd[:, 0], zero, sd[:, 1], zero, zero, sd[:, 2]], 1)
+
+
+def correlations(spread: Tensor) -> Tensor:
+    """Correlations PD-T1, PD-T2, T1-T2 ``(B, 3, ...)`` from the factor of their covariance ``(B, 6, ...)``."""
+    sd = marginal_sd(spread).clamp_min(torch.finfo(spread.dtype).tiny ** 0.5)
+    pd, t1, t2 = spread[:, :1], spread[:, 1:3], spread[:, 3:]
+    products = (pd * t1[:, :1]).sum(1), (pd * t2[:, :1]).sum(1), (t1 * t2[:, :2]).sum(1)
+    pairs = sd[:, 0] * sd[:, 1], sd[:, 0] * sd[:, 2], sd[:, 1] * sd[:, 2]
+    return torch.stack(products, 1) / torch.stack(pairs, 1)

@@ -1,0 +1,37 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training: what one iteration does, its losses and data, how it is watched and kept; MONAI's engines call it."""
+
+from .checkpoints import InitialWeights, TrainingState
+from .common import freeze, same
+from .diffusion import DiffusionStep, DiffusionValidationStep, LatentScale, MovingAverage
+from .metrics import MeanOf
+from .monitor import History, Progress
+from .objective import VAEObjective
+from .vae import VAEStep, VAEValidationStep
+
+__all__ = [
+    "DiffusionStep",
+    "DiffusionValidationStep",
+    "History",
+    "InitialWeights",
+    "LatentScale",
+    "MeanOf",
+    "MovingAverage",
+    "Progress",
+    "TrainingState",
+    "VAEObjective",
+    "VAEStep",
+    "VAEValidationStep",
+    "freeze",
+    "same",
+]

@@ -1,0 +1,165 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a person sees of a training run: a progress bar, TensorBoard, a table and pictures in the output folder."""
+
+import os
+from pathlib import Path
+
+import ignite.distributed as idist
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from ..tissue import MAPS
+
+UNITS = ("relative", "s", "s")
+
+
+class Progress:
+    """Progress bar over all epochs, with the loss and the time left."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer; attach it last, so that a resumed run is counted from where it goes on."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._open)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._move)
+            engine.add_event_handler(Events.COMPLETED, lambda: self._bar is not None and self._bar.close())
+
+    def _open(self, engine: Engine) -> None:
+        if self._bar is None:
+            length = len(engine.data_loader)
+            self._bar = tqdm(desc="training", total=engine.state.max_epochs * length, initial=engine.state.iteration)
+
+    def _move(self, engine: Engine) -> None:
+        self._bar.set_postfix(epoch=engine.state.epoch, loss=f"{engine.state.output['loss']:.4g}", refresh=False)
+        self._bar.update()
+
+
+class History:
+    """Losses and validation metrics of every epoch: TensorBoard, ``history.tsv``, ``curves.png`` and example pictures.
+
+    Its state belongs to the checkpoint, so a resumed run keeps the whole history. Attach it after the validation and
+    before the checkpoint.
+
+    Args:
+        output_dir: folder of the run.
+        evaluator: the validation engine.
+    """
+
+    def __init__(self, output_dir: str, evaluator: Engine) -> None:
+        self.output_dir, self.evaluator = Path(output_dir), evaluator
+        self.rows: list[dict[str, float]] = []
+        self._values: dict[str, list[float]] = {}
+        self._writer: SummaryWriter | None = None
+
+    def state_dict(self) -> dict:
+        """The table."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes the table over."""
+        self.rows = state["rows"]
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._close_epoch)
+
+    def _add(self, engine: Engine) -> None:
+        for name, value in engine.state.output.items():
+            self._values.setdefault(name, []).append(value)
+
+    def _close_epoch(self, engine: Engine) -> None:
+        row = {"epoch": engine.state.epoch} | {name: float(np.mean(x)) for name, x in self._values.items()}
+        self._values = {}
+        if self.evaluator.state.epoch == engine.state.epoch:
+            metrics = {name: value for name, value in self.evaluator.state.metrics.items() if value == value}
+            row |= metrics
+            tqdm.write(f"epoch {engine.state.epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+        self.rows.append(row)
+        self._write(row)
+
+    def _write(self, row: dict[str, float]) -> None:
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=row["epoch"])
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, row["epoch"])
+        table = pd.DataFrame(self.rows)
+        table.to_csv(self.output_dir / ".history.tsv", sep="\t", index=False, float_format="%.6g")
+        os.replace(self.output_dir / ".history.tsv", self.output_dir / "history.tsv")
+        _save(draw_curves(table), self.output_dir / "curves.png")
+        example = self.evaluator.state.output[0] if self.evaluator.state.epoch == row["epoch"] else {}
+        if "log_maps" in example:
+            figure = draw_example(example)
+            self._writer.add_figure("maps and contrasts", figure, row["epoch"], close=False)
+            _save(figure, self.output_dir / "example.png")
+        self._writer.flush()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    os.replace(temporary, path)
+
+
+def draw_curves(table: pd.DataFrame) -> Figure:
+    """Every column of the table against the epoch, map errors in one panel."""
+    errors = [name for name in table if " error " in name]
+    single = [name for name in table if name != "epoch" and name not in errors]
+    panels = [[name] for name in single] + ([errors] if errors else [])
+    rows = -(-len(panels) // 4)
+    figure, axes = plt.subplots(rows, 4, figsize=(14, 2.6 * rows), squeeze=False, layout="constrained")
+    for axis, names in zip(axes.flat, panels):
+        for name in names:
+            known = table[["epoch", name]].dropna()
+            axis.plot(known["epoch"], known[name], marker=".", label=name)
+        axis.set_title(names[0] if len(names) == 1 else "median relative error of the maps", fontsize=9)
+        axis.set_xlabel("epoch", fontsize=8)
+        values = table[names].to_numpy()
+        if (values[values == values] > 0).all():
+            axis.set_yscale("log")
+        if len(names) > 1:
+            axis.legend(fontsize=6)
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    return figure
+
+
+def draw_example(example: dict) -> Figure:
+    """Maps of one validation sample, and each measured contrast above its reconstruction."""
+    maps, signal, target = (x.numpy() for x in (example["log_maps"].exp(), example["signal"], example["target"]))
+    if maps.ndim == 4:
+        maps, signal, target = (x[..., x.shape[-1] // 2] for x in (maps, signal, target))
+    # Nothing is asked of T1 and T2 in air, so nothing is shown.
+    maps = np.where(maps[:1] > 0.06 * np.quantile(maps[0], 0.99), maps, [[[0]], [[np.nan]], [[np.nan]]])
+    columns = max(len(MAPS), len(signal))
+    figure, axes = plt.subplots(3, columns, figsize=(3 * columns, 11), squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, name, unit, data in zip(axes[0], MAPS, UNITS, maps):
+        shown = axis.imshow(data.T, origin="lower", cmap="viridis", vmin=0, vmax=np.nanquantile(data, 0.99))
+        axis.set_title(f"{name} [{unit}]")
+        figure.colorbar(shown, ax=axis, shrink=0.7)
+    for i, (measured, rendered) in enumerate(zip(target, signal)):
+        top = np.quantile(measured, 0.995) or 1.0
+        for axis, data, title in ((axes[1, i], measured, "measured"), (axes[2, i], rendered, "rendered")):
+            axis.imshow(data.T, origin="lower", cmap="gray", vmin=0, vmax=top)
+            axis.set_title(f"contrast {i + 1}, {title}")
+    return figure
