@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from scripts.acquisition import NAMES, SIDECAR_KEYS, from_sidecar, load_protocol, load_render, to_sidecar
+from scripts.acquisition.protocols import FOLDER
+from scripts.errors import UserError
 from scripts.signal import SEQUENCES
 from tests.test_acquisition import POSSIBLE, refusal
 
@@ -216,3 +218,27 @@ def test_request_names_are_unique_and_presets_suggested():
     twice = [{"name": name, "suffix": "T2w", **TSE} for name in ("a", "A")]
     assert "twice" in refusal(load_render, twice).found
     assert refusal(load_render, "fig4").do.startswith("use fig3")
+
+
+def test_an_own_protocol_file_has_one_protocol_or_several_by_name(tmp_path):
+    clinic, ward = {"T2w": {"EchoTime": 0.09, "RepetitionTime": 4.0}}, {"T1w": "unknown", "source": "a letter"}
+    path = tmp_path / "mine.json"
+    for content, name, expected in (
+        (clinic, "", clinic),
+        ({"clinic": clinic}, "", clinic),
+        ({"clinic": clinic, "ward": ward}, ":ward", {"T1w": "unknown"}),
+    ):
+        path.write_text(json.dumps(content), encoding="utf-8")
+        assert load_protocol(f"{path}{name}") == expected
+    assert load_protocol(f"{FOLDER / 'protocols.json'}:ixi") == load_protocol("ixi")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [("", "found 2 protocols"), (":wart", "no such protocol in the file; .*use ward"), (":", "no such protocol")],
+)
+def test_a_protocol_file_with_several_asks_for_a_name(tmp_path, name, message):
+    entry = {"T2w": {"EchoTime": 0.09, "RepetitionTime": 4.0}}
+    (tmp_path / "mine.json").write_text(json.dumps({"clinic": entry, "ward": entry}), encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        load_protocol(f"{tmp_path / 'mine.json'}{name}")

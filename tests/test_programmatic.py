@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The examples of docs/programmatic.md run as they stand there, in a folder that is not the bundle's."""
+"""The examples of docs/python.md run as they stand there, in a folder that is not the bundle's."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from scripts.errors import UserError
 from tests.studies import ROOT, SIDECARS, true_maps, write_study
 
 NAME = json.loads((ROOT / "configs/metadata.json").read_text())["name"]
-TEXT = (ROOT / "docs/programmatic.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs/python.md").read_text(encoding="utf-8")
 START, *BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 

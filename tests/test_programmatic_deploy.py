@@ -12,7 +12,7 @@
 """What MONAI Deploy's bundle operator does with this bundle, as far as that goes without its runtime.
 
 :class:`Operator` takes the steps of ``monai/deploy/operators/monai_bundle_inference_operator.py`` of version 3.5 for a
-bundle that is a folder; nothing else of the package is there. The example of docs/programmatic.md runs on top of it.
+bundle that is a folder; nothing else of the package is there. The example of docs/python.md runs on top of it.
 """
 
 import json

@@ -34,9 +34,9 @@ def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | 
     """BIDS keys for images without a sidecar, by BIDS suffix.
 
     Args:
-        protocol: one of :data:`NAMES`, or a JSON file that looks like one entry of ``protocols.json``, where the string
-            ``unknown`` may stand for the keys of a suffix; or that word itself, for all suffixes: then scans of which
-            too little is stated become :data:`UNKNOWN`. None for none.
+        protocol: one of :data:`NAMES`; a JSON file of one protocol, or of several by name as ``protocols.json`` is;
+            ``FILE:NAME`` for one of several; or the word ``unknown``, then scans of which too little is stated become
+            :data:`UNKNOWN`. In a file, that word may stand for the keys of one suffix. None for none.
 
     Returns:
         suffix -> keys, or :data:`UNKNOWN`; that word itself; or None.
@@ -52,13 +52,46 @@ def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | 
     if name in PROTOCOLS:
         where, content = name, PROTOCOLS[name]
     elif Path(name).suffix == ".json" or os.path.isfile(name):
-        where, content = name, read_json(name)
+        where, content = name, _one_protocol(read_json(name), name)
+    elif ".json:" in name:
+        where = name
+        file, _, wanted = name.rpartition(":")
+        content = _one_protocol(read_json(file), file, wanted)
     else:
         raise UserError("protocol", repr(name), suggest(name, (*NAMES, UNKNOWN), "or your own JSON file"))
     table = {suffix: _entry(keys, f"{where}: {suffix}") for suffix, keys in content.items() if suffix not in REMARKS}
     if not table:
         raise UserError(where, "no scans", "give an object of BIDS keys for each suffix, such as T1w")
     return table
+
+
+def _one_protocol(content: dict, file: str, wanted: str | None = None) -> dict:
+    """The protocol of a file that holds one, or that one of several named ones which is wanted.
+
+    Raises:
+        UserError: when several are there and none is named, or another one than those there.
+    """
+    entries = {name: entry for name, entry in content.items() if name not in REMARKS}
+    if not entries or not all(_is_protocol(entry) for entry in entries.values()):
+        if wanted is None:
+            return content
+        raise UserError(file, "one protocol without a name", f"leave out :{wanted}")
+    if wanted is None and len(entries) > 1:
+        names = ", ".join(entries)
+        raise UserError(
+            file, f"{len(entries)} protocols", f"name one of them, as in {file}:{next(iter(entries))} ({names})"
+        )
+    if wanted is not None and wanted not in entries:
+        raise UserError(f"{file}:{wanted}", "no such protocol in the file", suggest(wanted, entries))
+    return entries[wanted] if wanted is not None else next(iter(entries.values()))
+
+
+def _is_protocol(entry: object) -> bool:
+    """Whether this is a protocol (suffix -> keys), not the keys of one suffix."""
+    if not isinstance(entry, Mapping):
+        return False
+    scans = [keys for suffix, keys in entry.items() if suffix not in REMARKS]
+    return bool(scans) and all(isinstance(keys, Mapping) or keys == UNKNOWN for keys in scans)
 
 
 def read_json(path: str | Path, kinds: tuple[type, ...] = (dict,)) -> dict | list:
