@@ -16,7 +16,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scripts.acquisition import FIELDS, ROW_SIZE, Acquisition, check, from_sidecar, present, values
+from scripts.acquisition import (
+    FIELDS,
+    ROW_SIZE,
+    UNKNOWN,
+    Acquisition,
+    assumed,
+    check,
+    forget_field,
+    forget_sequence,
+    from_sidecar,
+    has_sequence,
+    known,
+    present,
+    sequence_name,
+    values,
+)
 from scripts.errors import UserError
 from scripts.signal import SEQUENCES
 
@@ -44,8 +59,20 @@ def test_row_holds_sequence_values_and_origin():
     row = Acquisition("spin_echo", te=0.09, tr=4.0, provenance={"te": "given", "tr": "assumed"}).to_row()
     assert row.shape == (ROW_SIZE,) and present(row)
     assert values(row, "te") == torch.tensor(0.09) and values(row, "ti") == 0
-    assert row[1 + len(FIELDS) :].tolist() == [3, 1] + [0] * (len(FIELDS) - 2)
-    assert not present(torch.zeros(ROW_SIZE))
+    assert [name for name in FIELDS if known(row, name)] == ["te", "tr"]
+    assert [name for name in FIELDS if assumed(row, name)] == ["tr"]
+    assert sequence_name(row) == "spin_echo" and has_sequence(row, "spin_echo") and not has_sequence(row, UNKNOWN)
+    absent = torch.zeros(ROW_SIZE)
+    assert not present(absent) and sequence_name(absent) is None
+
+
+def test_what_is_forgotten_of_a_row_is_unknown_and_nothing_else_changes():
+    row = Acquisition("spin_echo", te=0.09, tr=4.0, provenance={"te": "given", "tr": "assumed"}).to_row()
+    forget_field(row, "te")
+    assert not known(row, "te") and values(row, "te") == 0
+    assert known(row, "tr") and values(row, "tr") == 4 and sequence_name(row) == "spin_echo"
+    forget_sequence(row)
+    assert sequence_name(row) == UNKNOWN and present(row) and values(row, "tr") == 4
 
 
 @pytest.mark.parametrize("name", POSSIBLE)

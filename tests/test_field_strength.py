@@ -14,7 +14,7 @@ import math
 import pytest
 import torch
 
-from scripts.acquisition import FIELDS, ROW_SIZE
+from scripts.acquisition import ROW_SIZE, values
 from scripts.estimate.field_strength import LITERATURE_SD, FieldPrior, field_prior
 from scripts.tissue import tissue_values
 from tests.test_anchoring import brain, everywhere, head
@@ -25,7 +25,7 @@ WHITE = {field: tissue_values("WM", field).t1 for field in (1.5, 3.0)}
 def rows(*fields: float) -> torch.Tensor:
     """Acquisitions that state nothing but a field strength [T], 0 for none."""
     result = torch.zeros(len(fields), ROW_SIZE)
-    result[:, 1 + FIELDS.index("field_strength")] = torch.tensor(fields)
+    values(result, "field_strength").copy_(torch.tensor(fields))
     return result
 
 

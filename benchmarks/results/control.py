@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
-from scripts.acquisition import ROW_SIZE, UNKNOWN, sequence_code
+from scripts.acquisition import UNKNOWN, Acquisition
 from scripts.randomness import rng
 from scripts.simulate import REGIONS, Scanner
 from scripts.simulate.scanner import WINDOW_SD, ZEROED, scale
@@ -55,6 +55,5 @@ class RandomIntensities(Scanner):
             signal = torch.tensordot(means, shares, 1) + torch.tensordot(sds, shares, 1) * noise
             images.append(self._image(draw, signal.clamp_min(0) * head, head, head, draw.uniform() < ZEROED))
         image, window = scale(draw, torch.stack(images), head, WINDOW_SD)
-        rows = torch.zeros(len(images), ROW_SIZE)
-        rows[:, 0] = sequence_code(UNKNOWN)
+        rows = Acquisition(UNKNOWN).to_row().repeat(len(images), 1)
         return sample | {"image": image, "window": window, "acquisition": rows}

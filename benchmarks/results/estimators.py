@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from scripts.acquisition import ROW_SIZE, UNKNOWN, sequence_code
+from scripts.acquisition import UNKNOWN, Acquisition
 from scripts.estimate.anchoring import anchor
 from scripts.estimate.calibration import recalibrate
 from scripts.estimate.consistency import DataConsistency
@@ -147,9 +147,7 @@ def scale(image: Tensor, mask: Tensor) -> Tensor:
 
 def unknown_rows(rows: Tensor) -> Tensor:
     """Rows of as many scans of which nothing is known ``(..., A)``."""
-    unknown = rows.new_zeros(ROW_SIZE)
-    unknown[0] = sequence_code(UNKNOWN)
-    return unknown.expand_as(rows)
+    return Acquisition(UNKNOWN).to_row().to(rows).expand_as(rows)
 
 
 def load_network(weights: str | Path = WEIGHTS, config: str | Path = CONFIG) -> nn.Module:

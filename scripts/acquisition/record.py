@@ -129,14 +129,49 @@ def present(rows: Tensor) -> Tensor:
     return rows[..., 0] > 0
 
 
+def has_sequence(rows: Tensor, sequence: str) -> Tensor:
+    """Which rows are of a sequence, or of an :data:`UNKNOWN` one: ``(..., ROW_SIZE)`` -> boolean ``(...)``."""
+    return rows[..., 0] == sequence_code(sequence)
+
+
+def sequence_name(row: Tensor) -> str | None:
+    """The sequence of one row ``(ROW_SIZE,)``, or :data:`UNKNOWN`; None of an absent contrast."""
+    return (None, *SEQUENCES, UNKNOWN)[int(row[0])]
+
+
 def values(rows: Tensor, name: str) -> Tensor:
-    """One field of all rows: ``(..., ROW_SIZE)`` -> ``(...)`` in SI seconds or degrees."""
-    return rows[..., 1 + FIELDS.index(name)]
+    """One field of all rows: ``(..., ROW_SIZE)`` -> ``(...)`` in SI seconds or degrees; a view of ``rows``."""
+    return rows[..., _value(name)]
 
 
 def known(rows: Tensor, name: str) -> Tensor:
     """Which rows have a value of one field, given, derived or assumed: ``(..., ROW_SIZE)`` -> boolean ``(...)``."""
-    return rows[..., 1 + len(FIELDS) + FIELDS.index(name)] > 0
+    return rows[..., _origin(name)] > 0
+
+
+def assumed(rows: Tensor, name: str) -> Tensor:
+    """Which rows have an assumed value of one field: ``(..., ROW_SIZE)`` -> boolean ``(...)``."""
+    return rows[..., _origin(name)] == PROVENANCE.index("assumed")
+
+
+def forget_sequence(row: Tensor) -> None:
+    """Makes the sequence of one row ``(ROW_SIZE,)`` :data:`UNKNOWN`, in place."""
+    row[0] = sequence_code(UNKNOWN)
+
+
+def forget_field(row: Tensor, name: str) -> None:
+    """Makes one field of one row ``(ROW_SIZE,)`` unknown, in place."""
+    row[[_value(name), _origin(name)]] = 0
+
+
+def _value(name: str) -> int:
+    """Place of a field's value in a row."""
+    return 1 + FIELDS.index(name)
+
+
+def _origin(name: str) -> int:
+    """Place of a field's provenance code in a row."""
+    return 1 + len(FIELDS) + FIELDS.index(name)
 
 
 def check(acquisition: Acquisition, where: object) -> None:

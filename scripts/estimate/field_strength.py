@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..acquisition import FIELDS
+from ..acquisition import values
 from ..tissue import SAME_FIELD, known_tissues, tissue_values
 from .anchoring import AROUND, anchor
 
@@ -78,7 +78,7 @@ def field_prior(log_maps: Tensor, log_sd: Tensor, mask: Tensor, rows: Tensor) ->
         rows: acquisitions of the scans ``(M, A)``, whose stated field strengths must agree.
     """
     nan = float("nan")
-    stated = sorted(value for value in rows[:, 1 + FIELDS.index("field_strength")].tolist() if value > 0)
+    stated = sorted(value for value in values(rows, "field_strength").tolist() if value > 0)
     if not stated:
         return FieldPrior(1.0, nan, nan, nan, "no scan states its field strength")
     if stated[-1] > (1 + SAME_FIELD) * stated[0]:

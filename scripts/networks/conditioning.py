@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..acquisition import UNKNOWN, known, sequence_code, values
+from ..acquisition import UNKNOWN, has_sequence, known, values
 from ..errors import UserError
 from ..render import T2_STAR_RATIO, SignalModel
 
@@ -56,7 +56,7 @@ def fingerprint(rows: Tensor) -> Tensor:
     tissues = torch.tensor([(1.0, t1, t2) for t1, t2 in CANONICAL], device=rows.device).T[None]
     with torch.no_grad():
         signal = SignalModel(signed=True)(tissues, rows[None], t2_star=T2_STAR_RATIO * tissues[:, 2])[0]
-    certain = (rows[:, :1] != sequence_code(UNKNOWN)).float()
+    certain = (~has_sequence(rows, UNKNOWN)).float()[:, None]
     signal = signal / signal.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
     logs = signal.abs().clamp_min(FAINTEST).log() / 2 * certain
     given = torch.stack([known(rows, name) for name in TYPICAL], 1).float()

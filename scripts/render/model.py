@@ -14,7 +14,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..acquisition import sequence_code, values
+from ..acquisition import has_sequence, values
 from ..signal import SEQUENCES
 from .contrast import contrast
 from .volumes import render_volumes
@@ -81,7 +81,7 @@ def render_batch(maps: Tensor, acquisition: Tensor, given: dict[str, Tensor], si
     owner = torch.arange(batch, device=maps.device).repeat_interleave(contrasts)
     signal = maps.new_zeros(batch * contrasts, *maps.shape[2:])
     for name, sequence in SEQUENCES.items():
-        mine = (rows[:, 0] == sequence_code(name)).nonzero().squeeze(1)
+        mine = has_sequence(rows, name).nonzero().squeeze(1)
         if len(mine):
             fields = {f: values(rows[mine], f).view(-1, *[1] * (maps.ndim - 2)) for f in sequence.fields}
             of = owner[mine]

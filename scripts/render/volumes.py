@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..acquisition import sequence_code, values
+from ..acquisition import has_sequence, values
 from ..signal import SEQUENCES, Sequence
 from .compiled import Compiler, draw_compiled
 from .contrast import draw
@@ -82,9 +82,8 @@ def shared_passes(rows: Tensor) -> Iterator[tuple[Sequence, list[int], list[dict
 
     A value that all rows of a pass have is one tensor, so that the compiler sees that they share it.
     """
-    codes = rows[:, 0].tolist()
     for name, sequence in SEQUENCES.items():
-        mine = [m for m, code in enumerate(codes) if code == sequence_code(name)]
+        mine = has_sequence(rows, name).nonzero().flatten().tolist()
         for some in (mine[i : i + TOGETHER] for i in range(0, len(mine), TOGETHER)):
             columns = {field: list(values(rows[some], field)) for field in sequence.fields}
             for field, column in columns.items():

@@ -20,7 +20,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..acquisition import FAMILIES, FIELDS, Acquisition, check, draw_acquisition, is_number
+from ..acquisition import FAMILIES, FIELDS, Acquisition, check, draw_acquisition, is_number, values
 from ..errors import UserError
 from ..nuisance import (
     apply_gain,
@@ -197,8 +197,8 @@ def scan(draw: Generator, head: Volume, number: int, heads: Heads, resolution: f
 def prescribed(draw: Generator, acquisition: Acquisition) -> Acquisition:
     """What a sidecar says of an acquisition: by :data:`scripts.simulate.scanner.NOMINAL_SD` off, yet possible."""
     for _ in range(TRIES):
-        values = misstate(draw, acquisition.to_row()[None])[0, 1 : 1 + len(FIELDS)].tolist()
-        stated = {name: value for name, value in zip(FIELDS, values) if getattr(acquisition, name) is not None}
+        row = misstate(draw, acquisition.to_row()[None])[0]
+        stated = {name: values(row, name).item() for name in FIELDS if getattr(acquisition, name) is not None}
         stated |= {name: float(round(stated[name])) for name in ("echo_train_length",) if name in stated}
         candidate = replace(acquisition, **stated)
         try:

@@ -12,6 +12,7 @@
 """What a scanner and its operator make of clean slices: everything that lies between the signal and a stored image."""
 
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from monai.transforms import Transform
 from numpy.random import Generator
 from torch import Tensor
 
-from ..acquisition import FIELDS, UNKNOWN, sequence_code
+from ..acquisition import FIELDS, forget_field, forget_sequence, values
 from ..errors import UserError
 from ..nuisance import bias_field, crop_kspace, noise_sigma, noisy_magnitude, polynomial_terms, rigid_motion
 from ..randomness import rng
@@ -150,22 +151,22 @@ def misstate(draw: Generator, rows: Tensor) -> Tensor:
     rows = rows.clone()
     for name, sd in NOMINAL_SD.items():
         factor = np.exp(draw.normal(0, sd, len(rows)) * draw.uniform(0, 1.5))
-        rows[:, 1 + FIELDS.index(name)] *= torch.from_numpy(factor).float()
+        values(rows, name).mul_(torch.from_numpy(factor).float())
     return rows
 
 
 def forget(draw: Generator, rows: Tensor) -> Tensor:
     """Rows ``(M, A)`` of which some say nothing about the sequence, and little about its parameters."""
-    rows, fields = rows.clone(), len(FIELDS)
+    rows = rows.clone()
     nothing = draw.uniform() < UNKNOWN_SLICE
     for row in rows:
-        kept = draw.uniform(size=fields) < FIELD_KEPT * (draw.uniform() < 0.5)
+        kept = draw.uniform(size=len(FIELDS)) < FIELD_KEPT * (draw.uniform() < 0.5)
         if nothing or draw.uniform() < UNKNOWN_CONTRAST:
-            row[0] = sequence_code(UNKNOWN)
-            row[1:] *= torch.from_numpy(np.tile(kept, 2))
+            forget_sequence(row)
+            for name in compress(FIELDS, ~kept):
+                forget_field(row, name)
         elif draw.uniform() < 0.5:
-            at = 1 + FIELDS.index("field_strength")
-            row[[at, at + fields]] = 0
+            forget_field(row, "field_strength")
     return rows
 
 

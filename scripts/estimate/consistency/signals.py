@@ -23,12 +23,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...acquisition import FIELDS, PROVENANCE, UNKNOWN, known, present, sequence_code, values
+from ...acquisition import FIELDS, UNKNOWN, assumed, known, present, sequence_name, values
 from ...render import T2_STAR_RATIO
 from ...signal import SEQUENCES
 from ...signal import Sequence as Equation
 
-NAMES = {sequence_code(name): name for name in SEQUENCES}
 T2_STAR_SD = 0.2
 """Standard deviation of ln(T2* / T2) between tissues, about :data:`scripts.render.T2_STAR_RATIO`."""
 ASSUMED_SD = {"te_equivalent": 0.3, "flip_angle": 0.2, "flip_angle2": 0.2}
@@ -102,15 +101,13 @@ def usable_scans(rows: Tensor) -> list[Scan]:
     """
     scans, rows = [], rows.detach().float().cpu()
     for number in present(rows).nonzero().flatten().tolist():
-        name = NAMES.get(rows[number, 0].item(), UNKNOWN)
+        name = sequence_name(rows[number])
         if name == UNKNOWN or SEQUENCES[name].signed:
             continue
         row, equation = rows[number], SEQUENCES[name]
         fields = {field: values(row, field).item() for field in equation.fields}
         if all(fields[field] or known(row, field) for field in fields):
-            origins = row[1 + len(FIELDS) :].tolist()
-            assumed = [field for field in fields if origins[FIELDS.index(field)] == PROVENANCE.index("assumed")]
-            scans.append(Scan(number, equation, fields, tuple(field for field in assumed if fields[field])))
+            scans.append(Scan(number, equation, fields, tuple(f for f in fields if assumed(row, f) and fields[f])))
     return scans
 
 
