@@ -19,11 +19,11 @@ from torch import nn
 from scripts.commands.convert import promote
 from scripts.errors import UserError
 from scripts.estimate.calibration import HALF_WIDTH, TISSUES, Calibration
-from scripts.estimate.calibration.intervals import describe, fit
+from scripts.estimate.calibration.intervals import coverage_table, fitted_factors
 from scripts.files import save_atomically
 from scripts.networks import PhysicsVAE
 from scripts.networks.weights import load_weights, weights_digest
-from scripts.tissue import diagonal_factor
+from scripts.tissue import Estimate
 from scripts.train.data import FrozenEncoder
 
 SD = (0.1, 0.2, 0.3)
@@ -38,12 +38,12 @@ def pooled(counts: dict[str, int], true: float = 1.0) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
 def test_the_factor_is_that_of_the_errors(true):
-    assert fit(pooled({"WM": 20000, "GM": 20000}, true)) == pytest.approx([true] * 3, rel=0.03)
+    assert fitted_factors(pooled({"WM": 20000, "GM": 20000}, true)) == pytest.approx([true] * 3, rel=0.03)
 
 
 def test_tissues_weigh_the_same_however_many_voxels_they_have():
     small, large = pooled({"CSF": 500}, 3.0), pooled({"WM": 50000}, 1.0)
-    factors = fit(small | large)
+    factors = fitted_factors(small | large)
     covered = [np.mean(x[0] <= factors[:, None] * HALF_WIDTH * x[1], axis=-1) for x in (small["CSF"], large["WM"])]
     assert np.mean(covered, axis=0) == pytest.approx([0.9] * 3, abs=0.01)
     assert (covered[0] < 0.87).all() and (covered[1] > 0.93).all()
@@ -53,11 +53,13 @@ def test_a_few_absurd_errors_do_not_count():
     clean = pooled({"WM": 20000})
     spoilt = {"WM": clean["WM"].copy()}
     spoilt["WM"][0, :, :40] = 1e6
-    assert fit(spoilt) == pytest.approx(fit(clean), rel=0.02)
+    assert fitted_factors(spoilt) == pytest.approx(fitted_factors(clean), rel=0.02)
 
 
 def test_the_table_says_what_was_covered_and_how_widely():
-    table = describe(pooled({"CSF": 100, "WM": 20000}, 2.0), dict.fromkeys(TISSUES, np.array([2.0] * 3))).splitlines()
+    table = coverage_table(
+        pooled({"CSF": 100, "WM": 20000}, 2.0), dict.fromkeys(TISSUES, np.array([2.0] * 3))
+    ).splitlines()
     assert len(table) == 2 + 6
     t1 = next(line.split() for line in table if line.startswith("T1") and "WM" in line)
     before, after, narrow, wide = (float(number.strip("%")) for number in t1[4:])
@@ -82,7 +84,7 @@ class Estimator(nn.Module):
 
     def estimate(self, image, rows):
         sd = torch.tensor(SD).view(1, 3, 1, 1) * self.spread.calibration.view(1, 3, 1, 1)
-        return 0 * image.expand(-1, 3, -1, -1), diagonal_factor(sd.expand(-1, -1, *image.shape[2:]))
+        return Estimate.independent(0 * image.expand(-1, 3, -1, -1), sd.expand(-1, -1, *image.shape[2:]))
 
 
 def heads(labels: int = 4) -> Heads:

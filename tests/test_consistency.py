@@ -16,9 +16,9 @@ import torch
 
 import scripts.estimate.consistency as room
 from scripts.acquisition import UNKNOWN, Acquisition
-from scripts.estimate.consistency import DataConsistency, Refined
+from scripts.estimate.consistency import DataConsistency, Fit
 from scripts.render import SignalModel
-from scripts.tissue import diagonal_factor, marginal_sd
+from scripts.tissue import Estimate
 
 from .protocols import PROTOCOLS
 
@@ -62,8 +62,8 @@ def head(
     )
     noise = image.amax((2, 3), keepdim=True) / how.get("snr", 80) * torch.randn(2, *image.shape, generator=draw)
     image = gains[..., None, None] * torch.hypot(image + noise[0], noise[1])
-    spread = diagonal_factor(sd.view(1, 3, 1, 1).expand(1, 3, size, size))
-    inputs = {"log_maps": prior[None], "spread": spread, "image": image, "acquisition": rows, "mask": mask}
+    estimate = Estimate.independent(prior[None], sd.view(1, 3, 1, 1).expand(1, 3, size, size))
+    inputs = {"estimate": estimate, "image": image, "rows": rows, "mask": mask}
     return {"inputs": inputs, "true": true[None], "label": label, "gains": gains, "mask": mask[0, 0]}
 
 
@@ -75,9 +75,11 @@ def error(this: dict, maps: torch.Tensor, tissue: int = 0) -> torch.Tensor:
 
 def test_perfect_scans_that_share_a_gain_give_the_truth():
     this = head(0, PDW, T2W, SHORT, sd=torch.tensor([0.15, 0.4, 0.4]), gain=300.0, snr=1e6)
-    refined = DataConsistency(model_error=0.001, b1_sd=0.001)(**this["inputs"], gain_groups=[0, 0, 0])
+    fit = DataConsistency(model_error=0.001, b1_sd=0.001)(**this["inputs"], gains=[0, 0, 0])
     for tissue in (0, 1):
-        before, after = error(this, this["inputs"]["log_maps"], tissue), error(this, refined.log_maps, tissue)
+        before, after = error(this, this["inputs"]["estimate"].log_maps, tissue), error(
+            this, fit.estimate.log_maps, tissue
+        )
         assert (before[1:] > 0.15).all() and (after[1:] < 0.02).all()
         assert after[0] < 0.06, "PD shares its scale with the gain"
 
@@ -95,19 +97,19 @@ def test_perfect_scans_that_share_a_gain_give_the_truth():
 )
 def test_a_scan_without_an_equation_changes_nothing(scan):
     this = head(0, T2W)
-    this["inputs"]["acquisition"] *= 0
+    this["inputs"]["rows"] *= 0
     if scan is not None:
-        this["inputs"]["acquisition"][0, 0] = scan.to_row()
-    refined = DataConsistency()(**this["inputs"])
-    assert (refined.log_maps == this["inputs"]["log_maps"]).all() and (refined.spread == this["inputs"]["spread"]).all()
-    assert (refined.gains == 0).all() and (refined.misfit == 0).all()
+        this["inputs"]["rows"][0, 0] = scan.to_row()
+    fit = DataConsistency()(**this["inputs"])
+    assert all(torch.equal(new, old) for new, old in zip(fit.estimate, this["inputs"]["estimate"]))
+    assert (fit.gains == 0).all() and (fit.misfit == 0).all()
 
 
 def test_what_no_scan_covers_stays_as_it_was():
     this = head(0, T2W)
     this["inputs"]["image"][..., 20:25] = 0
-    refined = DataConsistency()(**this["inputs"])
-    for new, old in ((refined.log_maps, this["inputs"]["log_maps"]), (refined.spread, this["inputs"]["spread"])):
+    fit = DataConsistency()(**this["inputs"])
+    for new, old in zip(fit.estimate, this["inputs"]["estimate"]):
         assert (new[..., :6] == old[..., :6]).all(), "outside the mask"
         assert (new[..., 20:25] == old[..., 20:25]).all(), "outside the scan"
         assert ((new - old).abs().amax((0, 1))[:, 6:20] > 1e-3).float().mean() > 0.9
@@ -116,35 +118,35 @@ def test_what_no_scan_covers_stays_as_it_was():
 @pytest.mark.parametrize("scans", [(T2W,), (T1W, T2W, FLAIR), (PDW, T2W, SHORT, T1W)], ids=len)
 def test_scans_only_make_surer(scans):
     this = head(1, *scans)
-    refined = DataConsistency()(**this["inputs"])
-    before, after = marginal_sd(this["inputs"]["spread"]), marginal_sd(refined.spread)
+    fit = DataConsistency()(**this["inputs"])
+    before, after = this["inputs"]["estimate"].sd, fit.estimate.sd
     assert (after <= before * 1.0001).all() and (after > 0).all()
     assert (after[..., this["mask"]].mean((0, 2)) < before[..., this["mask"]].mean((0, 2))).all()
-    assert (refined.log_maps[:, 2] <= refined.log_maps[:, 1]).all()
+    assert (fit.estimate.log_maps[:, 2] <= fit.estimate.log_maps[:, 1]).all()
 
 
 def test_a_shared_gain_narrows_t2():
     this = head(2, PDW, T2W, gain=200.0)
-    alone, together = (DataConsistency()(**this["inputs"], gain_groups=groups) for groups in (None, [7, 7]))
-    free, shared = (marginal_sd(refined.spread)[0, 2, this["mask"]].median() for refined in (alone, together))
+    alone, together = (DataConsistency()(**this["inputs"], gains=gains) for gains in (None, [7, 7]))
+    free, shared = (fit.estimate.sd[0, 2, this["mask"]].median() for fit in (alone, together))
     assert shared < 0.85 * free
-    assert error(this, together.log_maps)[2] < 0.03 and together.gains[0, 0] == together.gains[0, 1]
+    assert error(this, together.estimate.log_maps)[2] < 0.03 and together.gains[0, 0] == together.gains[0, 1]
 
 
 def test_two_echoes_that_share_a_gain_measure_t2_against_the_prior():
     sd, bias = torch.tensor([[0.06, 0.12, 0.4], [0, 0, 0.4]])
     this = head(3, PDW, T2W, gain=200.0, sd=sd, bias=bias, tissues=False)
-    alone, together = (DataConsistency()(**this["inputs"], gain_groups=groups) for groups in (None, [0, 0]))
-    assert error(this, together.log_maps)[2] < 0.04
-    assert error(this, alone.log_maps)[2] > 0.2, "one tissue, free gains: its mean T2 is the prior's"
+    alone, together = (DataConsistency()(**this["inputs"], gains=gains) for gains in (None, [0, 0]))
+    assert error(this, together.estimate.log_maps)[2] < 0.04
+    assert error(this, alone.estimate.log_maps)[2] > 0.2, "one tissue, free gains: its mean T2 is the prior's"
     assert (alone.gain_sd > together.gain_sd).all()
 
 
 def test_t2_never_exceeds_t1():
     this = head(0, T2W)
-    this["inputs"]["log_maps"][:, 2] = this["inputs"]["log_maps"][:, 1] + 0.2
-    refined = DataConsistency()(**this["inputs"])
-    inside = refined.log_maps[0][:, this["mask"]]
+    this["inputs"]["estimate"].log_maps[:, 2] = this["inputs"]["estimate"].log_maps[:, 1] + 0.2
+    fit = DataConsistency()(**this["inputs"])
+    inside = fit.estimate.log_maps[0][:, this["mask"]]
     assert (inside[2] <= inside[1] + 1e-5).all()
 
 
@@ -152,44 +154,49 @@ def test_inference_mode_and_autocast_change_nothing():
     this = head(0, T1W, T2W)
     plain = DataConsistency()(**this["inputs"])
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        other = DataConsistency()(**{name: x.clone() for name, x in this["inputs"].items()})
-    assert (other.log_maps == plain.log_maps).all() and other.spread.dtype == torch.float32
+        inputs = {name: this["inputs"][name].clone() for name in ("image", "rows", "mask")}
+        other = DataConsistency()(Estimate(*(part.clone() for part in this["inputs"]["estimate"])), **inputs)
+    assert (other.estimate.log_maps == plain.estimate.log_maps).all() and other.estimate.cholesky.dtype == torch.float32
 
 
 def test_units_do_not_matter():
     this = head(0, T1W, T2W, FLAIR)
-    refined = DataConsistency()(**this["inputs"])
+    fit = DataConsistency()(**this["inputs"])
     scale = torch.tensor([1.0, 1000.0, 1e-6])
     scaled = DataConsistency()(**this["inputs"] | {"image": this["inputs"]["image"] * scale.view(1, 3, 1, 1)})
-    assert (scaled.log_maps - refined.log_maps).abs().quantile(0.99) < 1e-3
-    torch.testing.assert_close(scaled.gains, refined.gains * scale, rtol=1e-3, atol=0)
+    assert (scaled.estimate.log_maps - fit.estimate.log_maps).abs().quantile(0.99) < 1e-3
+    torch.testing.assert_close(scaled.gains, fit.gains * scale, rtol=1e-3, atol=0)
 
 
 def test_the_order_of_contrasts_does_not_matter():
     this, order = head(0, T1W, T2W, PDW), [2, 0, 1]
-    refined = DataConsistency()(**this["inputs"])
-    this["inputs"] |= {name: this["inputs"][name][:, order] for name in ("image", "acquisition")}
+    fit = DataConsistency()(**this["inputs"])
+    this["inputs"] |= {name: this["inputs"][name][:, order] for name in ("image", "rows")}
     other = DataConsistency()(**this["inputs"])
-    assert (other.log_maps - refined.log_maps).abs().quantile(0.99) < 1e-3
-    torch.testing.assert_close(other.gains, refined.gains[:, order], rtol=1e-3, atol=0)
+    assert (other.estimate.log_maps - fit.estimate.log_maps).abs().quantile(0.99) < 1e-3
+    torch.testing.assert_close(other.gains, fit.gains[:, order], rtol=1e-3, atol=0)
 
 
 def test_subjects_do_not_see_each_other():
     one, two = head(0, T1W, T2W), head(1, T2W, FLAIR)
-    both = DataConsistency()(**{name: torch.cat([one["inputs"][name], two["inputs"][name]]) for name in one["inputs"]})
+    inputs = {name: torch.cat([one["inputs"][name], two["inputs"][name]]) for name in ("image", "rows", "mask")}
+    estimates = zip(one["inputs"]["estimate"], two["inputs"]["estimate"])
+    (log_maps, cholesky), *both = DataConsistency()(Estimate(*map(torch.cat, estimates)), **inputs)
     for b, this in enumerate((one, two)):
-        for together, alone in zip(both, DataConsistency()(**this["inputs"])):
-            assert (together[b] == alone[0]).all()
+        estimate, *alone = DataConsistency()(**this["inputs"])
+        for together, own in zip((log_maps, cholesky, *both), (*estimate, *alone)):
+            assert (together[b] == own[0]).all()
 
 
 def test_a_volume_in_parts_is_the_volume(monkeypatch):
     this = head(0, T1W, T2W)
-    maps = {name: x if name == "acquisition" else x.unflatten(-1, (10, 4)) for name, x in this["inputs"].items()}
-    whole = DataConsistency()(**maps)
+    volume = {name: this["inputs"][name].unflatten(-1, (10, 4)) for name in ("image", "mask")}
+    volume["estimate"] = Estimate(*(part.unflatten(-1, (10, 4)) for part in this["inputs"]["estimate"]))
+    whole = DataConsistency()(**volume, rows=this["inputs"]["rows"])
     monkeypatch.setattr(room, "CHUNK", 300)
-    parts = DataConsistency()(**maps)
-    assert isinstance(parts, Refined) and parts.log_maps.shape == (1, 3, 40, 10, 4)
-    torch.testing.assert_close(parts.log_maps, whole.log_maps, atol=1e-4, rtol=0)
+    parts = DataConsistency()(**volume, rows=this["inputs"]["rows"])
+    assert isinstance(parts, Fit) and parts.estimate.log_maps.shape == (1, 3, 40, 10, 4)
+    torch.testing.assert_close(parts.estimate.log_maps, whole.estimate.log_maps, atol=1e-4, rtol=0)
 
 
 def test_gains_are_not_dragged_along_by_what_the_prior_does_not_know():
@@ -198,15 +205,15 @@ def test_gains_are_not_dragged_along_by_what_the_prior_does_not_know():
     for seed in (3, 4, 5):
         this = head(seed, T1W, T2W, PDW)
         rest = (this["label"] > 0) & this["mask"]
-        this["inputs"]["log_maps"][:, 1:, rest] += 0.7
-        this["inputs"]["spread"][..., rest] *= 6
-        maps, image = this["inputs"]["log_maps"], this["inputs"]["image"]
-        signal = SignalModel()(maps.exp(), this["inputs"]["acquisition"], mask=this["inputs"]["mask"][:, 0])
+        this["inputs"]["estimate"].log_maps[:, 1:, rest] += 0.7
+        this["inputs"]["estimate"].cholesky[..., rest] *= 6
+        maps, image = this["inputs"]["estimate"].log_maps, this["inputs"]["image"]
+        signal = SignalModel()(maps.exp(), this["inputs"]["rows"], mask=this["inputs"]["mask"][:, 0])
         naive = ((signal * image).sum((2, 3)) / signal.square().sum((2, 3)) / this["gains"]).log()
-        refined = DataConsistency()(**this["inputs"])
-        off = (refined.gains / this["gains"]).log().abs()
-        assert off.max() < 0.6 * naive.abs().max() and (off < 2 * refined.gain_sd).all()
-        ratios.append([error(this, refined.log_maps, tissue) / error(this, maps, tissue) for tissue in (0, 1)])
+        fit = DataConsistency()(**this["inputs"])
+        off = (fit.gains / this["gains"]).log().abs()
+        assert off.max() < 0.6 * naive.abs().max() and (off < 2 * fit.gain_sd).all()
+        ratios.append([error(this, fit.estimate.log_maps, tissue) / error(this, maps, tissue) for tissue in (0, 1)])
     white, grey = (torch.stack(tissue) for tissue in zip(*ratios))
     assert (grey[:, 1:] < 0.3).all() and (white.mean(0) < 1).all(), "what was known well stays so"
 
@@ -214,8 +221,8 @@ def test_gains_are_not_dragged_along_by_what_the_prior_does_not_know():
 def test_t1w_is_read_where_only_typical_tissue_is_known():
     """The prior of a fit without network, wide enough for linear steps past a null; but MPRAGE has none."""
     this = head(0, T1W, T2W, PDW, sd=torch.tensor([0.15, 0.45, 0.6]))
-    this["inputs"]["log_maps"][:] = torch.tensor([0.8, 1.0, 0.1]).log().view(3, 1, 1)
-    maps = DataConsistency()(**this["inputs"]).log_maps
+    this["inputs"]["estimate"].log_maps[:] = torch.tensor([0.8, 1.0, 0.1]).log().view(3, 1, 1)
+    maps = DataConsistency()(**this["inputs"]).estimate.log_maps
     white, grey = (this["mask"] & (this["label"] == tissue) for tissue in (0, 1))
     found, true = ((x[0, 1, grey].median() - x[0, 1, white].median()).item() for x in (maps, this["true"]))
     assert found == pytest.approx(true, rel=0.3)
@@ -223,19 +230,19 @@ def test_t1w_is_read_where_only_typical_tissue_is_known():
 
 def test_an_artefact_does_not_carry_the_maps_away():
     this = head(0, T1W, T2W, PDW)
-    clean = DataConsistency()(**this["inputs"]).log_maps
+    clean = DataConsistency()(**this["inputs"]).estimate.log_maps
     this["inputs"]["image"][0, 1, 20:22, 20:22] *= 6
-    changes = [DataConsistency(freedom=freedom)(**this["inputs"]).log_maps - clean for freedom in (4, 1e6)]
+    changes = [DataConsistency(freedom=freedom)(**this["inputs"]).estimate.log_maps - clean for freedom in (4, 1e6)]
     moved = [change[..., 20:22, 20:22].abs().amax() for change in changes]
     assert moved[0] < 0.5 < moved[1]
 
 
 def test_an_assumed_parameter_weakens_its_scan():
     this = head(0, PDW, T2W, gain=200.0)
-    sure = DataConsistency()(**this["inputs"], gain_groups=[0, 0])
-    this["inputs"]["acquisition"][0, 1] = replace(T2W, provenance=T2W.provenance | {"te": "assumed"}).to_row()
-    unsure = DataConsistency()(**this["inputs"], gain_groups=[0, 0])
-    sd = [marginal_sd(refined.spread)[0, 2, this["mask"]].median() for refined in (sure, unsure)]
+    sure = DataConsistency()(**this["inputs"], gains=[0, 0])
+    this["inputs"]["rows"][0, 1] = replace(T2W, provenance=T2W.provenance | {"te": "assumed"}).to_row()
+    unsure = DataConsistency()(**this["inputs"], gains=[0, 0])
+    sd = [fit.estimate.sd[0, 2, this["mask"]].median() for fit in (sure, unsure)]
     assert sd[1] > 1.2 * sd[0]
 
 
@@ -244,8 +251,8 @@ def test_a_misstated_echo_time_moves_t2_less_where_it_is_assumed():
     for origin in ("given", "assumed"):
         this = head(0, PDW, T2W, gain=200.0)
         stated = replace(T2W, te=0.11, provenance=T2W.provenance | {"te": origin})
-        this["inputs"]["acquisition"][0, 1] = stated.to_row()
-        errors.append(error(this, DataConsistency()(**this["inputs"], gain_groups=[0, 0]).log_maps, 0)[2])
+        this["inputs"]["rows"][0, 1] = stated.to_row()
+        errors.append(error(this, DataConsistency()(**this["inputs"], gains=[0, 0]).estimate.log_maps, 0)[2])
     assert errors[1] < 0.8 * errors[0]
 
 
@@ -254,7 +261,7 @@ def test_intervals_cover_the_truth_where_no_gain_is_known(scans):
     inside, count = torch.zeros(3), 0
     for seed in range(6):
         this = head(10 + seed, *scans)
-        refined = DataConsistency()(**this["inputs"])
-        z = (refined.log_maps - this["true"]) / marginal_sd(refined.spread)
+        fit = DataConsistency()(**this["inputs"])
+        z = (fit.estimate.log_maps - this["true"]) / fit.estimate.sd
         inside, count = inside + (z[0, :, this["mask"]].abs() < 1.645).sum(1), count + int(this["mask"].sum())
     assert ((0.8 <= inside / count) & (inside / count <= 0.97)).all()

@@ -19,7 +19,7 @@ from scripts.acquisition import Acquisition
 from scripts.errors import UserError
 from scripts.networks import PhysicsVAE, PrecisionSkip
 from scripts.networks.spread import INITIAL_SD, SpreadHead
-from scripts.tissue import diagonal_factor, marginal_sd
+from scripts.tissue import Estimate
 
 ROWS = torch.stack(
     [
@@ -126,31 +126,31 @@ def test_order_and_absence_of_contrasts(skip, features):
 @torch.no_grad()
 def test_the_factor_is_lower_triangular_and_positive(dims):
     head = shaken(SpreadHead(dims, 4))
-    spread = head(5 * torch.randn(2, 4, *SIZES[dims]))
-    assert spread.shape == (2, 6, *SIZES[dims]) and spread.dtype == torch.float32
-    assert spread[:, [0, 2, 5]].min() > 0 and spread[:, [1, 3, 4]].abs().max() > 0
+    cholesky = head(5 * torch.randn(2, 4, *SIZES[dims]))
+    assert cholesky.shape == (2, 6, *SIZES[dims]) and cholesky.dtype == torch.float32
+    assert cholesky[:, [0, 2, 5]].min() > 0 and cholesky[:, [1, 3, 4]].abs().max() > 0
     fresh = SpreadHead(dims, 4)(torch.randn(1, 4, *SIZES[dims]))
-    torch.testing.assert_close(fresh, diagonal_factor(torch.full_like(fresh[:, :3], INITIAL_SD)))
+    alike = torch.full_like(fresh[:, :3], INITIAL_SD)
+    torch.testing.assert_close(fresh, Estimate.independent(alike, alike).cholesky)
 
 
 @torch.no_grad()
 def test_calibration_scales_the_sd_of_its_map_and_no_correlation(dims):
     head, h = shaken(SpreadHead(dims, 4)), torch.randn(1, 4, *SIZES[dims])
-    before, factors = head(h), torch.tensor([0.5, 2.0, 3.0])
+    log_maps, factors = torch.zeros(2, 3, *SIZES[dims]), torch.tensor([0.5, 2.0, 3.0])
+    before = Estimate(log_maps, head(h))
     head.calibration.copy_(factors)
-    after = head(h)
-    scale = factors.view(1, 3, *[1] * dims)
-    torch.testing.assert_close(marginal_sd(after), marginal_sd(before) * scale)
-    covariance = [(x[:, 1] * x[:, 0]) / marginal_sd(x)[:, :2].prod(1) for x in (before, after)]
-    torch.testing.assert_close(*covariance)
+    after = Estimate(log_maps, head(h))
+    torch.testing.assert_close(after.sd, before.sd * factors.view(1, 3, *[1] * dims))
+    torch.testing.assert_close(after.correlations, before.correlations)
 
 
 @torch.no_grad()
 def test_estimate_gives_maps_and_covariance_of_any_size(estimator, dims):
     image, rows = scans(dims, 2)
-    log_maps, spread = estimator.estimate(image, rows)
-    assert log_maps.shape == (2, 3, *SIZES[dims]) and spread.shape == (2, 6, *SIZES[dims])
-    torch.testing.assert_close(estimator(image, rows), torch.cat([log_maps, marginal_sd(spread)], 1))
+    found = estimator.estimate(image, rows)
+    assert found.log_maps.shape == (2, 3, *SIZES[dims]) and found.cholesky.shape == (2, 6, *SIZES[dims])
+    torch.testing.assert_close(estimator(image, rows), torch.cat([found.log_maps, found.sd], 1))
 
 
 @torch.no_grad()
@@ -197,15 +197,15 @@ def test_a_plain_vae_becomes_an_estimator_that_starts_where_it_is(dims):
         "spread",
     }
     image, rows = scans(dims)
-    torch.testing.assert_close(estimator.estimate(image, rows)[0], plain.estimate(image, rows)[0], **CLOSE)
+    torch.testing.assert_close(estimator.estimate(image, rows).log_maps, plain.estimate(image, rows).log_maps, **CLOSE)
 
 
 def test_backward_reaches_every_parameter(dims):
     vae = shaken(make_estimator(dims)).train()
     image, rows = scans(dims, 2)
     noise = torch.randn(2, vae.latent_channels, *vae.latent_size(SIZES[dims]))
-    log_maps, spread, mean, sd = vae(image, rows, noise, torch.tensor([1.0, 0.0]))
-    (log_maps.square().sum() + spread.square().sum() + mean.square().sum() + sd.log().square().sum()).backward()
+    log_maps, cholesky, mean, sd = vae(image, rows, noise, torch.tensor([1.0, 0.0]))
+    (log_maps.square().sum() + cholesky.square().sum() + mean.square().sum() + sd.log().square().sum()).backward()
     parameters = {name: p for name, p in vae.named_parameters() if not name.endswith("attn.to_k.bias")}
     assert [name for name, p in parameters.items() if p.grad is None or not p.grad.any()] == []
     assert all(p.grad.isfinite().all() for p in vae.parameters())

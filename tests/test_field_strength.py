@@ -16,7 +16,7 @@ import torch
 
 from scripts.acquisition import ROW_SIZE, values
 from scripts.estimate.field_strength import LITERATURE_SD, FieldPrior, field_prior
-from scripts.tissue import tissue_values
+from scripts.tissue import Estimate, tissue_values
 from tests.test_anchoring import brain, everywhere, head
 
 WHITE = {field: tissue_values("WM", field).t1 for field in (1.5, 3.0)}
@@ -30,7 +30,8 @@ def rows(*fields: float) -> torch.Tensor:
 
 
 def prior(maps: torch.Tensor, sd: float, *fields: float) -> FieldPrior:
-    return field_prior(maps.log(), torch.full_like(maps, sd), everywhere(maps), rows(*fields))
+    estimate = Estimate.independent(maps[None].log(), torch.full_like(maps[None], sd))
+    return field_prior(estimate, everywhere(maps), rows(*fields))
 
 
 def slow(field: float, factor: float) -> torch.Tensor:
@@ -55,8 +56,10 @@ def test_a_certain_t1_stays_and_between_the_two_variances_decide():
 
 def test_only_t1_changes_and_all_of_it_alike():
     maps = slow(3.0, 1.2)[None].log()
-    found = field_prior(maps[0], torch.full_like(maps[0], 0.3), everywhere(maps[0]), rows(3.0))
-    changed = found.apply(maps)
+    estimate = Estimate.independent(maps, torch.full_like(maps, 0.3))
+    found = field_prior(estimate, everywhere(maps[0]), rows(3.0))
+    changed, cholesky = found.apply(estimate)
+    assert torch.equal(cholesky, estimate.cholesky)
     assert torch.equal(changed[:, ::2], maps[:, ::2])
     torch.testing.assert_close(changed[:, 1], maps[:, 1] + math.log(found.factor))
 

@@ -22,16 +22,15 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch import nn
 
-from scripts.bids import find_sessions, resolve
+from scripts.bids import find_sessions, resolve, session_record
 from scripts.commands.study import subjects
 from scripts.errors import UserError
-from scripts.estimate import Estimator
+from scripts.estimate import Estimator, Scans
 from scripts.estimate.anchoring import reference
 from scripts.estimate.consistency import DataConsistency
-from scripts.estimate.estimator import unscaled
 from scripts.networks.inferers import MapInferer
 from scripts.preprocess import AlignContrastsd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
-from scripts.tissue import correlations, diagonal_factor, marginal_sd
+from scripts.tissue import Estimate
 from tests.test_field_strength import rows
 
 from .studies import RENDER, VAE, tiny_vae, true_maps, workflow, write_study, write_weights
@@ -55,13 +54,13 @@ class Guess(MapInferer):
         log_maps = torch.from_numpy(true_maps())[None].clamp_min(0.05).log()
         log_maps += 0.2 * torch.randn(log_maps.shape, generator=torch.Generator().manual_seed(0))
         log_maps[:, 1] += np.log(self.t1)
-        return log_maps, diagonal_factor(torch.full_like(log_maps, 0.2))
+        return Estimate.independent(log_maps, torch.full_like(log_maps, 0.2))
 
 
 @pytest.fixture(scope="module")
 def aligned(tmp_path_factory) -> dict:
     [session] = find_sessions(write_study(tmp_path_factory.mktemp("study")))
-    return BEFORE({"session": session, "acquisitions": resolve(session), "index": 0})
+    return BEFORE(session_record(session, resolve(session)))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,9 @@ def padded(volume: dict, size: int) -> dict:
 
 
 def test_scaling_is_undone_exactly_where_there_is_nothing_and_to_rounding_elsewhere(aligned, volume):
-    raw = unscaled(volume["image"].as_tensor()[None], volume["window"][None])[0]
+    keys = ("image", "window", "acquisition", "mask")
+    image, window, acquisitions, mask = (volume[key][None] for key in keys)
+    raw = Scans(image.as_tensor(), window, acquisitions, volume["gains"], mask > 0).intensities[0]
     expected = aligned["image"].as_tensor()
     torch.testing.assert_close(raw, expected, rtol=1e-5, atol=1e-4)
     assert torch.equal(raw == 0, expected == 0)
@@ -96,13 +97,13 @@ def test_scaling_is_undone_exactly_where_there_is_nothing_and_to_rounding_elsewh
 def test_without_data_consistency_the_maps_are_those_of_the_network(network, volume):
     maps, about = estimator(network, data_consistency=False)(volume, NAMES)
     image, mask, rows = volume["image"].as_tensor()[None], volume["mask"][None], volume["acquisition"][None]
-    log_maps, spread = MapInferer()(image, network, rows, mask)
+    found = MapInferer()(image, network, rows, mask)
     # Relative to white matter: a factor common to all voxels of PD.
-    ratio = maps.values / log_maps[0].exp().numpy()
+    ratio = maps.values / found.maps[0].numpy()
     inside = mask[0, 0].numpy() > 0
     np.testing.assert_allclose(ratio[1:, inside], 1, rtol=1e-5)
     np.testing.assert_allclose(ratio[0, inside], np.median(ratio[0, inside]), rtol=1e-5)
-    np.testing.assert_allclose(maps.sd, (marginal_sd(spread)[0] * mask[0]).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(maps.sd, (found.sd[0] * mask[0]).numpy(), rtol=1e-5)
     assert not maps.values[:, ~inside].any() and maps.correlations is None
     assert about["DataConsistency"] == {"Applied": False}
 
@@ -110,11 +111,11 @@ def test_without_data_consistency_the_maps_are_those_of_the_network(network, vol
 def test_data_consistency_sees_the_scans_as_they_were(network, aligned, volume):
     recorder = Recorder()
     Estimator(network, MapInferer(), recorder)(volume, NAMES)
-    log_maps, spread, image, rows, mask, groups = recorder.asked
-    assert log_maps.shape[1] == 3 and spread.shape[1] == 6
+    estimate, image, rows, mask, gains = recorder.asked
+    assert isinstance(estimate, Estimate)
     torch.testing.assert_close(image[0], aligned["image"].as_tensor(), rtol=1e-5, atol=1e-4)
     assert torch.equal(rows[0], volume["acquisition"]) and torch.equal(mask[0], volume["mask"] > 0)
-    assert groups == [0, 1, 2]
+    assert gains == [0, 1, 2]
 
 
 def test_data_consistency_brings_a_wrong_estimate_nearer_to_the_truth(network, volume):
@@ -163,8 +164,8 @@ def test_the_field_of_view_changes_nothing(network, volume):
 def test_correlations_on_request(network, volume, asked):
     maps, _ = estimator(network, data_consistency="False", correlations=asked)(volume, NAMES)
     mask = volume["mask"][None]
-    _, spread = MapInferer()(volume["image"].as_tensor()[None], network, volume["acquisition"][None], mask)
-    np.testing.assert_allclose(maps.correlations, (correlations(spread)[0] * mask[0]).numpy(), atol=1e-5)
+    found = MapInferer()(volume["image"].as_tensor()[None], network, volume["acquisition"][None], mask)
+    np.testing.assert_allclose(maps.correlations, (found.correlations[0] * mask[0]).numpy(), atol=1e-5)
     assert (np.abs(maps.correlations) <= 1 + 1e-5).all() and maps.correlations.any()
     with pytest.raises(UserError, match="correlations: found 'maybe'; do use true or false"):
         estimator(network, correlations="maybe")

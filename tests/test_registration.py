@@ -23,7 +23,7 @@ from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
 from scripts.acquisition import load_render
-from scripts.bids import Contrast, Session
+from scripts.bids import Contrast, Session, session_record
 from scripts.errors import UserError
 from scripts.preprocess import RegisterContrastsd
 from scripts.preprocess import register as registering
@@ -67,7 +67,7 @@ def record(*images: MetaTensor, echoes: bool = False) -> dict:
         entities = {"echo": str(number)} if echoes and number else {}
         contrasts.append(Contrast(Path(f"{number}_T2w.nii"), "T2w", entities, sidecar))
         acquisitions.append(request.acquisition)
-    return {"session": Session("01", None, tuple(contrasts)), "acquisitions": acquisitions, "image": list(images)}
+    return session_record(Session("01", None, tuple(contrasts)), acquisitions) | {"image": list(images)}
 
 
 def blank(edge: float, shift: float = 0.0) -> MetaTensor:

@@ -9,14 +9,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-import warnings
-from dataclasses import replace
 
 import pytest
 import torch
 
 from scripts.acquisition import FIELDS, Acquisition
-from scripts.render import T2_STAR_RATIO, SignalModel, compiled, volumes
+from scripts.render import T2_STAR_RATIO, SignalModel, volumes
 from scripts.signal import SEQUENCES
 
 from .test_render import rows
@@ -154,46 +152,3 @@ def test_nothing_is_computed_outside_the_mask(maps, b1, monkeypatch, name):
     assert seen == count and 0 < sum(count) < mask.numel()
     torch.testing.assert_close(inside, whole * mask[:, None])
     assert SignalModel()(maps, acquisition, mask=torch.zeros_like(mask)).abs().max() == 0
-
-
-def test_a_sweep_is_rendered_in_passes_that_share_what_is_equal(maps):
-    sweep = [replace(ALL["mprage"], ti=0.5 + 0.1 * i) for i in range(volumes.TOGETHER + 2)]
-    acquisition = rows([*sweep[:3], ALL["bssfp"], *sweep[3:]], [None] * (len(sweep) + 1))
-    together = SignalModel()(maps, acquisition)[0]
-    for image, row in zip(together, acquisition[0]):
-        torch.testing.assert_close(image, SignalModel()(maps[:1], row.view(1, 1, -1))[0, 0])
-
-    passes = list(volumes.shared_passes(acquisition[0]))
-    assert [mine for _, mine, _ in passes] == [[0, 1, 2, 4], [5, 6], [3]]
-    first = passes[0][2]
-    assert len({id(fields["tr"]) for fields in first}) == 1 and len({id(fields["ti"]) for fields in first}) == 4
-    assert [float(fields["ti"]) for fields in first] == pytest.approx([a.ti for a in sweep[:4]])
-
-
-def test_without_a_compiler_there_is_one_notice_and_the_same_image(maps, b1, monkeypatch):
-    def no_compiler(function, **options):
-        def fail(*args):
-            raise RuntimeError("No working C++ compiler found\nmore lines")
-
-        return fail
-
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    monkeypatch.setattr(compiled.Compiler, "works", True)
-    compiled.compile_draw.cache_clear()
-    plain = SignalModel()(maps, contrasts(), b1=b1)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        fallback = [SignalModel(compiled=True)(maps, contrasts(), b1=b1) for _ in range(2)]
-    compiled.compile_draw.cache_clear()
-    assert [str(w.message) for w in caught] == [
-        "signal equations run uncompiled, slower with the same values: No working C++ compiler found"
-    ]
-    for image in fallback:
-        torch.testing.assert_close(image, plain, rtol=1e-6, atol=1e-6)
-
-
-def test_expm1_has_all_its_digits():
-    x = torch.cat([-torch.logspace(-8, 2, 2001), torch.zeros(1), torch.logspace(-8, 1, 2001)])
-    torch.testing.assert_close(compiled.expm1(x), torch.expm1(x), rtol=4e-7, atol=0)
-    with compiled.AccurateExpm1():
-        assert torch.equal(torch.expm1(x), compiled.expm1(x)) and torch.equal(x.expm1(), compiled.expm1(x))

@@ -24,7 +24,6 @@ from benchmarks.results.estimators import (
     MAP,
     NETWORK,
     PRIOR,
-    Estimate,
     estimators,
     load_network,
     load_refine,
@@ -42,6 +41,7 @@ from benchmarks.results.truth import CSF, GM, WM, Scans, Truth, acquire, signals
 from scripts.acquisition import UNKNOWN, present, sequence_code
 from scripts.errors import UserError
 from scripts.estimate.consistency import DataConsistency
+from scripts.tissue import Estimate
 
 VALUES = {WM: (0.7, 0.85, 0.07), GM: (0.83, 1.3, 0.1), CSF: (1.0, 4.2, 1.8)}
 
@@ -61,9 +61,8 @@ def truth() -> Truth:
 
 
 def perfect(truth: Truth, sd: float = 0.1) -> Estimate:
-    spread = torch.zeros(6, *truth.mask.shape)
-    spread[[0, 2, 5]] = sd
-    return Estimate(truth.maps.clamp_min(1e-6).log(), spread)
+    log_maps = truth.maps.clamp_min(1e-6).log()[None]
+    return Estimate.independent(log_maps, torch.full_like(log_maps, sd))
 
 
 def noisy(truth: Truth, noise: float, stated: float) -> Estimate:
@@ -89,7 +88,7 @@ def test_intervals_as_wide_as_the_noise_cover_nine_of_ten_and_others_do_not(trut
 
 def test_a_bias_is_told_from_scatter(truth):
     biased = perfect(truth)
-    biased.log_maps[1] += math.log(1.1)
+    biased.log_maps[:, 1] += math.log(1.1)
     one = score(tissue_voxels(truth, biased)["GM"])["T1"]
     assert one.bias == one.error == pytest.approx(0.1, rel=1e-3)
     assert one.absolute == pytest.approx(0.13, rel=0.03)
@@ -99,15 +98,9 @@ def test_a_bias_is_told_from_scatter(truth):
 
 def test_a_factor_common_to_all_pd_is_no_error(truth):
     scaled = perfect(truth)
-    scaled.log_maps[0] += math.log(37)
+    scaled.log_maps[:, 0] += math.log(37)
     for voxels in tissue_voxels(truth, scaled).values():
         assert score(voxels)["PD"].error == pytest.approx(0, abs=1e-5)
-
-
-def test_sd_is_that_of_the_covariance():
-    factor = torch.tensor([[0.3, 0, 0], [0.2, 0.1, 0], [0.4, -0.2, 0.5]])
-    spread = torch.stack([factor[i, j] for i in range(3) for j in range(i + 1)]).view(6, 1, 1, 1)
-    torch.testing.assert_close(Estimate(spread[:3], spread).sd.flatten(), (factor @ factor.T).diag().sqrt())
 
 
 def test_images_that_differ_by_a_gain_are_the_same_after_it(truth):
@@ -159,7 +152,7 @@ class TrueNetwork(torch.nn.Module):
         assert image.shape[:2] == rows.shape[:2] and image.min() >= -1.001
         z = self.slice % self.maps.log_maps.shape[-1]
         self.slice += 1
-        return self.maps.log_maps[None, ..., z], 0.01 * self.maps.spread[None, ..., z]
+        return Estimate(self.maps.log_maps[..., z], 0.01 * self.maps.cholesky[..., z])
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +197,8 @@ def test_estimators_scan_by_scan_keep_the_order_of_slices(truth):
 def test_data_consistency_keeps_every_voxel_in_its_place(truth):
     settings = load_settings()
     scans: Scans = acquire(truth, settings.protocols[4], settings.nuisance, 0, 0)
-    refined = refine(perfect(truth, 0.02), scans)
-    for tissue, voxels in tissue_voxels(truth, refined).items():
+    found = refine(perfect(truth, 0.02), scans)
+    for tissue, voxels in tissue_voxels(truth, found).items():
         assert score(voxels)["T2"].error < 0.1, tissue
 
 

@@ -43,7 +43,7 @@ def head_part(options: argparse.Namespace, settings: Settings) -> str:
     truth, estimate = evaluations[0].example
     rows, z = settings.unseen.rows, truth.maps.shape[-1] // 2
     target = signals(truth, rows).abs()
-    image = with_gain(target, render(estimate.log_maps, rows, truth.mask), rows, truth.brain)
+    image = with_gain(target, render(estimate.log_maps[0], rows, truth.mask), rows, truth.brain)
     names = [request.name for request in settings.unseen.requests]
     title = f"Unseen contrasts of {truth.name} from {evaluations[0].protocol.name}"
     shown = target[..., z], image[..., z], truth.mask[..., z], truth.brain[..., z]

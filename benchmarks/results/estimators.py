@@ -14,7 +14,6 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
@@ -29,7 +28,7 @@ from scripts.estimate.field_strength import field_prior
 from scripts.networks import on_device
 from scripts.networks.weights import load_weights
 from scripts.preprocess import ScaleContrastsd
-from scripts.tissue import TissuePrior
+from scripts.tissue import Estimate, TissuePrior
 
 from .page import ROOT
 from .truth import Scans
@@ -43,21 +42,8 @@ PRIOR, MAP, NETWORK, BOTH = "tissue prior", "MAP fit without network", "network"
 """Ways to estimate; MAP is data consistency that starts from the tissue prior."""
 
 
-class Estimate(NamedTuple):
-    """Log maps ``(3, X, Y, S)`` and the lower-triangular factors of their covariances ``(6, X, Y, S)``, in the order
-    L00, L10, L11, L20, L21, L22."""
-
-    log_maps: Tensor
-    spread: Tensor
-
-    @property
-    def sd(self) -> Tensor:
-        """Standard deviations of ln PD, ln T1, ln T2 ``(3, X, Y, S)``."""
-        factors = self.spread
-        return torch.stack([factors[:1].norm(dim=0), factors[1:3].norm(dim=0), factors[3:].norm(dim=0)])
-
-
 Estimator = Callable[[Scans], Estimate]
+"""Scans of slices -> the estimate of all of them ``(1, 3, X, Y, S)``."""
 Refine = Callable[[Estimate, Scans], Estimate]
 
 
@@ -65,7 +51,7 @@ class NetworkEstimator:
     """The network on one slice after the other, scaled together, and what the field strength says of T1.
 
     Args:
-        network: with ``estimate(image (B, M, X, Y), rows (B, M, A)) -> log maps, spread``.
+        network: with ``estimate(image (B, M, X, Y), rows (B, M, A))``.
         unknown: hide the acquisition from it.
     """
 
@@ -77,19 +63,15 @@ class NetworkEstimator:
         scaled = scale(scans.image[0], scans.mask)
         rows = unknown_rows(scans.acquisition) if self.unknown else scans.acquisition
         slices = [self.network.estimate(one[None], rows) for one in scaled.unbind(-1)]
-        estimate = Estimate(*(torch.cat([*parts]).movedim(0, -1) for parts in zip(*slices)))
-        field = field_prior(estimate.log_maps, estimate.sd, scans.mask[0], rows[0])
-        return estimate._replace(log_maps=field.apply(estimate.log_maps[None])[0])
+        estimate = Estimate(*(torch.stack(parts, -1) for parts in zip(*slices)))
+        return field_prior(estimate, scans.mask[0], rows[0]).apply(estimate)
 
 
 def prior_estimate(scans: Scans) -> Estimate:
     """What is believed before any scan, everywhere the same."""
     shape = scans.mask.shape[1:]
-    log_maps = TissuePrior()(torch.zeros(1, 3, *shape))[0]
-    spread = torch.zeros(6, *shape)
-    for diagonal, sd in zip((0, 2, 5), PRIOR_SD):
-        spread[diagonal] = sd
-    return Estimate(log_maps, spread)
+    log_maps = TissuePrior()(torch.zeros(1, 3, *shape))
+    return Estimate.independent(log_maps, torch.tensor(PRIOR_SD).view(1, 3, 1, 1, 1).expand(1, 3, *shape))
 
 
 def refine(estimate: Estimate, scans: Scans, consistency: DataConsistency | None = None) -> Estimate:
@@ -98,16 +80,15 @@ def refine(estimate: Estimate, scans: Scans, consistency: DataConsistency | None
     Slices go side by side into one image: neighbours in the stack are none in the head, and the noise of a scan is read
     from differences of neighbours.
     """
-    refined = (consistency or DataConsistency())(
-        _side_by_side(estimate.log_maps[None]),
-        _side_by_side(estimate.spread[None]),
+    fit = (consistency or DataConsistency())(
+        Estimate(*map(_side_by_side, estimate)),
         _side_by_side(scans.image),
         scans.acquisition,
         _side_by_side(scans.mask[None]),
         scans.gains[0].tolist(),
     )
     count = scans.mask.shape[-1]
-    return Estimate(_stacked(refined.log_maps[0], count), _stacked(refined.spread[0], count))
+    return Estimate(*(_stacked(part, count) for part in fit.estimate))
 
 
 def estimators(network: nn.Module, data_consistency: Refine = refine) -> dict[str, Estimator]:
@@ -123,11 +104,8 @@ def estimators(network: nn.Module, data_consistency: Refine = refine) -> dict[st
 
 def calibrated(estimate: Estimate, scans: Scans, network: nn.Module) -> Estimate:
     """The same with standard deviations as :class:`scripts.estimate.Estimator` states them."""
-    maps = estimate.log_maps.exp()
-    white_matter = anchor(maps, scans.mask[0], estimate.sd)
-    t1 = white_matter.t1 if white_matter.ok else None
-    spread = recalibrate(estimate.spread[None], maps[None, 1], t1, network.spread.after_consistency)
-    return estimate._replace(spread=spread[0])
+    white_matter = anchor(estimate.maps[0], scans.mask[0], estimate.sd[0])
+    return recalibrate(estimate, white_matter.t1 if white_matter.ok else None, network.spread.after_consistency)
 
 
 def _side_by_side(stack: Tensor) -> Tensor:

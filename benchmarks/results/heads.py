@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scripts.tissue import MAPS
+from scripts.tissue import MAPS, Estimate
 
-from .estimators import BOTH, Estimate, Estimator
+from .estimators import BOTH, Estimator
 from .label_maps import label_truth
 from .measures import (
     MapScore,
@@ -128,7 +128,7 @@ def outcome(
     """What the estimates of some heads are worth."""
     voxels = [tissue_voxels(truth, estimate) for truth, estimate in zip(truths, estimates)]
     maps = {tissue: score(pool([head[tissue] for head in voxels])) for tissue in TISSUES}
-    return Outcome(maps, contrasts_of(truths, targets, [estimate.log_maps for estimate in estimates], unseen))
+    return Outcome(maps, contrasts_of(truths, targets, [estimate.log_maps[0] for estimate in estimates], unseen))
 
 
 def contrasts_of(

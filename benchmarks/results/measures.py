@@ -22,9 +22,8 @@ from torch import Tensor
 from scripts.acquisition import Acquisition
 from scripts.commands.protocol_report.identifiability import bounds, independent_prior, noise_levels
 from scripts.render import SignalModel, profile_gain
-from scripts.tissue import MAPS
+from scripts.tissue import MAPS, Estimate
 
-from .estimators import Estimate
 from .truth import GM, TISSUES, WM, Truth
 
 HALF_90 = 1.6449
@@ -65,16 +64,14 @@ class Voxels(NamedTuple):
 
 def tissue_voxels(truth: Truth, estimate: Estimate) -> dict[str, Voxels]:
     """Voxels of every tissue; ln PD is relative to the median of white matter, in truth and estimate each."""
-    log_truth = truth.maps.clamp_min(1e-6).log()
+    log_truth, log_maps, sd = truth.maps.clamp_min(1e-6).log(), estimate.log_maps[0], estimate.sd[0]
     found, white = {}, truth.labels == WM
     level = torch.zeros(3, 1), torch.zeros(3, 1)
-    for maps, offset in zip((log_truth, estimate.log_maps), level):
+    for maps, offset in zip((log_truth, log_maps), level):
         offset[0] = maps[0][white].median()
     for name, label in TISSUES.items():
         where = truth.labels == label
-        found[name] = Voxels(
-            log_truth[:, where] - level[0], estimate.log_maps[:, where] - level[1], estimate.sd[:, where]
-        )
+        found[name] = Voxels(log_truth[:, where] - level[0], log_maps[:, where] - level[1], sd[:, where])
     return found
 
 

@@ -91,7 +91,7 @@ def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: P
         given = subset(scans, [suffixes.index(one) for one in inputs])
         predictions = [*rescaled(target, given.image[0], inputs, brain)]
         for way, estimator in ways(network, control, consistency):
-            image = render(estimator(given).log_maps, row, brain)
+            image = render(estimator(given).log_maps[0], row, brain)
             predictions.append(Prediction(way, with_gain(target[None], image, row, brain)[0]))
         found = [(one.way, *_scores(target, one.image, brain, lesions, around)) for one in predictions]
         found.append((f"the true {suffix}", *_scores(target, target, brain, lesions, around)))

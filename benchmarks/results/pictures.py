@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from scripts.commands.report import FOOTNOTE, MAP_PANELS
+from scripts.tissue import Estimate
 
-from .estimators import Estimate
 from .truth import Truth
 
 LARGEST = 290_000
@@ -106,8 +106,8 @@ def maps_picture(path: Path, title: str, truth: Truth, estimate: Estimate) -> No
     z, mask = truth.maps.shape[-1] // 2, truth.mask[..., truth.maps.shape[-1] // 2]
     rows = []
     for channel, (name, colours, top) in enumerate(MAP_PANELS):
-        true, found = truth.maps[channel, ..., z], estimate.log_maps[channel, ..., z].exp()
-        level = truth.maps[0][truth.labels == 3].median() / estimate.log_maps[0][truth.labels == 3].exp().median()
+        true, found = truth.maps[channel, ..., z], estimate.maps[0, channel, ..., z]
+        level = truth.maps[0][truth.labels == 3].median() / estimate.maps[0, 0][truth.labels == 3].median()
         found = found * level if channel == 0 else found
         error = (found / true.clamp_min(1e-6)).clamp_min(1e-6).log()
         top, what, tissue = top or 1.2, name.split()[0], mask & (truth.maps[0, ..., z] > 0)
@@ -116,7 +116,7 @@ def maps_picture(path: Path, title: str, truth: Truth, estimate: Estimate) -> No
                 coloured(f"true {name}", true, colours, 0, top, mask),
                 coloured(f"estimated {name}", found, colours, 0, top, mask),
                 coloured(f"ln({what} / true)", error, "RdBu_r", -ERROR_TOP, ERROR_TOP, tissue),
-                coloured(f"sd of ln {what}", estimate.sd[channel, ..., z], "cividis", 0, SD_TOP, tissue),
+                coloured(f"sd of ln {what}", estimate.sd[0, channel, ..., z], "cividis", 0, SD_TOP, tissue),
             ]
         )
     draw(path, title, rows)

@@ -18,7 +18,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from scripts.acquisition import Acquisition
-from scripts.bids import Session, find_sessions, resolve
+from scripts.bids import Session, find_sessions, resolve, session_record
 from scripts.errors import UserError
 from scripts.preprocess import AlignContrastsd, ForegroundMaskd, LoadSessiond
 
@@ -49,7 +49,7 @@ def load_scans(session: Session, protocol: str | None, step: int, fewest: int) -
         fewest: voxels of foreground in a slice.
     """
     acquisitions: list[Acquisition] = resolve(session, protocol)
-    record = PREPARE({"session": session, "acquisitions": acquisitions})
+    record = PREPARE(session_record(session, acquisitions))
     mask = record["mask"] > 0
     chosen = torch.arange(0, mask.shape[-1], step)
     chosen = chosen[mask[0].sum((0, 1))[chosen] >= fewest]

@@ -39,7 +39,7 @@ def run(folder: Path, ways: Mapping[str, Estimator]) -> str:
     rows = []
     for way, estimator in ways.items():
         estimate = estimator(scans)
-        log_t2, sd = estimate.log_maps[2][inside], estimate.sd[2][inside]
+        log_t2, sd = estimate.log_maps[0, 2][inside], estimate.sd[0, 2][inside]
         t2 = log_t2.exp() * 1000
         found = float(t2.median())
         low, high = (float(one) for one in torch.quantile(t2, torch.tensor([0.05, 0.95])))

@@ -18,6 +18,7 @@ from .maps import find_maps
 from .names import MAP_UNITS, parse_name
 from .outputs import dataset_description, output_path
 from .records import Contrast, Session, combine, resolve, resolve_all, resolve_contrast
+from .session_record import session_record
 
 __all__ = [
     "MAP_UNITS",
@@ -36,5 +37,6 @@ __all__ = [
     "resolve",
     "resolve_all",
     "resolve_contrast",
+    "session_record",
     "write_image",
 ]

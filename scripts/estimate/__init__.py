@@ -14,5 +14,6 @@
 from .consistency import DataConsistency
 from .estimator import Estimator
 from .maps import Maps
+from .scans import Scans
 
-__all__ = ["DataConsistency", "Estimator", "Maps"]
+__all__ = ["DataConsistency", "Estimator", "Maps", "Scans"]

@@ -12,25 +12,29 @@
 """The maps of one session from its aligned scans: network, field strength, data consistency, anchor of PD."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from monai.transforms import generate_spatial_bounding_box
 from torch import Tensor, nn
 
-from ..bids import gain_groups
 from ..errors import switch
-from ..tissue import correlations, marginal_sd
-from .anchoring import anchor
+from ..tissue import Estimate
+from .anchoring import Anchor, anchor
 from .calibration import recalibrate
+from .consistency import Fit
 from .field_strength import field_prior
 from .maps import Maps
+from .scans import Scans
 
 INTERVAL = (
     "Standard deviation of the natural logarithm: the 90 % interval is the map times exp(-1.645 sd) to exp(1.645 sd). "
 )
 CALIBRATED = INTERVAL + "Calibrated on simulated heads."
-REFINED = INTERVAL + "The network's is calibrated on simulated heads, what data consistency made of it is not."
+NETWORK_CALIBRATED = (
+    INTERVAL + "The network's is calibrated on simulated heads, what data consistency made of it is not."
+)
 UNCALIBRATED = (
     "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
     "Uncalibrated, and blind to errors of the model: not a confidence interval."
@@ -40,6 +44,7 @@ MARGIN = 8
 ACCURACY = "T1 and T2 are absolute within the standard deviations of desc-sd; PD is relative to {reference}."
 
 
+@dataclass(eq=False)
 class Estimator:
     """Tissue maps of one session with their uncertainty, and what is to be said about them.
 
@@ -54,17 +59,15 @@ class Estimator:
         UserError: for a switch that is neither true nor false.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        inferer: Callable,
-        consistency: Callable,
-        data_consistency: bool | str = True,
-        correlations: bool | str = False,
-    ) -> None:
-        self.network, self.inferer, self.consistency = network, inferer, consistency
-        self.data_consistency = switch("data_consistency", data_consistency)
-        self.correlations = switch("correlations", correlations)
+    network: nn.Module
+    inferer: Callable[..., Estimate]
+    consistency: Callable[..., Fit]
+    data_consistency: bool | str = True
+    correlations: bool | str = False
+
+    def __post_init__(self) -> None:
+        self.data_consistency = switch("data_consistency", self.data_consistency)
+        self.correlations = switch("correlations", self.correlations)
 
     @property
     def settings(self) -> dict:
@@ -73,7 +76,7 @@ class Estimator:
         return {"data_consistency": consistency, "correlations": self.correlations, "amp": self.inferer.amp}
 
     def __call__(self, volume: dict, names: Sequence[str]) -> tuple[Maps, dict]:
-        """Maps of a session, and what their sidecars say about how they came about.
+        """The maps of a session, and what their sidecars say about how they came about.
 
         Args:
             volume: its record as :class:`scripts.preprocess.ScaleContrastsd` left it.
@@ -84,45 +87,53 @@ class Estimator:
         """
         low, high = generate_spatial_bounding_box(volume["mask"], margin=MARGIN, allow_smaller=True)
         box = (slice(None), *map(slice, low, high))
-        image, inside = volume["image"].as_tensor()[box][None], volume["mask"][box] > 0
-        rows = volume["acquisition"][None]
-        log_maps, spread = self.inferer(image, self.network, rows, inside[None])
-        field = field_prior(log_maps[0], marginal_sd(spread)[0], inside[0], rows[0])
-        log_maps, fit = field.apply(log_maps), None
-        if self.data_consistency:
-            groups = gain_groups(volume["session"].contrasts, volume["acquisitions"])
-            raw = unscaled(image, volume["window"][None])
-            fit = self.consistency(log_maps, spread, raw, rows, inside[None], groups)
-            log_maps, spread = fit.log_maps, fit.spread
-        maps = log_maps[0].exp()
-        white_matter = anchor(maps, inside[0], marginal_sd(spread)[0])
-        if fit is not None and fit.gains.any() and self.network.spread is not None:
-            t1 = white_matter.t1 if white_matter.ok else None
-            spread = recalibrate(spread, maps[None, 1], t1, self.network.spread.after_consistency)
-        about = {
-            "DataConsistency": _describe(fit, white_matter.scale, names),
-            **field.to_sidecar(),
-            **white_matter.to_sidecar(),
-            "Accuracy": ACCURACY.format(reference="white matter" if white_matter.ok else "what the network expects"),
-        }
+        image, mask = volume["image"].as_tensor()[box][None], (volume["mask"][box] > 0)[None]
+        scans = Scans(image, volume["window"][None], volume["acquisition"][None], volume["gains"], mask)
+        estimate, white_matter, about = self.estimate(scans, names)
 
         def whole(part: Tensor) -> np.ndarray:
             full = torch.zeros(3, *volume["mask"].shape[1:])
-            full[box] = part * inside
+            full[box] = part * mask[0]
             if not full.isfinite().all():
                 raise ValueError("the maps are not finite")
             return full.numpy()
 
-        return (
-            Maps(
-                whole(white_matter.apply(maps)),
-                whole(marginal_sd(spread)[0]),
-                (volume["mask"][0] > 0).numpy(),
-                volume["image"].affine.numpy(),
-                correlations=whole(correlations(spread)[0]) if self.correlations else None,
-            ),
-            about,
+        maps = Maps(
+            whole(white_matter.apply(estimate.maps[0])),
+            whole(estimate.sd[0]),
+            (volume["mask"][0] > 0).numpy(),
+            volume["image"].affine.numpy(),
+            correlations=whole(estimate.correlations[0]) if self.correlations else None,
         )
+        return maps, about
+
+    def estimate(self, scans: Scans, names: Sequence[str]) -> tuple[Estimate, Anchor, dict]:
+        """The estimate of one session, the anchor of its PD, and what sidecars say about both.
+
+        PD of the estimate is relative to what the network expects; :meth:`Anchor.apply` makes it relative to water.
+
+        Args:
+            scans: of the session.
+            names: of the scans in the sidecars.
+        """
+        estimate = self.inferer(scans.image, self.network, scans.rows, scans.mask)
+        mask, fit = scans.mask[0, 0], None
+        field = field_prior(estimate, mask, scans.rows[0])
+        estimate = field.apply(estimate)
+        if self.data_consistency:
+            fit = self.consistency(estimate, scans.intensities, scans.rows, scans.mask, scans.gains)
+            estimate = fit.estimate
+        white_matter = anchor(estimate.maps[0], mask, estimate.sd[0])
+        if fit is not None and fit.gains.any() and self.network.spread is not None:
+            t1 = white_matter.t1 if white_matter.ok else None
+            estimate = recalibrate(estimate, t1, self.network.spread.after_consistency)
+        about = {
+            "DataConsistency": sidecar_about(fit, white_matter.scale, names),
+            **field.to_sidecar(),
+            **white_matter.to_sidecar(),
+            "Accuracy": ACCURACY.format(reference="white matter" if white_matter.ok else "what the network expects"),
+        }
+        return estimate, white_matter, about
 
     @property
     def sd_note(self) -> str:
@@ -130,11 +141,11 @@ class Estimator:
         if self.network.spread is None:
             return UNCALIBRATED.format(draws=len(self.network.noise))
         done = not self.data_consistency or self.network.spread.calibrated_after_consistency
-        return CALIBRATED if done else REFINED
+        return CALIBRATED if done else NETWORK_CALIBRATED
 
 
-def _describe(fit: tuple | None, scale: float, names: Sequence[str]) -> dict:
-    """What data consistency found, with PD multiplied by ``scale`` since."""
+def sidecar_about(fit: Fit | None, scale: float, names: Sequence[str]) -> dict:
+    """What sidecars say about data consistency; its gains are those of maps whose PD was multiplied by ``scale``."""
     if fit is None:
         return {"Applied": False}
     gains = {name: _short(gain / scale) for name, gain in zip(names, fit.gains[0].tolist()) if gain}
@@ -145,9 +156,3 @@ def _describe(fit: tuple | None, scale: float, names: Sequence[str]) -> dict:
 
 def _short(number: float) -> float:
     return float(f"{number:.5g}")
-
-
-def unscaled(image: Tensor, window: Tensor) -> Tensor:
-    """Intensities of the scans ``(B, M, ...)`` from contrasts scaled to ``window (B, M, 2)``."""
-    low, high = window.view(*window.shape, *[1] * (image.ndim - 2)).unbind(2)
-    return (image + 1) / 2 * (high - low) + low

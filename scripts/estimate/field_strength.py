@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..acquisition import values
-from ..tissue import SAME_FIELD, known_tissues, tissue_values
+from ..tissue import SAME_FIELD, Estimate, known_tissues, tissue_values
 from .anchoring import AROUND, anchor
 
 LITERATURE_SD = 0.1
@@ -48,9 +48,10 @@ class FieldPrior(NamedTuple):
     field_strength: float
     reason: str
 
-    def apply(self, log_maps: Tensor) -> Tensor:
-        """Log maps ``(B, 3, ...)`` with T1 multiplied by the factor."""
-        return torch.cat([log_maps[:, :1], log_maps[:, 1:2] + log(self.factor), log_maps[:, 2:]], 1)
+    def apply(self, estimate: Estimate) -> Estimate:
+        """The estimate with T1 multiplied by the factor."""
+        pd, t1, t2 = estimate.log_maps.split(1, 1)
+        return estimate._replace(log_maps=torch.cat([pd, t1 + log(self.factor), t2], 1))
 
     def to_sidecar(self) -> dict:
         """What the sidecars of the maps say of it: plain JSON."""
@@ -64,7 +65,7 @@ class FieldPrior(NamedTuple):
         return {"FieldStrengthPrior": {"Tissue": "white matter, its mode", **found, "Reason": self.reason or None}}
 
 
-def field_prior(log_maps: Tensor, log_sd: Tensor, mask: Tensor, rows: Tensor) -> FieldPrior:
+def field_prior(estimate: Estimate, mask: Tensor, rows: Tensor) -> FieldPrior:
     r"""The factor of T1 that the literature suggests.
 
     The network's mode of white matter :math:`m`, whose ln T1 has the standard deviation :math:`s`, an error common to
@@ -72,8 +73,7 @@ def field_prior(log_maps: Tensor, log_sd: Tensor, mask: Tensor, rows: Tensor) ->
     :math:`\ln factor = s^2 / (s^2 + \sigma^2) \, \ln (l / m)`.
 
     Args:
-        log_maps: ln PD, ln T1, ln T2 of one head ``(3, ...)``.
-        log_sd: their standard deviations ``(3, ...)``.
+        estimate: of one head.
         mask: head or brain, the shape of one map.
         rows: acquisitions of the scans ``(M, A)``, whose stated field strengths must agree.
     """
@@ -85,13 +85,14 @@ def field_prior(log_maps: Tensor, log_sd: Tensor, mask: Tensor, rows: Tensor) ->
         return FieldPrior(1.0, nan, nan, nan, f"scans at {stated[0]:g} and {stated[-1]:g} T")
     if "WM" not in known_tissues(stated[0]):
         return FieldPrior(1.0, nan, nan, stated[0], f"the literature table has no white matter at {stated[0]:g} T")
-    expected, white_matter = tissue_values("WM", stated[0]).t1, anchor(log_maps.exp(), mask, log_sd)
+    log_maps, sd = estimate.log_maps[0], estimate.sd[0]
+    expected, white_matter = tissue_values("WM", stated[0]).t1, anchor(log_maps.exp(), mask, sd)
     result = FieldPrior(1.0, white_matter.t1, expected, stated[0], "")
     if not white_matter.ok:
         return result._replace(reason=f"white matter was not found: {white_matter.reason}")
     near = (mask > 0) & ((log_maps[1] - log(white_matter.t1)).abs() < AROUND)
     near &= (log_maps[2] - log(white_matter.t2)).abs() < AROUND
-    variance, error = float(log_sd[1][near].square().median()), log(expected / white_matter.t1)
+    variance, error = float(sd[1][near].square().median()), log(expected / white_matter.t1)
     if abs(error) > CONTRADICTION * (variance + LITERATURE_SD**2) ** 0.5:
         return result._replace(reason="white matter found and expected contradict each other")
     return result._replace(factor=exp(variance / (variance + LITERATURE_SD**2) * error))

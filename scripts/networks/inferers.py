@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from ..acquisition import is_number
 from ..errors import UserError
 from ..randomness import generator
+from ..tissue import Estimate
 from .device import bf16
 from .diffusion import position_planes
 from .guidance import PerturbedAttentionGuidance
 
 
 class MapInferer(Inferer):
-    """Log maps of a volume and their covariance.
+    """The network's estimate of a volume.
 
     A 2D network sees one axial slice after the other, a 3D network the whole volume. Only what a network call needs
     is on its device, so memory does not grow with the number of slices. Slices without foreground are skipped.
@@ -45,32 +46,29 @@ class MapInferer(Inferer):
         )
 
     @torch.no_grad()
-    def __call__(
-        self, inputs: Tensor, network: nn.Module, acquisition: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Log maps ``(1, 3, X, Y, Z)`` and the factor of their covariance ``(1, 6, X, Y, Z)``, on the CPU in float32.
+    def __call__(self, inputs: Tensor, network: nn.Module, rows: Tensor, mask: Tensor | None = None) -> Estimate:
+        """The estimate ``(1, 3, X, Y, Z)``, on the CPU in float32.
 
         Args:
             inputs: contrasts ``(1, M, X, Y, Z)`` scaled to about [-1, 1].
             network: a physics VAE, see :meth:`scripts.networks.PhysicsVAE.estimate`; it is used in eval mode.
-            acquisition: rows ``(1, M, A)``.
+            rows: acquisitions ``(1, M, A)``.
             mask: foreground ``(1, 1, X, Y, Z)``; slices without it are 0 in the result.
         """
         device = next(network.parameters()).device
         mask = torch.ones_like(inputs[:, :1]) if mask is None else mask.to(inputs)
 
-        def estimate(image: Tensor) -> Tensor:
+        def estimate(image: Tensor) -> Estimate:
             image, inside = image[:, :-1].to(device), image[:, -1:]
             if not inside.any():
-                return image.new_zeros(len(image), 9, *image.shape[2:], device="cpu")
-            rows = acquisition.to(device).expand(len(image), -1, -1)
+                return Estimate(*(torch.zeros(len(image), channels, *image.shape[2:]) for channels in (3, 6)))
             with bf16(device, self.amp):
-                return torch.cat(network.estimate(image, rows), 1).float().cpu()
+                found = network.estimate(image, rows.to(device).expand(len(image), -1, -1))
+            return Estimate(*(part.float().cpu() for part in found))
 
         with eval_mode(network):
             volume = torch.cat([inputs, mask], 1)
-            both = self.slice_by_slice(volume, estimate) if self.spatial_dims == 2 else estimate(volume)
-        return both[:, :3], both[:, 3:]
+            return Estimate(*(self.slice_by_slice(volume, estimate) if self.spatial_dims == 2 else estimate(volume)))
 
 
 class MapSampler(Inferer):
@@ -132,8 +130,8 @@ class MapSampler(Inferer):
             position: slice position [mm above the centre of the cerebrum], None where it is free.
         """
         device = next(diffusion.parameters()).device
-        draw = generator(*inputs)
-        noise = torch.randn(1, network.latent_channels, *self.latent_size, generator=draw)
+        stream = generator(*inputs)
+        noise = torch.randn(1, network.latent_channels, *self.latent_size, generator=stream)
         condition = None
         if self.condition_channels:
             known = torch.tensor([position is not None])
@@ -142,7 +140,7 @@ class MapSampler(Inferer):
         inferer = LatentDiffusionInferer(self.scheduler, scale_factor=float(diffusion.scale_factor))
         # Schedulers with noise of their own draw it from the global generator.
         with torch.random.fork_rng(devices=[]), eval_mode(network, diffusion):
-            torch.manual_seed(draw.initial_seed())
+            torch.manual_seed(stream.initial_seed())
             return inferer.sample(
                 input_noise=noise.to(device),
                 autoencoder_model=network,

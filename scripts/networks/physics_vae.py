@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..acquisition import load_render, present
 from ..errors import UserError
-from ..tissue import MAPS, TissuePrior, diagonal_factor, marginal_sd
+from ..tissue import MAPS, Estimate, TissuePrior
 from .conditioning import AcquisitionConditioning
 from .encoder import encode_contrasts
 from .fusion import product_of_experts
@@ -124,13 +124,13 @@ class PhysicsVAE(AutoencoderKL):
 
     def decode(self, z: Tensor) -> Tensor:
         """Log maps ``(B, 3, ...)`` of latents ``(B, L, ...)`` alone; the size is ``factor`` times the latent's."""
-        return self._decode(z, self._dropped())[0]
+        return self._decode(z, self._dropped()).log_maps
 
-    def estimate(self, image: Tensor, acquisition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log maps ``(B, 3, ...)`` and the factor of their covariance ``(B, 6, ...)``, see :class:`SpreadHead`.
+    def estimate(self, image: Tensor, acquisition: Tensor | None = None) -> Estimate:
+        """The log maps and their covariance, see :class:`SpreadHead`.
 
-        Without ``covariance`` the factor is diagonal: the standard deviation of draws from the latent posterior with
-        fixed noise, which is not calibrated.
+        Without ``covariance`` the maps are uncorrelated: their standard deviations are those of samples from the
+        latent posterior with fixed noise, which are not calibrated.
 
         Args:
             image: contrasts ``(B, M, ...)`` scaled to about [-1, 1].
@@ -139,11 +139,11 @@ class PhysicsVAE(AutoencoderKL):
         size = image.shape[2:]
         keep = image.new_ones(image.shape[0])
         mean, sd, skipped = self._encode(image, acquisition, keep)
-        log_maps, spread = (self._crop(x, size) for x in self._decode(mean, skipped))
+        estimate = self._decode(mean, skipped)
         if self.spread is None:
-            draws = [self._crop(self._decode(mean + sd * self._tile(n, mean), skipped)[0], size) for n in self.noise]
-            spread = diagonal_factor((torch.stack(draws) - log_maps).square().mean(0).sqrt())
-        return log_maps, spread
+            samples = torch.stack([self._decode(mean + sd * self._tile(n, mean), skipped).log_maps for n in self.noise])
+            estimate = Estimate.independent(estimate.log_maps, (samples - estimate.log_maps).square().mean(0).sqrt())
+        return Estimate(*(self._crop(x, size) for x in estimate))
 
     def forward(
         self, image: Tensor, acquisition: Tensor | None = None, noise: Tensor | None = None, keep: Tensor | None = None
@@ -160,8 +160,8 @@ class PhysicsVAE(AutoencoderKL):
             keep: with ``noise``, 1 where a subject's skips are used, 0 where they are dropped ``(B,)``; None drops all.
         """
         if noise is None:
-            log_maps, spread = self.estimate(image, acquisition)
-            return torch.cat([log_maps, marginal_sd(spread)], 1)
+            estimate = self.estimate(image, acquisition)
+            return torch.cat([estimate.log_maps, estimate.sd], 1)
         mean, sd, skipped = self._encode(image, acquisition, keep)
         log_maps, spread = (self._crop(x, image.shape[2:]) for x in self._decode(mean + sd * noise, skipped))
         return log_maps, spread, mean, sd
@@ -206,8 +206,8 @@ class PhysicsVAE(AutoencoderKL):
     def _dropped(self) -> dict[str, Tensor]:
         return {level: skip.dropped() for level, skip in self.skips.items()}
 
-    def _decode(self, z: Tensor, skipped: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """MONAI's decoder, block by block, with the skips: log maps, and the factor of their covariance or zeros."""
+    def _decode(self, z: Tensor, skipped: dict[str, Tensor]) -> Estimate:
+        """MONAI's decoder, block by block, with the skips; without ``covariance`` the Cholesky factor is zero."""
         h, level = self.post_quant_conv(z), len(self.decoder.channels) - 1
         *blocks, last = self.decoder.blocks
         for block in blocks:
@@ -216,7 +216,8 @@ class PhysicsVAE(AutoencoderKL):
                 level -= 1
                 h = h + skipped[str(level)] if str(level) in skipped else h
         log_maps = self.prior(last(h))
-        return log_maps, log_maps.new_zeros(h.shape[0], 6, *h.shape[2:]) if self.spread is None else self.spread(h)
+        cholesky = log_maps.new_zeros(h.shape[0], 6, *h.shape[2:]) if self.spread is None else self.spread(h)
+        return Estimate(log_maps, cholesky)
 
     def _pad(self, image: Tensor) -> Tensor:
         """Edge-pad the end of each axis to a multiple of the factor."""

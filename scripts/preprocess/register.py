@@ -15,7 +15,6 @@ import logging
 
 from monai.transforms.utils import Transform
 
-from ..bids import gain_groups
 from ..errors import switch
 from .registration import Alignment, Refused, reference_index, register, same_grid
 
@@ -44,9 +43,9 @@ class RegisterContrastsd(Transform):
         images, contrasts = [*record["image"]], record["session"].contrasts
         alignment = Alignment(reference_index(images), {}, {})
         reference = images[alignment.reference]
-        groups = gain_groups(contrasts, record["acquisitions"])
-        for group in sorted({*groups} - {groups[alignment.reference]}):
-            first, *_ = members = [number for number, its in enumerate(groups) if its == group]
+        gains = record["gains"]
+        for gain in sorted({*gains} - {gains[alignment.reference]}):
+            first, *_ = members = [number for number, its in enumerate(gains) if its == gain]
             if not self.register or (self.register == "auto" and same_grid(images[first], reference)):
                 continue
             try:

@@ -51,11 +51,3 @@ def contrast(
         options.setdefault("t2_star", T2_STAR_RATIO * t2)
     signal = sequence.signal(pd, t1, t2, **fields, **options)
     return torch.where(tissue, signal if signed or sequence.signed else signal.abs(), 0.0)
-
-
-def draw(
-    images: list[Tensor], sequence: Sequence, maps: list[Tensor], settings: list[dict], given: dict, signed: bool
-) -> None:
-    """Writes a :func:`contrast` into each of the images, one for each of the settings of the sequence's fields."""
-    for image, fields in zip(images, settings):
-        image.copy_(contrast(sequence, maps, fields, given, signed))

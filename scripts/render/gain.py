@@ -16,13 +16,13 @@ from torch import Tensor
 from ..acquisition import present
 
 
-def profile_gain(target: Tensor, signal: Tensor, acquisition: Tensor) -> Tensor:
+def profile_gain(target: Tensor, signal: Tensor, rows: Tensor) -> Tensor:
     """Least-squares gain of each contrast, ``g = <target, signal> / <signal, signal>``, not below 0.
 
     Args:
         target: measured contrasts ``(B, M, ...)``.
         signal: rendered contrasts ``(B, M, ...)`` for unit gain.
-        acquisition: rows ``(B, M, A)``; the gain of an absent contrast is 0.
+        rows: acquisitions ``(B, M, A)``; the gain of an absent contrast is 0.
 
     Returns:
         Gains ``(B, M)`` in float32.
@@ -30,4 +30,4 @@ def profile_gain(target: Tensor, signal: Tensor, acquisition: Tensor) -> Tensor:
     signal = signal.float()
     over = tuple(range(2, signal.ndim))
     gain = (signal * target).sum(over) / signal.square().sum(over).clamp_min(1e-12)
-    return gain.clamp_min(0) * present(acquisition)
+    return gain.clamp_min(0) * present(rows)

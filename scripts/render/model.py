@@ -26,18 +26,16 @@ class SignalModel(nn.Module):
     Args:
         signed: keep the sign of inverted magnetisation; the default is magnitude, as scanners store it. Sequences
             whose images are signed by definition keep their sign in both cases.
-        compiled: compile the equations where no gradient is asked for, see :mod:`scripts.render.compiled`: a contrast
-            of a whole volume then takes a quarter of the time. That pays from some hundred volumes on.
     """
 
-    def __init__(self, signed: bool = False, compiled: bool = False) -> None:
+    def __init__(self, signed: bool = False) -> None:
         super().__init__()
-        self.signed, self.compiled = signed, compiled
+        self.signed = signed
 
     def forward(
         self,
         maps: Tensor,
-        acquisition: Tensor,
+        rows: Tensor,
         *,
         b1: Tensor | float | None = None,
         t2_star: Tensor | float | None = None,
@@ -52,7 +50,7 @@ class SignalModel(nn.Module):
 
         Args:
             maps: the tissue maps.
-            acquisition: the rows.
+            rows: the acquisitions.
             b1: B1+ relative to nominal; None for 1.
             t2_star: T2* [s]; None for :data:`scripts.render.T2_STAR_RATIO` times T2.
             inversion_efficiency: what an inversion makes of the magnetisation, ``m -> -efficiency m``; None for 1.
@@ -60,7 +58,7 @@ class SignalModel(nn.Module):
         """
         given = {"b1": b1, "t2_star": t2_star, "inversion_efficiency": inversion_efficiency}
         with torch.autocast(maps.device.type, enabled=False):
-            maps, rows = maps.float(), acquisition.float()
+            maps, rows = maps.float(), rows.float()
             given = {
                 name: torch.as_tensor(value, dtype=torch.float32, device=maps.device)
                 for name, value in given.items()
@@ -71,13 +69,13 @@ class SignalModel(nn.Module):
                 signal = render_batch(maps, rows, given, self.signed)
                 return signal if mask is None else signal * (mask > 0).unsqueeze(1)
             with torch.no_grad():
-                return render_volumes(maps, rows, given, mask, self.signed, self.compiled)
+                return render_volumes(maps, rows, given, mask, self.signed)
 
 
-def render_batch(maps: Tensor, acquisition: Tensor, given: dict[str, Tensor], signed: bool) -> Tensor:
+def render_batch(maps: Tensor, rows: Tensor, given: dict[str, Tensor], signed: bool) -> Tensor:
     """Differentiable contrasts ``(B, M, ...)``, all rows of a sequence at once; ``given`` holds the options."""
-    batch, contrasts = acquisition.shape[:2]
-    rows = acquisition.flatten(0, 1)
+    batch, contrasts = rows.shape[:2]
+    rows = rows.flatten(0, 1)
     owner = torch.arange(batch, device=maps.device).repeat_interleave(contrasts)
     signal = maps.new_zeros(batch * contrasts, *maps.shape[2:])
     for name, sequence in SEQUENCES.items():

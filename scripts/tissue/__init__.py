@@ -22,6 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .estimate import Estimate
+
+__all__ = [
+    "MAPS",
+    "SAME_FIELD",
+    "TISSUES",
+    "TISSUE_NAMES",
+    "Estimate",
+    "TissuePrior",
+    "TissueValues",
+    "known_tissues",
+    "tissue_values",
+]
 
 MAPS = ("PD", "T1", "T2")
 SAME_FIELD = 0.05
@@ -115,24 +128,3 @@ class TissuePrior(nn.Module):
     def forward(self, o: Tensor) -> Tensor:
         """Decoder output ``(B, 3, ...)`` -> log maps ``(B, 3, ...)`` in float32."""
         return o.float() + self.bias.view(1, 3, *[1] * (o.ndim - 2))
-
-
-def marginal_sd(spread: Tensor) -> Tensor:
-    """Standard deviations ``(B, 3, ...)`` of the log maps from the factor of their covariance ``(B, 6, ...)``."""
-    l00, l10, l11, l20, l21, l22 = spread.unbind(1)
-    return torch.stack([l00.abs(), torch.hypot(l10, l11), (l20**2 + l21**2 + l22**2).sqrt()], 1)
-
-
-def diagonal_factor(sd: Tensor) -> Tensor:
-    """Factor ``(B, 6, ...)`` of a covariance without correlations, from standard deviations ``(B, 3, ...)``."""
-    zero = torch.zeros_like(sd[:, 0])
-    return torch.stack([sd[:, 0], zero, sd[:, 1], zero, zero, sd[:, 2]], 1)
-
-
-def correlations(spread: Tensor) -> Tensor:
-    """Correlations PD-T1, PD-T2, T1-T2 ``(B, 3, ...)`` from the factor of their covariance ``(B, 6, ...)``."""
-    sd = marginal_sd(spread).clamp_min(torch.finfo(spread.dtype).tiny ** 0.5)
-    pd, t1, t2 = spread[:, :1], spread[:, 1:3], spread[:, 3:]
-    products = (pd * t1[:, :1]).sum(1), (pd * t2[:, :1]).sum(1), (t1 * t2[:, :2]).sum(1)
-    pairs = sd[:, 0] * sd[:, 1], sd[:, 0] * sd[:, 2], sd[:, 1] * sd[:, 2]
-    return torch.stack(products, 1) / torch.stack(pairs, 1)

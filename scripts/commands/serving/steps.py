@@ -27,7 +27,7 @@ from monai.utils import optional_import
 from torch import nn
 
 from ...acquisition import to_sidecar
-from ...bids import resolve
+from ...bids import resolve, session_record
 from ...errors import UserError, find_user_error
 from ...estimate import Estimator
 from ...estimate.grids import on_grid
@@ -76,7 +76,7 @@ def prepare(
     """
     with TemporaryDirectory() as folder:
         session, first = read_scans(image, files, acquisitions, protocol, Path(folder))
-        record = {"session": session, "acquisitions": resolve(session, protocol)}
+        record = session_record(session, resolve(session, protocol))
         try:
             volume = preprocessing(record)
         except RuntimeError as error:

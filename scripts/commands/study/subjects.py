@@ -19,7 +19,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
-from ...bids import check_image, combine, find_sessions, gain_groups, output_path, resolve_all
+from ...bids import check_image, combine, find_sessions, output_path, resolve_all, session_record
 from ...errors import UserError, switch
 from ...estimate.estimator import Estimator
 from ...estimate.grids import on_grid
@@ -67,10 +67,7 @@ class UsableSessions(SessionDataset):
             usable = [session for session in usable if session.name not in self.failures]
             if not usable:
                 raise combine(list(self.failures.values()))
-            self._records = [
-                {"session": session, "acquisitions": acquisitions[session.name], "index": i}
-                for i, session in enumerate(usable)
-            ]
+            self._records = [session_record(session, acquisitions[session.name], i) for i, session in enumerate(usable)]
         return self._records
 
     def __iter__(self) -> Iterator[dict]:
@@ -187,7 +184,7 @@ class SubjectStep:
         return {
             "inputs": inputs,
             "acquisitions": dict(zip(inputs, map(to_sidecar, record["acquisitions"]))),
-            "gains": dict(zip(inputs, gain_groups(record["session"].contrasts, record["acquisitions"]))),
+            "gains": dict(zip(inputs, record["gains"])),
             "weights": self.sha256,
             "native": self.native,
         }

@@ -12,12 +12,12 @@
 """Calibration of the standard deviations: 90 % intervals that cover 90 %, on heads nobody trained on.
 
 First of the network's (:class:`Calibration`), on slices; then of what data consistency and anchoring make of them
-(:class:`RefinedCalibration`), on whole heads.
+(:class:`CalibrationAfterConsistency`), on whole heads.
 """
 
+from .after_consistency import CalibrationAfterConsistency
 from .curve import recalibrate
 from .intervals import HALF_WIDTH, LEVEL, TISSUES
 from .network import Calibration
-from .refined import RefinedCalibration
 
-__all__ = ["Calibration", "HALF_WIDTH", "LEVEL", "RefinedCalibration", "TISSUES", "recalibrate"]
+__all__ = ["Calibration", "CalibrationAfterConsistency", "HALF_WIDTH", "LEVEL", "TISSUES", "recalibrate"]

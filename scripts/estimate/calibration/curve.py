@@ -14,27 +14,31 @@
 import torch
 from torch import Tensor
 
+from ...tissue import Estimate
+
 KNOTS = {"WM": 1.0, "GM": 1.6, "CSF": 4.0}
 """Tissue -> its T1 over that of white matter, about the same at 1.5 and 3 tesla."""
 
 
-def recalibrate(spread: Tensor, t1: Tensor, white_matter_t1: float | None, factors: Tensor) -> Tensor:
-    """The factor of a covariance with its rows scaled, and so the standard deviation of each map; correlations stay.
+def recalibrate(estimate: Estimate, white_matter_t1: float | None, factors: Tensor) -> Estimate:
+    """The estimate with its standard deviations multiplied by factors that depend on T1; correlations stay.
 
-    Between the tissues of :data:`KNOTS` factors are interpolated linearly in ln T1, beyond them they stay.
+    The factors of a voxel are interpolated linearly in ln T1 between the tissues of :data:`KNOTS`. Beyond the first
+    and the last of them they are constant.
 
     Args:
-        spread: L00, L10, L11, L20, L21, L22 ``(B, 6, ...)``.
-        t1: estimated T1 [s] ``(B, ...)``.
-        white_matter_t1: of this head [s]; None where it is not known: each map then gets its largest factor.
-        factors: of each map in each of these tissues ``(3, 3)``.
+        estimate: of any number of heads.
+        white_matter_t1: T1 of the white matter of this head [s]; None where it is not known: each map then gets its
+            largest factor.
+        factors: factor of each map (PD, T1, T2) in each tissue of :data:`KNOTS` ``(3, 3)``.
     """
-    factors = factors.to(spread)
+    factors = factors.to(estimate.cholesky)
     if white_matter_t1 is None:
-        rows = factors.amax(1).view(1, 3, *[1] * (t1.ndim - 1))
+        of_voxels = factors.amax(1).view(1, 3, *[1] * (estimate.log_maps.ndim - 2))
     else:
+        t1 = estimate.maps[:, 1]
         low, middle, high = torch.tensor(list(KNOTS.values())).log().tolist()
         x = (t1.clamp_min(1e-6) / white_matter_t1).log()
         past_low, past_middle = ((x - low) / (middle - low)).clamp(0, 1), ((x - middle) / (high - middle)).clamp(0, 1)
-        rows = torch.stack([f[0] + (f[1] - f[0]) * past_low + (f[2] - f[1]) * past_middle for f in factors], 1)
-    return spread * rows[:, [0, 1, 1, 2, 2, 2]]
+        of_voxels = torch.stack([f[0] + (f[1] - f[0]) * past_low + (f[2] - f[1]) * past_middle for f in factors], 1)
+    return estimate.widened(of_voxels)

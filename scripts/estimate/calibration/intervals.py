@@ -59,7 +59,7 @@ def pooled(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {tissue: np.concatenate([part[tissue] for part in parts if tissue in part], -1) for tissue in TISSUES}
 
 
-def fit(pooled: dict[str, np.ndarray]) -> np.ndarray:
+def fitted_factors(pooled: dict[str, np.ndarray]) -> np.ndarray:
     """Factors ``(3,)`` of the standard deviations: a quantile of ``|error| / sd`` over tissues that weigh the same.
 
     A quantile, since a few voxels with errors of many standard deviations say nothing about the others.
@@ -77,7 +77,7 @@ def fit(pooled: dict[str, np.ndarray]) -> np.ndarray:
     return np.array(factors)
 
 
-def describe(pooled: dict[str, np.ndarray], factors: dict[str, np.ndarray]) -> str:
+def coverage_table(pooled: dict[str, np.ndarray], factors: dict[str, np.ndarray]) -> str:
     """Table: coverage and mean width of the intervals, before and after, of each map in each tissue.
 
     The width is that of the interval of ln PD, ln T1 or ln T2: .2 means about from 10 % below to 10 % above.

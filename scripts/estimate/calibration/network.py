@@ -20,8 +20,8 @@ from tqdm import tqdm
 from ...errors import UserError
 from ...files import save_atomically
 from ...networks.weights import load_weights
-from ...tissue import marginal_sd
-from .intervals import TISSUES, describe, fit, measure, pooled
+from ...tissue import Estimate
+from .intervals import TISSUES, coverage_table, fitted_factors, measure, pooled
 
 HOW_TO_TRAIN = "train the VAE first with configs/train_vae.json, or name its weights with --weights"
 
@@ -52,20 +52,20 @@ class Calibration:
         load_spread(self.network, self.weights)
         self.data.preload()
         found = pooled([self._measure(self.data[i], i) for i in tqdm(range(len(self.data)), "estimating")])
-        factors = fit(found)
+        factors = fitted_factors(found)
         calibration = self.network.spread.calibration
         calibration.mul_(torch.from_numpy(factors).to(calibration))
-        return report(self.network, self.output, describe(found, dict.fromkeys(TISSUES, factors)))
+        return report(self.network, self.output, coverage_table(found, dict.fromkeys(TISSUES, factors)))
 
     @torch.no_grad()
     def _measure(self, sample: dict[str, Tensor], index: int) -> dict[str, np.ndarray]:
         """Of one sample, see :func:`measure`."""
         calibration = self.network.spread.calibration
         image, rows = (sample[key][None].to(calibration.device) for key in ("image", "acquisition"))
-        log_maps, spread = (x.cpu() for x in self.network.estimate(image, rows))
+        estimate = Estimate(*(x.cpu() for x in self.network.estimate(image, rows)))
         maps = sample["maps"]
         truth = maps.log().masked_fill(maps.amin(0) <= 0, torch.nan)
-        return measure(log_maps[0] - truth, marginal_sd(spread)[0], sample["labels"][0], self.voxels, (0, index))
+        return measure(estimate.log_maps[0] - truth, estimate.sd[0], sample["labels"][0], self.voxels, (0, index))
 
 
 def load_spread(network: torch.nn.Module, weights: str) -> None:

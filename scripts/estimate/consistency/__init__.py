@@ -17,12 +17,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...tissue import Estimate
 from .linear import pack, unpack
 from .noise import noise_level
 from .search import MISSING, Belief, Errors, Levels, Search, Voxels
 from .signals import Scanner, usable_scans
 
-__all__ = ["DataConsistency", "Refined"]
+__all__ = ["DataConsistency", "Fit"]
 
 CHUNK = 1 << 14
 """Voxels at a time: their tensors stay in the processor's cache."""
@@ -30,19 +31,17 @@ SMALLEST_SD = 1e-4
 """No estimate is taken to be better than this, relative."""
 
 
-class Refined(NamedTuple):
-    """Maps after data consistency.
+class Fit(NamedTuple):
+    """The estimate after data consistency, and how the scans fit it.
 
     Attributes:
-        log_maps: ln PD, ln T1 [s], ln T2 [s] ``(B, 3, ...)``.
-        spread: Cholesky factor of their covariance ``(B, 6, ...)``.
+        estimate: the maps that explain the scans, with their covariance.
         gains: unit of each scan over that of the signal equations ``(B, M)``; 0 of a scan that was not used.
         gain_sd: standard deviation of their logarithms ``(B, M)``.
         misfit: logarithm of image over prediction, in standard deviations of noise and model ``(B, M, ...)``.
     """
 
-    log_maps: Tensor
-    spread: Tensor
+    estimate: Estimate
     gains: Tensor
     gain_sd: Tensor
     misfit: Tensor
@@ -82,44 +81,39 @@ class DataConsistency:
 
     @torch.no_grad()
     def __call__(
-        self,
-        log_maps: Tensor,
-        spread: Tensor,
-        image: Tensor,
-        acquisition: Tensor,
-        mask: Tensor,
-        gain_groups: Sequence[int] | None = None,
-    ) -> Refined:
-        """Refines the maps of each subject by itself, in float32; voxels outside the mask stay as they are.
+        self, estimate: Estimate, image: Tensor, rows: Tensor, mask: Tensor, gains: Sequence[int] | None = None
+    ) -> Fit:
+        """Fits each subject by itself, in float32; voxels outside the mask stay as they are.
 
         Args:
-            log_maps: estimated ln PD, ln T1, ln T2 ``(B, 3, ...)``.
-            spread: Cholesky factor of their covariance ``(B, 6, ...)``.
+            estimate: what is known before the scans are compared with the signal equations.
             image: magnitudes in any unit ``(B, M, ...)``; 0 where there is nothing.
-            acquisition: rows ``(B, M, A)``; contrasts without a magnitude or with unknown parameters are left out.
+            rows: acquisitions ``(B, M, A)``; contrasts without a magnitude or with unknown parameters are left out.
             mask: head or brain ``(B, 1, ...)``.
-            gain_groups: which gain each contrast has ``(M,)``, equal numbers share one, as echoes of one series do.
-                None gives each its own.
+            gains: which gain each contrast has ``(M,)``, equal numbers share one, as echoes of one series do. None
+                gives each its own.
         """
-        groups = range(image.shape[1]) if gain_groups is None else gain_groups
+        gains = range(image.shape[1]) if gains is None else gains
         with torch.autocast(image.device.type, enabled=False):
-            inputs = zip(log_maps.float(), spread.float(), image.float(), acquisition, mask[:, 0] > 0)
-            subjects = [self._refine(*subject, groups) for subject in inputs]
-        return Refined(*(torch.stack(x) for x in zip(*subjects)))
+            inputs = zip(*(part.float() for part in estimate), image.float(), rows, mask[:, 0] > 0)
+            subjects = [self._fit(Estimate(log_maps, cholesky), *scans, gains) for log_maps, cholesky, *scans in inputs]
+        estimates, *others = zip(*subjects)
+        return Fit(Estimate(*map(torch.stack, zip(*estimates))), *map(torch.stack, others))
 
-    def _refine(
-        self, log_maps: Tensor, spread: Tensor, image: Tensor, rows: Tensor, mask: Tensor, groups: Sequence[int]
-    ) -> Refined:
-        """One subject: as :meth:`__call__`, without the batch axis."""
-        inside = mask & log_maps.isfinite().all(0) & spread.isfinite().all(0) & image.isfinite().all(0)
+    def _fit(self, estimate: Estimate, image: Tensor, rows: Tensor, mask: Tensor, gains: Sequence[int]) -> Fit:
+        """One subject: as :meth:`__call__`, all without the batch axis."""
+        log_maps, cholesky = estimate
+        inside = mask & log_maps.isfinite().all(0) & cholesky.isfinite().all(0) & image.isfinite().all(0)
         scans = [scan for scan in usable_scans(rows) if bool((image[scan.number][inside] > 0).any())]
-        result = Refined(
-            log_maps.clone(), spread.clone(), *image.new_zeros(2, len(image)).unbind(), torch.zeros_like(image)
+        result = Fit(
+            Estimate(log_maps.clone(), cholesky.clone()),
+            *image.new_zeros(2, len(image)).unbind(),
+            torch.zeros_like(image),
         )
         if not scans:
             return result
         used = [scan.number for scan in scans]
-        scanner = Scanner(scans, [groups[number] for number in used], self.inversion_efficiency, self.b1_sd)
+        scanner = Scanner(scans, [gains[number] for number in used], self.inversion_efficiency, self.b1_sd)
         inside &= (image[used] > 0).any(0)
         # In units of a typical voxel of the group, none is too large or too small for float32.
         typical = torch.stack([image[number][inside & (image[number] > 0)].median() for number in used])
@@ -128,10 +122,11 @@ class DataConsistency:
         )
         image = image[used] / unit.view(-1, *[1] * mask.ndim)
         levels = Levels(torch.stack([noise_level(scan, inside) for scan in image]), typical / unit)
-        voxels = _voxels(log_maps[:, inside], spread[:, inside], image[:, inside], levels.noise)
+        voxels = _voxels(log_maps[:, inside], cholesky[:, inside], image[:, inside], levels.noise)
         belief = self._gains(scanner, levels, voxels)
-        maps, factor, misfit = zip(*(self._maps(scanner, levels, part, belief) for part in _chunks(voxels)))
-        result.log_maps[:, inside], result.spread[:, inside] = torch.cat(maps, -1), torch.cat(factor, -1)
+        log_maps, cholesky, misfit = zip(*(self._maps(scanner, levels, part, belief) for part in _chunks(voxels)))
+        result.estimate.log_maps[:, inside] = torch.cat(log_maps, -1)
+        result.estimate.cholesky[:, inside] = torch.cat(cholesky, -1)
         for number, value in zip(used, torch.cat(misfit, -1)):
             result.misfit[number][inside] = value
         result.gains[used] = belief.mean[scanner.group].exp().to(unit) * unit
@@ -141,29 +136,29 @@ class DataConsistency:
     def _gains(self, scanner: Scanner, levels: Levels, voxels: Voxels) -> Belief:
         """The unknowns of the scanner, from evenly spread voxels."""
         count = voxels.prior.shape[-1]
-        some = torch.linspace(0, count - 1, min(count, self.gain_voxels), dtype=torch.float64).round().long()
-        some = Voxels(*(x[..., some.to(x.device)] for x in voxels))
+        chosen = torch.linspace(0, count - 1, min(count, self.gain_voxels), dtype=torch.float64).round().long()
+        voxels = Voxels(*(x[..., chosen.to(x.device)] for x in voxels))
         start = scanner.expected().to(levels.noise)
         # Without noise: whether a voxel is near the noise depends on the gain, which is not yet known.
-        ratio = some.log_image - scanner.predict(some.prior, start, 1e-6 * levels.noise).log_image
-        ratio = ratio.masked_fill(some.missing > 0, torch.nan)
+        ratio = voxels.log_image - scanner.predict(voxels.prior, start, 1e-6 * levels.noise).log_image
+        ratio = ratio.masked_fill(voxels.missing > 0, torch.nan)
         for gain in range(scanner.gains):
             mine = [s for s, group in enumerate(scanner.group) if group == gain]
             start[gain] = ratio[mine].nanmedian().nan_to_num()
-        search = Search(scanner, levels, some, self.errors)
+        search = Search(scanner, levels, voxels, self.errors)
         return search.run(Belief(start, torch.eye(scanner.size).to(start)), self.steps, profile=True)[1]
 
     def _maps(self, scanner: Scanner, levels: Levels, voxels: Voxels, belief: Belief) -> tuple[Tensor, Tensor, Tensor]:
-        """Log maps ``(3, N)``, spread ``(6, N)`` and misfit ``(S, N)`` of some voxels, the belief given."""
+        """Log maps ``(3, N)``, their Cholesky factor ``(6, N)`` and the misfit ``(S, N)``, given the belief."""
         search = Search(scanner, levels, voxels, self.errors)
         place, _ = search.run(belief, self.steps, profile=False)
         misfit = torch.where(voxels.missing > 0, 0, place.residual / place.variance.sqrt())
         return search.log_maps(place.u), pack(search.posterior(place, belief)), misfit
 
 
-def _voxels(log_maps: Tensor, spread: Tensor, image: Tensor, sigma: Tensor) -> Voxels:
-    """What a search needs of N voxels, from log maps ``(3, N)``, spread ``(6, N)`` and S scans ``(S, N)``."""
-    factor = unpack(spread)
+def _voxels(log_maps: Tensor, cholesky: Tensor, image: Tensor, sigma: Tensor) -> Voxels:
+    """What a search needs of N voxels: log maps ``(3, N)``, their Cholesky factor ``(6, N)``, S scans ``(S, N)``."""
+    factor = unpack(cholesky)
     for i in range(3):
         factor[i, i].clamp_(min=SMALLEST_SD)
     # A magnitude far below the noise happens by chance; its logarithm must not count for more than that.

@@ -70,10 +70,10 @@ def cholesky_of_inverse(a: Tensor) -> Tensor:
     return transpose(invert_lower(cholesky(a.flip(0, 1)))).flip(0, 1)
 
 
-def unpack(spread: Tensor) -> Tensor:
+def unpack(cholesky: Tensor) -> Tensor:
     """Factors ``(6, N)`` in the order L00, L10, L11, L20, L21, L22 -> matrices ``(3, 3, N)``."""
-    zero = torch.zeros_like(spread[0])
-    rows = [spread[0], zero, zero], [spread[1], spread[2], zero], [*spread[3:]]
+    zero = torch.zeros_like(cholesky[0])
+    rows = [cholesky[0], zero, zero], [cholesky[1], cholesky[2], zero], [*cholesky[3:]]
     return torch.stack([torch.stack(list(row)) for row in rows])
 
 

@@ -40,7 +40,7 @@ def noise_level(image: Tensor, mask: Tensor) -> Tensor:
 
     Source: Immerkaer 1996 for second differences; Gudbjartsson and Patz 1995 for the background.
     """
-    inside = some(image[mask & (image > 0)])
+    inside = subsample(image[mask & (image > 0)])
     typical = inside.median()
     rough, axes = image, [axis for axis in range(image.ndim) if image.shape[axis] > 2]
     there = mask & (image > 0)
@@ -48,20 +48,20 @@ def noise_level(image: Tensor, mask: Tensor) -> Tensor:
         n = rough.shape[axis]
         before, middle, after = (rough.narrow(axis, k, n - 2) for k in range(3))
         rough, there = before - 2 * middle + after, there.narrow(axis, 1, n - 2)
-    rough = some(rough[there])
+    rough = subsample(rough[there])
     least = typical / HIGHEST_SNR
     if len(rough) < FEWEST:
         return torch.maximum(0.02 * typical, least)
     sigma = rough.abs().median() / (0.6745 * sqrt(6) ** len(axes))
     air = image[~mask]
     if (air > 0).float().mean() > 0.5:
-        air = some(air[(air > 0) & (air < DARK * typical)])
+        air = subsample(air[(air > 0) & (air < DARK * typical)])
         if len(air) >= FEWEST:
             sigma = _rayleigh(air).clamp(sigma / 4, sigma)
     return torch.maximum(sigma, least)
 
 
-def some(x: Tensor) -> Tensor:
+def subsample(x: Tensor) -> Tensor:
     """Evenly spaced elements of ``x (N,)``, at most :data:`SAMPLES`."""
     return x[:: -(-len(x) // SAMPLES)] if len(x) > SAMPLES else x
 

@@ -20,7 +20,7 @@ import ignite.distributed as idist
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ...bids import check_image, find_sessions, resolve
+from ...bids import check_image, find_sessions, resolve, session_record
 from ...errors import UserError
 from ...randomness import rng
 
@@ -28,7 +28,7 @@ SPLITS = ("all", "train", "validation")
 
 
 class SessionDataset(Dataset):
-    """The sessions of a folder as records ``session``, ``acquisitions``, ``index``, in a fixed order.
+    """The sessions of a folder as records, see :func:`scripts.bids.session_record`, in a fixed order.
 
     Args:
         dataset_dir: BIDS folder, or one sub-folder per subject.
@@ -70,7 +70,7 @@ class SessionDataset(Dataset):
             if self.split != "all":
                 sessions = self._choose(sessions)
             records = [
-                {"session": session, "acquisitions": resolve(session, self.protocol, self.equations), "index": i}
+                session_record(session, resolve(session, self.protocol, self.equations), i)
                 for i, session in enumerate(sessions)
             ]
             for record in records:

@@ -12,17 +12,19 @@
 """Calibration of the standard deviations after data consistency and anchoring."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ...errors import UserError
 from ...randomness import rng
+from ..maps import Maps
 from .curve import KNOTS
-from .intervals import TISSUES, describe, fit, measure, pooled
+from .intervals import TISSUES, coverage_table, fitted_factors, measure, pooled
 from .network import load_spread, report
 
 BELOW_CENTRE = 0.4
@@ -31,7 +33,8 @@ PURE = 0.2
 """Largest difference of ln T1 from that of the tissue where a voxel counts: of mixed voxels no single T1 is true."""
 
 
-class RefinedCalibration:
+@dataclass(eq=False)
+class CalibrationAfterConsistency:
     """Fits :attr:`scripts.networks.SpreadHead.after_consistency`, on heads with true maps.
 
     Each head is estimated from several random sets of its scans as a user's would be, with data consistency and
@@ -51,22 +54,16 @@ class RefinedCalibration:
         voxels: largest number of voxels of each tissue of each estimate that count.
     """
 
-    def __init__(
-        self,
-        weights: str,
-        data,
-        preprocessing: Callable,
-        estimator,
-        output: str,
-        sets: int = 4,
-        largest: int = 4,
-        slices: int = 24,
-        seed: int = 0,
-        voxels: int = 2000,
-    ) -> None:
-        self.weights, self.data, self.preprocessing, self.estimator = weights, data, preprocessing, estimator
-        self.output, self.sets, self.largest, self.slices = output, sets, largest, slices
-        self.seed, self.voxels = seed, voxels
+    weights: str
+    data: Dataset
+    preprocessing: Callable[[dict], dict]
+    estimator: Callable[..., tuple[Maps, dict]]
+    output: str
+    sets: int = 4
+    largest: int = 4
+    slices: int = 24
+    seed: int = 0
+    voxels: int = 2000
 
     def run(self) -> str:
         """Fits, writes the weights and returns a table of what it changed, which it prints.
@@ -86,10 +83,10 @@ class RefinedCalibration:
             volume = self._slab(volume)
             measured += [self._measure(volume, index, number) for number in range(self.sets)]
         found = pooled([one for one in measured if one])
-        factors = {tissue: fit({tissue: pairs}) for tissue, pairs in found.items()}
+        factors = {tissue: fitted_factors({tissue: pairs}) for tissue, pairs in found.items()}
         curve = torch.from_numpy(np.stack([factors[tissue] for tissue in KNOTS], 1))
         network.spread.after_consistency.copy_(curve)
-        return report(network, self.output, describe(found, factors))
+        return report(network, self.output, coverage_table(found, factors))
 
     def _slab(self, volume: dict) -> dict:
         """The volume's slices around the centre of its foreground."""
@@ -100,12 +97,10 @@ class RefinedCalibration:
 
     def _measure(self, volume: dict, index: int, number: int) -> dict[str, np.ndarray]:
         """Of one random set of the scans, see :func:`measure`; empty where white matter was not found."""
-        draw, count = rng(self.seed, index, number), len(volume["acquisition"])
-        chosen = sorted(draw.permutation(count)[: draw.integers(1, min(self.largest, count) + 1)].tolist())
+        stream, count = rng(self.seed, index, number), len(volume["acquisition"])
+        chosen = sorted(stream.permutation(count)[: stream.integers(1, min(self.largest, count) + 1)].tolist())
         given = volume | {key: volume[key][chosen] for key in ("image", "acquisition", "window")}
-        given["acquisitions"] = [volume["acquisitions"][i] for i in chosen]
-        session = volume["session"]
-        given["session"] = replace(session, contrasts=tuple(session.contrasts[i] for i in chosen))
+        given["gains"] = [volume["gains"][i] for i in chosen]
         maps, about = self.estimator(given, [str(i) for i in chosen])
         if not about["Anchoring"]["Anchored"]:
             return {}

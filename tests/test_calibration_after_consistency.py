@@ -18,10 +18,10 @@ from torch import nn
 
 from scripts import bids
 from scripts.errors import UserError
-from scripts.estimate.calibration import RefinedCalibration, recalibrate
+from scripts.estimate.calibration import CalibrationAfterConsistency, recalibrate
 from scripts.estimate.maps import Maps
 from scripts.files import save_atomically
-from scripts.tissue import correlations, diagonal_factor, marginal_sd
+from scripts.tissue import Estimate
 
 FACTORS = torch.tensor([[1.0, 2.0, 4.0], [0.5, 0.5, 0.5], [3.0, 2.0, 1.0]])
 
@@ -38,16 +38,18 @@ FACTORS = torch.tensor([[1.0, 2.0, 4.0], [0.5, 0.5, 0.5], [3.0, 2.0, 1.0]])
     ],
 )
 def test_standard_deviations_change_with_what_a_voxel_looks_like(t1, expected):
-    spread = torch.randn(1, 6, 4, 4, generator=torch.Generator().manual_seed(0))
-    scaled = recalibrate(spread, torch.full((1, 4, 4), t1), 0.8, FACTORS)
-    ratio = marginal_sd(scaled) / marginal_sd(spread)
+    log_maps = torch.full((1, 3, 4, 4), t1).log()
+    estimate = Estimate(log_maps, torch.randn(1, 6, 4, 4, generator=torch.Generator().manual_seed(0)))
+    scaled = recalibrate(estimate, 0.8, FACTORS)
+    ratio = scaled.sd / estimate.sd
     torch.testing.assert_close(ratio, torch.tensor(expected).view(1, 3, 1, 1).expand_as(ratio))
-    torch.testing.assert_close(correlations(scaled), correlations(spread))
+    torch.testing.assert_close(scaled.correlations, estimate.correlations)
+    assert torch.equal(scaled.log_maps, log_maps)
 
 
 def test_without_white_matter_the_widest_intervals_hold():
-    spread = diagonal_factor(torch.ones(1, 3, 2, 2))
-    widest = marginal_sd(recalibrate(spread, torch.full((1, 2, 2), 0.8), None, FACTORS))
+    estimate = Estimate.independent(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2))
+    widest = recalibrate(estimate, None, FACTORS).sd
     assert widest[0, :, 0, 0].tolist() == [4.0, 0.5, 3.0]
 
 
@@ -73,7 +75,7 @@ class Session:
             | contrasts
             | {
                 "acquisition": torch.ones(3, 4),
-                "acquisitions": [1, 2, 3],
+                "gains": [0, 1, 2],
                 "mask": torch.ones(1, 20, 20, 40),
                 "maps": maps.exp(),
                 "labels": labels,
@@ -83,7 +85,7 @@ class Session:
     def __call__(self, volume: dict, names: list[str]) -> tuple[Maps, dict]:
         self.chosen.append(names)
         shape = volume["mask"].shape[1:]
-        assert shape[-1] == 24 and len(volume["image"]) == len(volume["session"].contrasts) == len(names)
+        assert shape[-1] == 24 and len(volume["image"]) == len(volume["gains"]) == len(names)
         sd = self.STATED.view(3, 1, 1, 1).expand(3, *shape).numpy()
         # PD in another unit: only relative to white matter it is known.
         values = np.stack([np.full(shape, value) for value in (5.0, 1.0, 1.0)])
@@ -104,7 +106,7 @@ def test_intervals_after_data_consistency_cover_what_they_should(tmp_path, capsy
     session = Session()
     source, output = str(tmp_path / "model.pt"), str(tmp_path / "calibrated.pt")
     save_atomically(session.network.state_dict(), source)
-    table = RefinedCalibration(source, Records(tmp_path), session.volume, session, output).run()
+    table = CalibrationAfterConsistency(source, Records(tmp_path), session.volume, session, output).run()
     assert table in capsys.readouterr().out
     factors = torch.load(output, weights_only=True)["spread.after_consistency"]
     torch.testing.assert_close(factors, torch.tensor([[3.0, 2.0, 1.0]] * 3), rtol=0.05, atol=0)
@@ -120,5 +122,5 @@ def test_scans_without_truth_calibrate_nothing(tmp_path):
         return {key: value for key, value in session.volume(record).items() if key != "maps"}
 
     with pytest.raises(UserError, match="sub-1: found no true maps and labels; do name a study"):
-        RefinedCalibration(source, Records(tmp_path), scans_alone, session, str(tmp_path / "out.pt")).run()
+        CalibrationAfterConsistency(source, Records(tmp_path), scans_alone, session, str(tmp_path / "out.pt")).run()
     assert not (tmp_path / "out.pt").exists()
