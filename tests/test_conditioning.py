@@ -91,7 +91,7 @@ def test_unknown_mode_is_refused_with_the_known_ones():
 def test_each_time_matters(mode, name):
     conditioning = trained(mode)
     longer = replace(ACQUISITIONS[2], **{name: 1.2 * getattr(ACQUISITIONS[2], name)}).to_row()
-    [before, after] = [next(iter(conditioning(conditioning.describe(row[None]))))[0] for row in (ROWS[2], longer)]
+    [before, after] = [next(iter(conditioning(conditioning.features(row[None]))))[0] for row in (ROWS[2], longer)]
     assert (before - after).abs().max() > 1e-3
 
 
@@ -100,7 +100,7 @@ def test_times_are_z_scored_over_all_scans():
     for z in (0.0, 1.0):
         times = {name: centre + z * sd for name, (centre, sd) in POOLED.items()}
         row = Acquisition("paper_flair", **times).to_row()
-        found = torch.cat([torch.cat(pair, 1) for pair in conditioning(conditioning.describe(row[None]))], 1)
+        found = torch.cat([torch.cat(pair, 1) for pair in conditioning(conditioning.features(row[None]))], 1)
         scale, shift = conditioning.mlp(torch.full((1, 3), z)).chunk(2, 1)
         expected = [torch.cat([a, b], 1) for a, b in zip(scale.split(CHANNELS, 1), shift.split(CHANNELS, 1))]
         torch.testing.assert_close(found, torch.cat(expected, 1), atol=1e-5, rtol=1e-5)
@@ -108,9 +108,9 @@ def test_times_are_z_scored_over_all_scans():
 
 def test_a_row_does_not_depend_on_the_others():
     conditioning = trained("per_channel")
-    together = list(conditioning(conditioning.describe(ROWS)))
+    together = list(conditioning(conditioning.features(ROWS)))
     for i, row in enumerate(ROWS):
-        for pair, alone in zip(together, conditioning(conditioning.describe(row[None]))):
+        for pair, alone in zip(together, conditioning(conditioning.features(row[None]))):
             torch.testing.assert_close(tuple(x[i : i + 1] for x in pair), alone)
 
 
@@ -187,7 +187,7 @@ def test_conditioning_by_fingerprint_tells_sequences_apart(mode):
     nn.init.normal_(conditioning.mlp[2].weight, generator=torch.Generator().manual_seed(1))
     flair = Acquisition("inversion_recovery", te=0.09, tr=4.0, ti=2.0)
     rows = torch.stack([SPIN_ECHO.to_row(), flair.to_row()])
-    scale, shift = next(conditioning(conditioning.describe(rows)))
+    scale, shift = next(conditioning(conditioning.features(rows)))
     assert (scale[0] - scale[1]).abs().max() > 1e-2 and (shift[0] - shift[1]).abs().max() > 1e-2
     with pytest.raises(ValueError, match="condition: found 'name'.*parameters, fingerprint"):
         AcquisitionConditioning(CHANNELS, mode, "name")

@@ -27,9 +27,9 @@ from scripts.bids import Contrast, Session, session_record
 from scripts.errors import UserError
 from scripts.preprocess import RegisterContrastsd
 from scripts.preprocess import register as registering
-from scripts.preprocess.registration import Alignment, Motion, Refused, describe, reference_index, register
+from scripts.preprocess.registration import Alignment, Motion, Refused, reference_index, register
 from scripts.preprocess.registration import rigid as rigid_module
-from scripts.preprocess.registration import write_transforms
+from scripts.preprocess.registration import sidecar_about, write_transforms
 from scripts.simulate import Heads, simulate_head
 
 SIDECAR = {"EchoTime": 0.09, "RepetitionTime": 4.5}
@@ -158,7 +158,7 @@ def test_transforms_are_written_as_itk_reads_them(tmp_path):
     point = motion.matrix @ [10, 20, 30, 1]
     np.testing.assert_allclose(read.TransformPoint((-10, -20, 30)), point[:3] * [-1, -1, 1])
     assert json.loads(path.with_suffix(".json").read_text())["Sources"] == ["bids:raw:1", "bids:raw:0"]
-    told = describe(alignment, session, names)
+    told = sidecar_about(alignment, session, names)
     assert told["Reference"] == "bids:raw:0"
     assert told["Registered"]["bids:raw:1"]["Transform"] == f"bids::{path.relative_to(tmp_path)}"
     assert alignment.caption(1) == "moved 4.0 mm 90.0°, NMI 1.10 → 1.20" and alignment.caption(0) == ""

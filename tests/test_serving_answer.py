@@ -13,7 +13,7 @@
 
 import numpy as np
 
-from scripts.commands.serving.answer import draw, pack, unpack
+from scripts.commands.serving.answer import pack, sample_posterior, unpack
 from scripts.estimate.maps import Maps
 
 
@@ -22,7 +22,7 @@ def test_draws_have_the_errors_of_the_maps():
     size = (40, 40, 40)
     layers = [np.broadcast_to(np.float32(value), size) for value in (0.7, 0.8, 0.09, *sd, *pairs)]
     maps = Maps(np.stack(layers[:3]), np.stack(layers[3:6]), np.ones(size, bool), np.eye(4), {}, np.stack(layers[6:]))
-    errors = np.log(draw(maps, 3).values / maps.values).reshape(3, -1)
+    errors = np.log(sample_posterior(maps, 3).values / maps.values).reshape(3, -1)
     np.testing.assert_allclose(errors.std(1), sd, rtol=0.02)
     np.testing.assert_allclose(np.corrcoef(errors)[np.triu_indices(3, 1)], pairs, atol=0.02)
     np.testing.assert_allclose(errors.mean(1), 0, atol=5e-3)

@@ -9,10 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Anchoring: PD of a head on the scale of water, by its white matter.
+"""Anchoring: brings PD of a head to the scale of water by the known water content of its white matter.
 
-Scanners have arbitrary units, so nothing in a set of scans tells the scale of PD. White matter is in every brain, is
-the most uniform of its tissues, and its water content is known. T1 and T2 have no such freedom and stay as they are.
+Scanners have arbitrary units, so no set of scans determines the scale of PD. White matter is in every brain, is the
+most uniform of its tissues, and its water content is known. T1 and T2 have an absolute scale and stay as they are.
 
 The steps of :func:`anchor`:
 
@@ -59,7 +59,7 @@ LEAST_SHARE = 0.12
 
 
 class Anchor(NamedTuple):
-    """What was found, and what PD was multiplied by.
+    """The mode of white matter, and the factor of PD that follows from it.
 
     Attributes:
         ok: whether PD is on the scale of water by white matter; where not, it is left as it was estimated.
@@ -86,7 +86,7 @@ class Anchor(NamedTuple):
         return torch.cat([self.scale * maps[:1], maps[1:]])
 
     def to_sidecar(self) -> dict:
-        """What the sidecars of the maps say of it: plain JSON, times in seconds."""
+        """What the sidecars of the maps say about it, as plain JSON with times in seconds."""
         found = {"ModePD": self.pd, "ModeT1": self.t1, "ModeT2": self.t2}
         return {
             "Anchoring": {
@@ -125,7 +125,7 @@ def anchor(maps: Tensor, mask: Tensor, log_sd: Tensor | None = None) -> Anchor:
     log_maps, weight = log_maps[:, fits], 1 / (0.01 + sd[1:, fits].square().sum(0))
     if (count := int(fits.sum())) < FEWEST:
         return _refused(f"{count} voxels like white matter, {FEWEST} are needed")
-    modes = [_describe(log_maps, weight, mode) for mode in _modes(log_maps[1:], weight, low, high)]
+    modes = [_anchor_at(log_maps, weight, mode) for mode in _modes(log_maps[1:], weight, low, high)]
     if not modes:
         return _refused("the tissues have no mode like white matter")
     least = min(mode.pd for mode in modes)
@@ -167,7 +167,7 @@ def _modes(log_times: Tensor, weight: Tensor, low: Tensor, high: Tensor) -> Tens
     return low.T + (maxima[~border.any(1)] + 0.5) * ((high - low)[:, 0] / torch.tensor(bins))
 
 
-def _describe(log_maps: Tensor, weight: Tensor, mode: Tensor) -> Anchor:
+def _anchor_at(log_maps: Tensor, weight: Tensor, mode: Tensor) -> Anchor:
     """The anchor by a mode (ln T1, ln T2) ``(2,)``, which first moves to the mean of its surroundings (mean shift)."""
     for _ in range(20):
         near = weight * torch.exp(-0.5 * ((log_maps[1:] - mode[:, None]) / WIDTH).square().sum(0))

@@ -9,10 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the field strength says of T1: an error of the network that all voxels share, which the scans do not show.
+"""A prior of T1 from the field strength: it corrects an error of the network that all voxels share.
 
-T1 of all tissues too long by one factor looks nearly as other gains of the scanner do, so neither the network nor data
-consistency can tell it from weighted scans. The literature can, where the scans state their field strength.
+An error of T1 by one factor in all tissues changes weighted scans nearly as other gains would. So neither the network
+nor data consistency can see it. The literature value of white matter can correct it, where the scans state their field
+strength.
 """
 
 from math import exp, log
@@ -28,11 +29,11 @@ from .anchoring import AROUND, anchor
 LITERATURE_SD = 0.1
 """Of ln T1 of white matter at one field strength, between methods, scanners and subjects."""
 CONTRADICTION = 3.0
-"""Standard deviations from which on the literature is taken not to be about this head, an infant's for instance."""
+"""Beyond so many standard deviations the literature is not applied: the head may be an infant's, for instance."""
 
 
 class FieldPrior(NamedTuple):
-    """What was made of the field strength.
+    """The correction of T1 and how it was found.
 
     Attributes:
         factor: that T1 was multiplied by; 1 where it was left as it was.
@@ -54,7 +55,7 @@ class FieldPrior(NamedTuple):
         return estimate._replace(log_maps=torch.cat([pd, t1 + log(self.factor), t2], 1))
 
     def to_sidecar(self) -> dict:
-        """What the sidecars of the maps say of it: plain JSON."""
+        """What the sidecars of the maps say about it, as plain JSON."""
         numbers = {
             "FactorOfT1": self.factor,
             "FoundT1": self.found,

@@ -25,9 +25,9 @@ LEAST_INSIDE = 0.5
 def on_grid(maps: Maps, shape: Sequence[int], affine: np.ndarray) -> Maps:
     """An estimate's maps on another grid; the same object where it has that grid already.
 
-    With the linear weights ``w`` of the foreground voxels around a point, ``ln map = sum(w ln map) / sum(w)``, and
-    likewise the standard deviation of ``ln map``: exact for errors that neighbours share, which most are, and too wide
-    for others. Air has no part in it.
+    ``ln map = sum(w ln map) / sum(w)`` with the linear weights ``w`` of the foreground voxels around a point; air does
+    not count. Standard deviations of ``ln map`` are interpolated likewise. That is exact for errors that neighbours
+    share, as most are. For independent errors the result is too wide.
 
     Args:
         maps: PD, T1, T2 with or without uncertainties, without options.

@@ -42,16 +42,17 @@ CANONICAL = (
 )
 """(T1, T2) [s] of the tissues whose signals are an acquisition's fingerprint: fat, brain, lesions, fluid."""
 TYPICAL = {"te": 0.05, "tr": 2.0, "ti": 1.0, "flip_angle": 30.0, "te_equivalent": 0.1, "field_strength": 3.0}
-"""Parameters that enter beside the fingerprint, with the value [s, degrees, T] that enters as 0."""
+"""Parameters that are features beside the signals, with the value [s, degrees, T] whose feature is 0."""
 FAINTEST = 1e-3
+"""Smallest magnitude of which the logarithm is taken, relative to the root mean square."""
 
 
 def fingerprint(rows: Tensor) -> Tensor:
     """What an acquisition does to the tissues of :data:`CANONICAL`: ``(N, A)`` -> ``(N, 2 x 12 + 13)``.
 
-    Signed signals over their root mean square, the logarithms of their magnitudes, the logarithms of the parameters,
-    and 1 for each thing that is known. A sequence that is added later needs no new weights: its signal says what it
-    is. Of an unknown sequence all signals are 0.
+    The features are, in this order: the signed signals over their root mean square, the logarithms of their
+    magnitudes, the logarithms of the parameters, and 1 for each parameter and for a sequence that is known. The signals
+    of an unknown sequence are 0. A sequence that is added later needs no new weights, since its signals describe it.
     """
     tissues = torch.tensor([(1.0, t1, t2) for t1, t2 in CANONICAL], device=rows.device).T[None]
     with torch.no_grad():
@@ -65,7 +66,7 @@ def fingerprint(rows: Tensor) -> Tensor:
 
 
 def parameters(rows: Tensor) -> Tensor:
-    """TE, TR, TI as z-scores ``(N, 3)``: what the published model is told."""
+    """TE, TR, TI as z-scores, the features of the published model: ``(N, A)`` -> ``(N, 3)``."""
     return torch.stack([(values(rows, name) - centre) / scale for name, (centre, scale) in CENTRE.items()], -1)
 
 
@@ -89,7 +90,7 @@ class AcquisitionConditioning(nn.Module):
         if condition not in CONDITIONS:
             raise UserError("condition", repr(condition), f"use one of {', '.join(CONDITIONS)}")
         self.mode, self.channels = mode, channels
-        self.describe = fingerprint if condition == "fingerprint" else parameters
+        self.features = fingerprint if condition == "fingerprint" else parameters
         if mode != "none":
             size = sum(channels) if mode == "per_channel" else 1
             inputs = len(CENTRE) if condition == "parameters" else 2 * len(CANONICAL) + 2 * len(TYPICAL) + 1
@@ -99,15 +100,15 @@ class AcquisitionConditioning(nn.Module):
             nn.init.constant_(self.mlp[2].bias[:size], 1.0)
             nn.init.constant_(self.mlp[2].bias[size:], 0.0)
 
-    def forward(self, described: Tensor) -> Iterator[tuple[Tensor, Tensor] | None]:
-        """One ``(scale, shift)``, each ``(N, C)`` or ``(N, 1)``, per layer; None where nothing is to be done.
+    def forward(self, features: Tensor) -> Iterator[tuple[Tensor, Tensor] | None]:
+        """One ``(scale, shift)``, each ``(N, C)`` or ``(N, 1)``, per layer; None for a plain GroupNorm.
 
         Args:
-            described: what enters of each acquisition ``(N, F)``, from ``describe(rows)`` of rows ``(N, A)``.
+            features: what enters of each acquisition ``(N, F)``, from ``self.features(rows)`` of rows ``(N, A)``.
         """
         if self.mode == "none":
             return iter([None] * len(self.channels))
-        scale, shift = self.mlp(described).chunk(2, -1)
+        scale, shift = self.mlp(features).chunk(2, -1)
         if self.mode == "shared_scalar":
             return iter([(scale, shift)] * len(self.channels))
         return zip(scale.split(self.channels, -1), shift.split(self.channels, -1))

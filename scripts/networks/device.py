@@ -15,7 +15,7 @@ from torch import nn
 
 
 def bf16(device: torch.device | str, enabled: bool) -> torch.autocast:
-    """bfloat16 autocast, where it is asked for and the device has instructions for it."""
+    """bfloat16 autocast; without effect where it is not ``enabled`` or the device has no instructions for it."""
     kind = torch.device(device).type
     if kind == "cpu":
         enabled = enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()

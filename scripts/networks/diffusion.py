@@ -15,7 +15,7 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor
 
-from .group_norm import speed_up
+from .group_norm import use_fast_group_norm
 
 
 class LatentDiffusionUNet(DiffusionModelUNet):
@@ -27,7 +27,7 @@ class LatentDiffusionUNet(DiffusionModelUNet):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(include_fc=False, **kwargs)
-        speed_up(self)
+        use_fast_group_norm(self)
         self.register_buffer("scale_factor", torch.tensor(1.0))
         self.register_buffer("vae_digest", torch.zeros(32, dtype=torch.uint8))
 

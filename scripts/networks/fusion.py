@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Fusion of the Gaussians of single contrasts into one: product of experts, draws, divergence from the prior."""
+"""Fusion of the Gaussians of single contrasts into one, and its divergence from the prior."""
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ def product_of_experts(mean: Tensor, log_var: Tensor, exists: Tensor, prior: boo
         mean: means of the contrasts that exist ``(N, L, ...)``, in the order of ``exists``.
         log_var: their log variances ``(N, L, ...)``.
         exists: which of the M contrasts of each subject exist ``(B, M)``, N of them true, one or more a subject.
-        prior: with one more expert, the standard normal.
+        prior: multiply with one more expert, the standard normal.
 
     Returns:
         Mean and standard deviation ``(B, L, ...)``.

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 
 def channels_last(x: Tensor) -> bool:
-    """Whether the channels of each voxel of ``x (N, C, ...)`` lie side by side, and nothing else could be meant."""
+    """Whether ``x (N, C, ...)`` is stored channels last, and not at the same time channels first."""
     channels, *size = x.shape[1:]
     strides, step = [], channels
     for length in reversed(size):
@@ -50,7 +50,7 @@ class _GroupNorm(torch.autograd.Function):
 
 
 class GroupNorm(nn.GroupNorm):
-    """``torch.nn.GroupNorm`` with :class:`_GroupNorm` where a CPU trains it, channels last; the same weights."""
+    """``torch.nn.GroupNorm`` that uses :class:`_GroupNorm` in training on a CPU with channels last; equal weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises ``x (N, C, ...)``."""
@@ -59,8 +59,8 @@ class GroupNorm(nn.GroupNorm):
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
-def speed_up(network: nn.Module) -> None:
-    """Makes every ``torch.nn.GroupNorm`` of a network a :class:`GroupNorm`."""
+def use_fast_group_norm(network: nn.Module) -> None:
+    """Replaces every ``torch.nn.GroupNorm`` of a network by :class:`GroupNorm`, in place; the weights stay."""
     for module in network.modules():
         if type(module) is nn.GroupNorm:
             module.__class__ = GroupNorm

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Guidance of diffusion by a worse copy of the same network: perturbed attention."""
+"""Perturbed-attention guidance: diffusion is guided by the same network with its self-attention switched off."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 
 class PerturbedAttentionGuidance(nn.Module):
-    r"""A diffusion network that keeps away from what it would predict if no place saw any other.
+    r"""A diffusion network whose prediction is moved away from that without self-attention: ``v + s (v - v')``.
 
-    With the prediction :math:`v` and that of the same network whose self-attention lets each place see itself alone,
-    :math:`\tilde v`: :math:`v + s (v - \tilde v)`. The second has the textures and no plan of the whole, so what is
-    added makes skulls close and hemispheres match, and samples a little more alike. It needs no other weights.
+    :math:`v` is the prediction of the network, and :math:`v'` that of the same network where each place attends to
+    itself alone. :math:`v'` has the right textures but no global structure. The difference therefore strengthens the
+    global structure: skulls close and hemispheres match. Samples become a little less diverse. No other weights are
+    needed.
 
     Ahn et al. 2024, Self-rectifying diffusion sampling with perturbed-attention guidance, ECCV.
 
@@ -48,7 +49,7 @@ class PerturbedAttentionGuidance(nn.Module):
 
 @contextmanager
 def _without_attention(network: nn.Module) -> Iterator[None]:
-    """Self-attention passes on the values of each place itself."""
+    """Within this block, self-attention returns the values of each place unmixed."""
     blocks = [module for module in network.modules() if isinstance(module, SABlock)]
     hooks = [block.register_forward_hook(_own_values) for block in blocks]
     try:

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks on whole images: volumes of contrasts -> log maps and their covariance, noise -> log maps."""
+"""Networks on whole images: volumes of contrasts -> estimate, noise -> log maps."""
 
 from hashlib import sha256
 

@@ -25,7 +25,7 @@ from ..tissue import MAPS, Estimate, TissuePrior
 from .conditioning import AcquisitionConditioning
 from .encoder import encode_contrasts
 from .fusion import product_of_experts
-from .group_norm import speed_up
+from .group_norm import use_fast_group_norm
 from .skips import PrecisionSkip
 from .spread import SpreadHead
 
@@ -87,7 +87,7 @@ class PhysicsVAE(AutoencoderKL):
             attention_levels=[False] * len(channels),
             include_fc=False,
         )
-        speed_up(self)
+        use_fast_group_norm(self)
         self.factor = 2 ** (len(channels) - 1)
         self.prior = TissuePrior(pd_median=pd_median)
         norms = [m for m in self.encoder.modules() if isinstance(m, nn.GroupNorm)]
@@ -103,7 +103,7 @@ class PhysicsVAE(AutoencoderKL):
         default = torch.stack([acquisition.to_row() for acquisition in DEFAULT_PROTOCOL])
         self.register_buffer("default_acquisition", default, persistent=False)
         # Known beforehand, so that a traced network need not render signals.
-        self.register_buffer("default_description", self.conditioning.describe(default), persistent=False)
+        self.register_buffer("default_features", self.conditioning.features(default), persistent=False)
         # Fixed noise, tiled over any latent size: forward stays deterministic on every device, and traceable.
         noise = torch.randn(
             num_draws, latent_channels, *[16] * spatial_dims, generator=torch.Generator().manual_seed(0)
@@ -191,11 +191,11 @@ class PhysicsVAE(AutoencoderKL):
         if not exists.any(1).all():
             raise ValueError("a subject of the batch has no contrast")
         if default:
-            described = self.default_description.expand(image.shape[0], -1, -1)[exists]
+            acquisition_features = self.default_features.expand(image.shape[0], -1, -1)[exists]
         else:
-            described = self.conditioning.describe(acquisition[exists])
+            acquisition_features = self.conditioning.features(acquisition[exists])
         contrasts = self._pad(image[exists].unsqueeze(1))
-        h, features = encode_contrasts(self.encoder, contrasts, self.conditioning(described))
+        h, features = encode_contrasts(self.encoder, contrasts, self.conditioning(acquisition_features))
         with torch.autocast(h.device.type, enabled=False):
             mean, log_var = self.quant_conv_mu(h.float()), self.quant_conv_log_sigma(h.float())
             mean, sd = product_of_experts(mean, log_var.clamp(-30.0, 20.0), exists)

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Skips from the encoder to the decoder that weigh every contrast by how sure it is."""
+"""Skips from the encoder to the decoder that weigh each contrast by its precision."""
 
 import torch
 from monai.networks.layers import Conv
@@ -21,9 +21,9 @@ from .fusion import product_of_experts
 class PrecisionSkip(nn.Module):
     """Fuses one level of the encoder's features over contrasts and brings them to the decoder.
 
-    Each contrast gives Gaussian experts ``N(m_i, 1/p_i)`` of S features in every voxel; their product with a standard
-    normal prior, ``mean = sum_i p_i m_i / (1 + sum_i p_i)``, and the logarithm of its precision go to the decoder. A
-    skip that is dropped is the prior alone: the decoder then works from the latent.
+    Each contrast i gives a Gaussian expert ``N(m_i, 1/p_i)`` for each of S features in every voxel. They are multiplied
+    with a standard normal prior: ``mean = sum_i p_i m_i / (1 + sum_i p_i)``. The decoder gets this mean and the
+    logarithm of its precision. Where a skip is dropped, it gets those of the prior, and works from the latent alone.
 
     Args:
         spatial_dims: 2 or 3.
@@ -36,7 +36,7 @@ class PrecisionSkip(nn.Module):
         super().__init__()
         self.expert = Conv[Conv.CONV, spatial_dims](encoder_channels, 2 * channels, 1)
         self.inject = Conv[Conv.CONV, spatial_dims](2 * channels, decoder_channels, 1)
-        # Nothing at the start: training begins with the plain VAE.
+        # Zero at the start, so that training begins with the plain VAE.
         nn.init.zeros_(self.inject.weight)
         nn.init.zeros_(self.inject.bias)
 
@@ -56,6 +56,6 @@ class PrecisionSkip(nn.Module):
         return self.inject(fused)
 
     def dropped(self) -> Tensor:
-        """The same where the skip is dropped, for any subject and voxel: ``(1, decoder_channels, 1, ...)``."""
+        """What a dropped skip adds, equal for all subjects and voxels: ``(1, decoder_channels, 1, ...)``."""
         bias = self.inject.bias
         return bias.view(1, -1, *[1] * (self.inject.weight.ndim - 2))

@@ -22,12 +22,12 @@ LOG_SD = (-5.0, 1.5)
 
 
 class SpreadHead(nn.Module):
-    """Lower-triangular factor L of the covariance ``L L^T`` of ln PD, ln T1, ln T2: L00, L10, L11, L20, L21, L22.
+    """The Cholesky factor L of the covariance ``L L^T`` of ln PD, ln T1, ln T2, see :class:`scripts.tissue.Estimate`.
 
-    ``calibration (3,)`` scales its rows, and so the standard deviation of each map; it is fitted after training on
-    subjects that were not trained on. ``after_consistency (3, 3)`` is what
-    :func:`scripts.estimate.calibration.recalibrate` does
-    to the standard deviations that data consistency makes of them, fitted likewise; weights without it have ones there.
+    It has two buffers that are fitted after training, on subjects that were not trained on. ``calibration (3,)``
+    multiplies the standard deviation of each map. ``after_consistency (3, 3)`` holds the factors by which
+    :func:`scripts.estimate.calibration.recalibrate` multiplies the standard deviations after data consistency. It is
+    all ones where it was not fitted.
 
     Args:
         spatial_dims: 2 or 3.
@@ -52,12 +52,12 @@ class SpreadHead(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Factor ``(B, 6, ...)`` in float32, from the decoder's last features ``(B, channels, ...)``."""
+        """L00, L10, L11, L20, L21, L22 ``(B, 6, ...)`` in float32, from the decoder's last features ``(B, C, ...)``."""
         raw = self.conv(F.silu(h)).float()
         rows = self.calibration.view(-1, *[1] * (raw.ndim - 2))
         base = torch.tensor(INITIAL_SD).log()
         d0, d1, d2 = ((base + raw[:, i]).clamp(*LOG_SD).exp() for i in (0, 2, 5))
-        # Off the diagonal in units of it, so that correlations do not depend on the scale.
+        # Elements off the diagonal are in units of it, so that correlations do not depend on the scale.
         return torch.stack(
             [
                 d0 * rows[0],

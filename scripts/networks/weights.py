@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 
 BEHIND_THE_LATENT = ("decoder.", "post_quant_conv.", "skips.", "spread.")
-"""Beginnings of the names of those weights of a VAE that its latents do not depend on."""
+"""Prefixes of the weights of a VAE that its latents do not depend on."""
 
 
 def load_file(path: str | os.PathLike, how_to_make: str) -> dict:
@@ -70,7 +70,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) 
 def weights_digest(network: nn.Module) -> Tensor:
     """sha256 of a network's weights rounded to float16 ``(32,)`` uint8: the same however they are stored.
 
-    What a VAE does behind its latent does not count: its decoder can be trained further without new latents.
+    Weights behind the latent of a VAE are left out, so its decoder can be trained further without new latents.
     """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):

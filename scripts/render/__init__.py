@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Maps + acquisitions -> contrasts: the signal model, whole volumes at the speed of memory, gains."""
+"""Tissue maps and acquisitions -> contrasts, and the gain of a measured contrast against a rendered one."""
 
 from .contrast import T2_STAR_RATIO
 from .gain import profile_gain

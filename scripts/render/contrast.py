@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One sequence on tissue maps: its equation, between what the maps leave undefined and what an image stores."""
+"""The image of one sequence: its equation on tissue maps, with air, defaults of options and the sign handled."""
 
 from collections.abc import Iterable
 
@@ -35,16 +35,16 @@ def contrast(
         sequence: whose image.
         maps: PD, T1 [s] and T2 [s], of one shape.
         fields: a value of each of ``sequence.fields``, to broadcast against the maps.
-        given: options; those that the sequence does not know are left out. T2* is :data:`T2_STAR_RATIO` times T2
-            where the sequence asks for it and it is not given.
-        signed: keep the sign of any image; else only of those that are signed by definition.
+        given: options by name; the sequence uses those that it knows. Where it needs T2* and none is given, T2* is
+            :data:`T2_STAR_RATIO` times T2.
+        signed: keep the sign of all images. False keeps it only of those that are signed by definition.
     """
     pd, t1, t2 = maps
     options = {name: given[name] for name in sequence.options if name in given}
     shortest = torch.minimum(t1, t2)
     tissue = (torch.minimum(shortest, options["t2_star"]) if "t2_star" in options else shortest) > 0
     if torch.is_grad_enabled():
-        # Whatever the maps hold in air must not reach a gradient.
+        # In air maps may hold anything; it must not reach a gradient.
         pd, t1, t2 = (torch.where(tissue, x, 1.0) for x in (pd, t1, t2))
         options = {name: torch.where(tissue, x, 1.0) for name, x in options.items()}
     if "t2_star" in sequence.options:

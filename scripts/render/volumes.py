@@ -9,11 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Contrasts of whole volumes without gradients, at the speed of memory.
+"""Contrasts of whole volumes without gradients, fast.
 
-Three things cost time beyond reading the maps and writing the images: temporaries of the size of a volume, air, and the
-first touch of fresh memory. So an equation runs on chunks of voxels whose temporaries stay in a cache; with a mask only
-the voxels inside are rendered; and the images lie on huge pages.
+Three things cost time beyond reading the maps and writing the images, and each is avoided. Temporaries of the size of a
+volume: an equation runs on chunks of voxels whose temporaries stay in a cache. Air: with a mask only the voxels inside
+are rendered. The first touch of fresh memory: the images lie on huge pages.
 """
 
 import numpy as np

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tissue maps, their prior, and what the literature knows of each tissue.
+"""Tissue maps: the type of an estimate, the prior, and literature values of each tissue.
 
 Maps are ordered PD, T1 [s], T2 [s] along the channel axis, everywhere.
 """
@@ -38,7 +38,7 @@ __all__ = [
 
 MAPS = ("PD", "T1", "T2")
 SAME_FIELD = 0.05
-"""Field strengths that differ by less than this share are one: scanners sold as 3 T run at 2.89 T."""
+"""Field strengths whose relative difference is at most this count as equal: scanners sold as 3 T run at 2.89 T."""
 
 
 class TissueValues(NamedTuple):
@@ -49,7 +49,7 @@ class TissueValues(NamedTuple):
         t1: longitudinal relaxation time [s].
         t2: transverse relaxation time [s].
         t2_star: that of a gradient echo [s].
-        sources: name of each value above that is known -> where it comes from and what of that was read.
+        sources: name of each known value above -> its citation and where in it the value stands.
     """
 
     pd: float | None
@@ -75,7 +75,7 @@ def _values(cell: dict[str, tuple[float, str]], sources: dict[str, str]) -> Tiss
 
 
 TISSUE_NAMES, TISSUES = _load()
-"""Tissue -> its name in words; tissue -> field strength [T] -> what is known, complete or not."""
+"""Tissue -> its name in words; tissue -> field strength [T] -> its values, some of them None."""
 
 
 def tissue_values(tissue: str, field_strength: float) -> TissueValues:

@@ -37,11 +37,11 @@ def unpack(packed: MetaTensor) -> Maps:
     return Maps(layers[:3], layers[3:6], layers[9] > 0, packed.affine.numpy(), correlations=layers[6:9])
 
 
-def draw(maps: Maps, seed: int) -> Maps:
-    """One draw from the posterior of the maps, ``exp(ln map + L n)`` with standard normal ``n``.
+def sample_posterior(maps: Maps, seed: int) -> Maps:
+    """One sample from the posterior of the maps, ``exp(ln map + L n)`` with standard normal ``n``.
 
-    ``L`` is the Cholesky factor of the covariance of the log maps in each voxel. Voxels are drawn independently, so
-    over many seeds the spread in a voxel is its uncertainty, but a single draw looks noisier than any true map.
+    ``L`` is the Cholesky factor of the covariance of the log maps in each voxel. Voxels are sampled independently. So
+    over many seeds the scatter in a voxel is its uncertainty, but a single sample looks noisier than any true map.
 
     Args:
         maps: with standard deviations and correlations.
@@ -59,7 +59,7 @@ def draw(maps: Maps, seed: int) -> Maps:
 def answer(request: Request, maps: Maps) -> Tensor:
     """The image that a request asks for ``(X, Y, Z)``: PD, T1 [s], T2 [s], their log-domain sd, or a contrast."""
     if request.seed is not None:
-        maps = draw(maps, request.seed)
+        maps = sample_posterior(maps, request.seed)
     if request.contrast is not None:
         return torch.from_numpy(render(maps, [request.contrast])[0])
     return torch.from_numpy(np.concatenate([maps.values, maps.sd])[OUTPUTS.index(request.output)])

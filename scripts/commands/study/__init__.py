@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A folder's run: one subject or sample after the other, whole or not at all, resumable."""
+"""Runs over a folder: one subject or sample after the other. Each is written whole or not at all; runs resume."""
 
 from .folder import Plan, Study
 from .renders import MapSets, RenderStep

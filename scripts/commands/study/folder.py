@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The folder that a run writes: results appear whole, each with a manifest that tells what they were made from."""
+"""The folder that a run writes. Results of a session appear all at once, with a manifest of their inputs."""
 
 import json
 import logging
@@ -145,7 +145,7 @@ class Study:
         if not manifest:
             return Plan(True, render)
         there = manifest["render"]
-        wanted = {request.name: describe(request) for request in render if request.name in there}
+        wanted = {request.name: request_facts(request) for request in render if request.name in there}
         new = _flat(json.loads(json.dumps({**self.facts, **facts, "render": wanted})))
         old = _flat({**manifest["made_from"], "render": {name: there[name] for name in wanted}})
         differs = [key for key in sorted(new.keys() | old.keys()) if new.get(key) != old.get(key)]
@@ -167,7 +167,7 @@ class Study:
         try:
             yield self.scratch
             files = sorted(str(p.relative_to(self.scratch)) for p in self.scratch.rglob("*") if p.is_file())
-            render = {request.name: describe(request) for request in plan.render}
+            render = {request.name: request_facts(request) for request in plan.render}
             if plan.maps:
                 # The old manifest would be wrong about the first file that is replaced.
                 path.unlink(missing_ok=True)
@@ -226,7 +226,7 @@ class Study:
             return {}
 
 
-def describe(request: RenderRequest) -> dict:
+def request_facts(request: RenderRequest) -> dict:
     """What a rendered contrast depends on besides the maps."""
     return {"suffix": request.suffix, **to_sidecar(request.acquisition)}
 

@@ -69,7 +69,7 @@ class MapSets:
 
 
 class RenderStep:
-    """All of one session: load its maps, render, write. A session that fails is noted, the next one follows.
+    """Loads the maps of one session, renders and writes. One that fails is noted, and the next one follows.
 
     It is the iteration of an evaluator over :class:`MapSets`, and one of its handlers: when the evaluator starts,
     everything that is wrong with the request as a whole is refused before anything is computed or written.

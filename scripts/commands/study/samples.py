@@ -12,7 +12,7 @@
 """Generation: noise -> tissue maps -> contrasts, one sample after the other."""
 
 import logging
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ...acquisition import load_render
 from ...bids import Session, output_path
 from ...errors import UserError
 from ...estimate.maps import Maps
+from ...networks import MapSampler
 from ...networks.weights import load_weights, weights_digest
 from ...randomness import rng
 from ..report import MOST_SAMPLES, montage, overview, request_title
@@ -36,8 +37,9 @@ POSITION = 1
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class SampleStep:
-    """All of some samples: draw, decode, render, write. The k-th sample is a function of (seed, k) alone.
+    """Generates, renders and writes samples. The k-th sample is a function of (seed, k) alone.
 
     It is the iteration of an evaluator over lists of sample numbers, and one of its handlers.
 
@@ -50,37 +52,30 @@ class SampleStep:
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
         count: number of samples of the whole run, of all processes.
         seed: of all random numbers, not negative.
-        slice_position: mm above the centre of the cerebrum; ``none`` samples without condition; None draws from the
-            range.
+        slice_position: mm above the centre of the cerebrum; ``none`` samples without condition; None takes a random
+            one from the range.
         slice_positions: that range [mm].
         threads: threads of a network call on the CPU; results depend on it in the last digits.
         equations: ``exact``, or ``paper`` for the published ones.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        inferer: Callable,
-        network: nn.Module,
-        diffusion: nn.Module,
-        weights: tuple[str, str],
-        render: object,
-        count: int,
-        seed: int = 0,
-        slice_position: float | str | None = None,
-        slice_positions: tuple[float, float] = (-20.0, 35.0),
-        threads: int = 2,
-        equations: str = "exact",
-    ) -> None:
-        self.study, self.inferer, self.network, self.diffusion = study, inferer, network, diffusion
-        self.weights, self.render, self.count, self.seed = weights, render, count, seed
-        self.slice_position, self.slice_positions = slice_position, slice_positions
-        self.threads, self.equations = threads, equations
+    study: Study
+    inferer: MapSampler
+    network: nn.Module
+    diffusion: nn.Module
+    weights: tuple[str, str]
+    render: object
+    count: int
+    seed: int = 0
+    slice_position: float | str | None = None
+    slice_positions: tuple[float, float] = (-20.0, 35.0)
+    threads: int = 2
+    equations: str = "exact"
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
         engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.COMPLETED, self.draw_montage)
+        engine.add_event_handler(Events.COMPLETED, self.write_montage)
 
     def check(self) -> None:
         """Refuses impossible options.
@@ -131,8 +126,8 @@ class SampleStep:
         names = [sample(index).name for index in batch]
         return [{"session": name, "failure": self.study.failures.get(name)} for name in names]
 
-    def draw_montage(self, engine: Engine) -> None:
-        """One picture of all samples, drawn by the process that finds them complete."""
+    def write_montage(self, engine: Engine) -> None:
+        """Writes one picture of all samples; the process that finds them complete does so."""
         samples = [sample(index) for index in range(self.count)]
         if not all(self.study.holds(one) for one in samples):
             return
@@ -152,7 +147,7 @@ class SampleStep:
         if not plan.maps and not plan.render:
             return
         logger.info(f"{session.name}: {index + 1} of {self.count}")
-        maps = self._draw_maps(index) if plan.maps else read_maps(self.study.root, session)
+        maps = self._sample_maps(index) if plan.maps else read_maps(self.study.root, session)
         with self.study.publish(session, facts, plan) as folder:
             if plan.maps:
                 write_maps(folder, session, maps, {"GeneratedFrom": facts["sample"], "Weights": self.sha256})
@@ -162,7 +157,7 @@ class SampleStep:
             path = output_path(folder, session, "overview", ".png")
             overview(path, session.name, shown.values, None, shown.mask, {}, contrasts)
 
-    def _draw_maps(self, index: int) -> Maps:
+    def _sample_maps(self, index: int) -> Maps:
         position = self._position(index)
         log_maps = self.inferer((self.seed, index), self.network, self.diffusion, position)[0]
         values = log_maps.exp().numpy()

@@ -13,6 +13,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from ...estimate.estimator import Estimator
 from ...estimate.grids import on_grid
 from ...estimate.maps import Maps
 from ...networks.weights import load_weights
-from ...preprocess.registration import describe, write_transforms
+from ...preprocess.registration import sidecar_about, write_transforms
 from ...train.data import SessionDataset
 from ..report import overview, request_title
 from .folder import Study
@@ -74,8 +75,9 @@ class UsableSessions(SessionDataset):
         return iter(self.records)
 
 
+@dataclass(eq=False)
 class SubjectStep:
-    """All of one session: load, estimate, render, write. A session that fails is noted, the next one follows.
+    """Loads, estimates, renders and writes one session. One that fails is noted, and the next one follows.
 
     It is the iteration of an evaluator over :class:`UsableSessions`, and one of its handlers: when the evaluator
     starts, everything that a user can have got wrong is refused before anything is computed or written.
@@ -94,20 +96,17 @@ class SubjectStep:
         UserError: for ``native`` that is neither true nor false.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        dataset: UsableSessions,
-        preprocessing: Callable[[dict], dict],
-        estimator: Estimator,
-        weights: str,
-        render: object,
-        threads: int = 2,
-        native: bool | str = False,
-    ) -> None:
-        self.study, self.dataset, self.preprocessing, self.estimator = study, dataset, preprocessing, estimator
-        self.weights, self.render, self.threads = weights, render, threads
-        self.native = switch("native", native)
+    study: Study
+    dataset: UsableSessions
+    preprocessing: Callable[[dict], dict]
+    estimator: Estimator
+    weights: str
+    render: object
+    threads: int = 2
+    native: bool | str = False
+
+    def __post_init__(self) -> None:
+        self.native = switch("native", self.native)
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -155,13 +154,13 @@ class SubjectStep:
             if plan.maps:
                 origin = {"Sources": names, "Acquisitions": facts["acquisitions"], "Weights": self.sha256}
                 origin["UnknownAcquisitions"] = _unknown(names, record)
-                origin["Alignment"] = describe(alignment, session, names)
+                origin["Alignment"] = sidecar_about(alignment, session, names)
                 write_maps(folder, session, maps, {**origin, **about}, self.estimator.sd_note)
                 write_transforms(folder, session, alignment, names)
             write_contrasts(folder, session, maps, plan.render)
-            self._draw(output_path(folder, session, "overview", ".png"), record, volume, maps)
+            self._write_overview(output_path(folder, session, "overview", ".png"), record, volume, maps)
 
-    def _draw(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
+    def _write_overview(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
         name, image = record["session"].name, volume["image"]
         maps = on_grid(maps, image.shape[1:], image.affine.numpy())
         middle = maps.middle

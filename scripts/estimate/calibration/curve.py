@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Factors of standard deviations that depend on what a voxel looks like, since no label says what it is."""
+"""Factors of standard deviations that depend on the estimated T1 of a voxel, as its tissue is not known."""
 
 import torch
 from torch import Tensor

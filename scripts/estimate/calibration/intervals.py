@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How well intervals cover the truth, and the factors of standard deviations that make them."""
+"""Coverage of intervals, and the factors of standard deviations that make it right."""
 
 from statistics import NormalDist
 

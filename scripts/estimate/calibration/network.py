@@ -11,6 +11,8 @@
 
 """Calibration of the standard deviations that the network gives."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ from .intervals import TISSUES, coverage_table, fitted_factors, measure, pooled
 HOW_TO_TRAIN = "train the VAE first with configs/train_vae.json, or name its weights with --weights"
 
 
+@dataclass(eq=False)
 class Calibration:
     """Fits :attr:`scripts.networks.SpreadHead.calibration` after training.
 
@@ -40,8 +43,11 @@ class Calibration:
         voxels: largest number of voxels of each tissue of each sample that count.
     """
 
-    def __init__(self, network, weights: str, data: Dataset, output: str, voxels: int = 2000) -> None:
-        self.network, self.weights, self.data, self.output, self.voxels = network, weights, data, output, voxels
+    network: torch.nn.Module
+    weights: str
+    data: Dataset
+    output: str
+    voxels: int = 2000
 
     def run(self) -> str:
         """Fits, writes the weights and returns a table of what it changed, which it prints.

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Data consistency: steps from estimated maps to maps that explain the user's own scans, and what is known then."""
+"""Data consistency: moves an estimate to maps that explain the subject's own scans, and updates its covariance."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -50,17 +50,19 @@ class Fit(NamedTuple):
 class DataConsistency:
     """Most probable maps of each voxel by Gauss-Newton steps, from an estimate with its covariance and the scans.
 
-    The estimate is the prior ``N(mean, L L^T)``. The scans are explained by the signal equations with a gain per scan
-    or group of scans, inversion efficiency, B1+ and the assumed parameters as unknowns common to all voxels. These are
-    solved for on a part of the voxels, :meth:`Search.profile`; what remains uncertain about them widens the covariance
-    of every voxel, and so do noise, model error and a T2* / T2 that differs between tissues.
+    The estimate is the prior ``N(mean, L L^T)``. The signal equations predict the scans from it. They have unknowns
+    that all voxels share: a gain per scan or group of scans, inversion efficiency, B1+ and the assumed parameters.
+    :meth:`Search.profile` solves for these on a part of the voxels. What remains uncertain about them widens the
+    covariance of every voxel, as do noise, model error and the variation of T2* / T2 between tissues.
 
     Args:
         steps: Gauss-Newton steps.
         model_error: relative standard deviation of the image about the signal equation: what is left of the bias
             field, of slice profiles, magnetisation transfer, refocusing.
-        freedom: degrees of freedom of the Student t distribution of residuals; fewer trust contradictory scans less.
-        regions: number of parts of the head whose errors of the estimate are independent. More make gains surer.
+        freedom: degrees of freedom of the Student t distribution of residuals. With fewer, scans that contradict the
+            others count less.
+        regions: number of parts of the head in which the errors of the estimate are independent of each other. With
+            more, the gains are stated to be surer.
         inversion_efficiency: its mean and standard deviation in every scan.
         b1_sd: standard deviation of B1+ relative to nominal.
         gain_voxels: number of voxels, evenly spread, from which gains are solved.

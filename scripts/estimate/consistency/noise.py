@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How much noise a scan has, read from the scan itself."""
+"""The noise level of a scan, estimated from the scan itself."""
 
 from math import log, sqrt
 
@@ -29,10 +29,11 @@ DARK = 0.25
 def noise_level(image: Tensor, mask: Tensor) -> Tensor:
     """Standard deviation of the noise in each channel of one magnitude image, a number in its unit.
 
-    Where there is air that was not set to zero, magnitudes there have a Rayleigh distribution, whose median is
-    ``sigma sqrt(2 ln 2)``. Elsewhere it is the median absolute second difference along all axes, over 0.6745 of its
-    standard deviation ``sqrt(6)`` per axis; anatomy makes that larger, so it also is the upper limit, and its quarter
-    the lower one, of what air says: parallel imaging and filters change the noise from place to place.
+    There are two estimates. The first is the median absolute second difference along all axes inside the head, over
+    0.6745 and over ``sqrt(6)`` per axis. Anatomy makes it larger, never smaller. The second needs air that was not set
+    to zero: magnitudes there have a Rayleigh distribution, whose median is ``sigma sqrt(2 ln 2)``. It is preferred
+    where there is such air, within a quarter of the first and the first, since parallel imaging and filters make the
+    noise differ from place to place.
 
     Args:
         image: ``(...)`` with one to three spatial axes, 0 where there is nothing.

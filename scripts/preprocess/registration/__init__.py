@@ -11,7 +11,7 @@
 
 """Rigid alignment of the scans of one head: what moved between two scans, how sure that is, and its files."""
 
-from .alignment import Alignment, describe, transform_path, write_transforms
+from .alignment import Alignment, sidecar_about, transform_path, write_transforms
 from .grids import reference_index, same_grid
 from .rigid import Motion, Refused, register
 
@@ -19,7 +19,7 @@ __all__ = [
     "Alignment",
     "Motion",
     "Refused",
-    "describe",
+    "sidecar_about",
     "reference_index",
     "register",
     "same_grid",

@@ -62,7 +62,7 @@ def transform_path(root: str | Path, session: Session, alignment: Alignment, num
     return output_path(root, session, "xfm", ".txt", **entities)
 
 
-def describe(alignment: Alignment, session: Session, names: Sequence[str]) -> dict:
+def sidecar_about(alignment: Alignment, session: Session, names: Sequence[str]) -> dict:
     """What the sidecars of maps say.
 
     Args:
@@ -79,7 +79,7 @@ def describe(alignment: Alignment, session: Session, names: Sequence[str]) -> di
 
 
 def write_transforms(folder: Path, session: Session, alignment: Alignment, names: Sequence[str]) -> None:
-    """Writes the transform of each scan that was registered, with a sidecar; arguments as :func:`describe`."""
+    """Writes the transform of each scan that was registered, with a sidecar; arguments as :func:`sidecar_about`."""
     for number, motion in alignment.motions.items():
         path = transform_path(folder, session, alignment, number)
         path.parent.mkdir(parents=True, exist_ok=True)
