@@ -116,6 +116,8 @@ def test_data_consistency_sees_the_scans_as_they_were(network, aligned, volume):
     torch.testing.assert_close(image[0], aligned["image"].as_tensor(), rtol=1e-5, atol=1e-4)
     assert torch.equal(rows[0], volume["acquisition"]) and torch.equal(mask[0], volume["mask"] > 0)
     assert gains == [0, 1, 2]
+    Estimator(network, MapInferer(), recorder)(volume | {"gains": [0, 1, 1]}, NAMES)
+    assert recorder.asked[-1] == [0, 1, 1], "which scans share a gain is read from the record"
 
 
 def test_data_consistency_brings_a_wrong_estimate_nearer_to_the_truth(network, volume):

@@ -166,9 +166,7 @@ class CropAroundForegroundd(MapTransform):
         keys: volumes to crop, those that exist.
     """
 
-    def __init__(
-        self, size: Sequence[int], keys: Sequence[str] = ("image", "mask", "maps", "labels"), **kwargs
-    ) -> None:
+    def __init__(self, size: Sequence[int], keys: Sequence[str] = ("image", "mask", "maps", "labels")) -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.size = list(size)
 

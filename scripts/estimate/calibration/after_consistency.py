@@ -25,7 +25,7 @@ from ...randomness import rng
 from ..maps import Maps
 from .curve import KNOTS
 from .intervals import TISSUES, coverage_table, fitted_factors, measure, pooled
-from .network import load_spread, report
+from .network import load_with_covariance, report
 
 BELOW_CENTRE = 0.4
 """Share of the slices that lie below the centre of the head, which is low in the brain."""
@@ -72,7 +72,7 @@ class CalibrationAfterConsistency:
             UserError: for a network without covariance, missing weights, heads without true maps, or without a tissue.
         """
         network = self.estimator.network
-        load_spread(network, self.weights)
+        load_with_covariance(network, self.weights)
         network.spread.after_consistency.fill_(1)
         measured = []
         for index, record in enumerate(tqdm(self.data.records, "estimating", unit="head")):

@@ -55,7 +55,7 @@ class Calibration:
         Raises:
             UserError: for a network without covariance, missing weights, or data without one of the tissues.
         """
-        load_spread(self.network, self.weights)
+        load_with_covariance(self.network, self.weights)
         self.data.preload()
         found = pooled([self._measure(self.data[i], i) for i in tqdm(range(len(self.data)), "estimating")])
         factors = fitted_factors(found)
@@ -74,7 +74,7 @@ class Calibration:
         return measure(estimate.log_maps[0] - truth, estimate.sd[0], sample["labels"][0], self.voxels, (0, index))
 
 
-def load_spread(network: torch.nn.Module, weights: str) -> None:
+def load_with_covariance(network: torch.nn.Module, weights: str) -> None:
     """Loads the weights of a network with a covariance.
 
     Raises:
