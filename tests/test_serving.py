@@ -11,54 +11,24 @@
 
 """Requests to a server: the three steps as MONAI Label runs them, against what a folder's run writes."""
 
-import json
-
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from scripts.commands.serving import ReadRequestd, steps
-from scripts.commands.serving.request import OUTPUTS, read_request
+from scripts.commands.serving.request import read_request
 from scripts.errors import UserError
-from scripts.networks import on_device
 from scripts.preprocess.registration import Alignment, Motion
-from tests.studies import ROOT, SHAPE, SIDECARS, VAE, workflow, write_study, write_weights
+from tests.monailabel import Server
+from tests.studies import SHAPE, SIDECARS, VAE, workflow, write_study, write_weights
 
 SUFFIXES = sorted(SIDECARS)
 """In the order in which a folder's run reads them: another changes the last digits."""
 GIVEN = [{"suffix": suffix, **SIDECARS[suffix]} for suffix in SUFFIXES]
 OTHERS = [f"sub-01_{suffix}.nii.gz" for suffix in SUFFIXES[1:]]
 SIGNAL = {"output": "signal", "sequence": "spin_echo", "te": 0.02, "tr": 0.6}
-
-
-class Server:
-    """Answers requests like MONAI Label: a parser of its own, a network loaded once, no evaluator.
-
-    Args:
-        weights: of the network.
-    """
-
-    def __init__(self, weights: str) -> None:
-        self.config = ConfigParser()
-        self.config.read_config(str(ROOT / "configs/inference.json"))
-        self.config.update(VAE)
-        network = self.config.get_parsed_content("network_def")
-        network.load_state_dict(torch.load(weights, weights_only=True))
-        # Another layout changes the last digits, which data consistency can magnify in single voxels.
-        self.network = on_device(network, "cpu")
-
-    def __call__(self, image, **parameters) -> dict:
-        """The data at the end of a request."""
-        data = {**self.config["displayable_configs"], "image": str(image), "model": "name", **parameters}
-        for step in self.config.get_parsed_content("pre_transforms"):
-            data = step(data)
-        data["pred"] = self.config.get_parsed_content("inferer")(data["image"][None], self.network)[0]
-        for step in self.config.get_parsed_content("post_transforms"):
-            data = step(data)
-        return data
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +76,13 @@ def test_a_server_gives_the_maps_of_a_folder(server, folder, first, weights, est
         np.testing.assert_allclose(answer[0].numpy(), nib.load(path).get_fdata(), rtol=1e-5)
 
 
-def test_the_ways_to_tell_what_the_scans_are_agree(server, folder, estimate, tmp_path):
+def test_the_ways_to_tell_what_the_scans_are_agree(server, folder, estimate):
     answer = server(folder / "all.nii.gz", acquisitions=GIVEN)
     torch.testing.assert_close(answer["pred"].as_tensor(), estimate.as_tensor())
     assert [one["SignalModel"] for one in answer["result"]["Acquisitions"].values()][1] == "mprage"
     short = {"EchoTime": "te", "RepetitionTime": "tr", "InversionTime": "ti"}
     told = [{short.get(key, key): value for key, value in entry.items()} for entry in GIVEN]
-    protocol = tmp_path / "mine.json"
-    protocol.write_text(json.dumps({suffix: SIDECARS[suffix] for suffix in SUFFIXES}))
-    for parameters in ({"acquisitions": told}, {"protocol": str(protocol)}):
+    for parameters in ({"acquisitions": told}, {"acquisitions": GIVEN}):
         read = ReadRequestd(lambda record: {**record, "image": estimate, "alignment": Alignment(0, {}, {})})(
             {"image": str(folder / "all.nii.gz"), "output": "t1", **parameters}
         )
@@ -172,7 +140,7 @@ WRONG = {
     "an unknown sequence": ({**SIGNAL, "sequence": "spin"}, "sequence: found 'spin'"),
     "missing times": ({"output": "signal", "sequence": "mprage"}, "no EchoTime, RepetitionTime, InversionTime"),
     "milliseconds": ({**SIGNAL, "te": 20}, "EchoTime: found 20; do give seconds"),
-    "no number": ({**SIGNAL, "te": "short"}, "EchoTime: found 'short'; do give one number"),
+    "no number": ({**SIGNAL, "te": "short"}, r"te \(EchoTime\): found 'short'; do give one number"),
     "impossible times": ({**SIGNAL, "te": 0.7}, "render signal"),
     "a negative seed": ({"seed": -1}, "seed: found -1"),
     "a fractional seed": ({"seed": 1.5}, "seed: found 1.5"),
@@ -186,10 +154,23 @@ WRONG = {
         {"acquisitions": [{**GIVEN[0], "EchoTime": 3}, *GIVEN[1:]]},
         "volume-1.*seconds",
     ),
-    "an absent file": ({"files": ["absent.nii"]}, "absent.nii: found no readable image"),
-    "a path to elsewhere": ({"files": ["../../etc/passwd"]}, "files: ../../etc/passwd: found a path that leaves"),
-    "an absolute path": ({"files": ["/etc/passwd"]}, "files: /etc/passwd: found a path that leaves"),
-    "no file names": ({"files": [3]}, "files: found"),
+    "an absent file": ({"files": ["absent.nii"]}, "'absent.nii', no such file"),
+    "a path to elsewhere": ({"files": ["../../etc/x.nii"]}, "files: found '../../etc/x.nii'; do .* without a path"),
+    "an absolute path": ({"files": ["/etc/x.nii"]}, "files: found '/etc/x.nii'; do .* without a path"),
+    "no image": ({"files": ["/etc/passwd"]}, "files: found '/etc/passwd'; do give names of .nii"),
+    "no file names": ({"files": [3]}, "files: found 3"),
+    "a scan twice": ({"files": ["other.nii", "other.nii"]}, "files: found 'other.nii' twice"),
+    "the image once more": ({"files": ["all.nii.gz"]}, "files: found 'all.nii.gz' twice"),
+    "a value twice": (
+        {"acquisitions": [{"te": 0.09, "EchoTime": 0.003}, *GIVEN[1:]]},
+        "acquisitions: 1: found te and EchoTime, which mean the same",
+    ),
+    "an equation twice": (
+        {"acquisitions": [*GIVEN[:2], {"sequence": "mprage", "SignalModel": "spin_echo"}]},
+        "acquisitions: 3: found sequence and SignalModel, which mean the same",
+    ),
+    "a BIDS key among the parameters": ({**SIGNAL, "EchoTime": 0.09}, "'EchoTime': found a BIDS key .* use te"),
+    "a protocol of the user's own": ({"protocol": "mine.json"}, "protocol: found 'mine.json'; do use one of: oasis3"),
 }
 
 
@@ -213,11 +194,8 @@ def test_a_web_server_passes_on_what_is_wrong(folder, monkeypatch):
     assert status == 400 and text.startswith("output: found 't3'")
 
 
-def test_the_default_request_is_one(server):
-    defaults = server.config["displayable_configs"]
-    request = read_request(defaults)
-    assert request.output == defaults["output"][0] and sorted(defaults["output"]) == sorted(OUTPUTS)
-    assert request.contrast is None and request.seed is None
+def test_the_default_request_is_one(server, folder):
+    assert read_request(server.request(folder / "all.nii.gz", "{}")) == ("t1", None, None, None, None, ())
 
 
 def test_what_a_server_adds_to_a_request_is_passed_over():
@@ -241,4 +219,4 @@ def test_what_a_server_adds_to_a_request_is_passed_over():
         "session",
         "timeout",
     )
-    assert read_request({**dict.fromkeys(own), "output": "t2"}) == ("t2", None, None)
+    assert read_request({**dict.fromkeys(own), "output": "t2"}).output == "t2"

@@ -23,6 +23,7 @@ from monai.transforms import MapTransform
 from ...errors import UserError
 from ...estimate.grids import on_grid
 from .answer import unpack
+from .request import read_acquisitions
 from .steps import prepare
 
 
@@ -33,7 +34,7 @@ class ReadImaged(MapTransform):
 
     Args:
         preprocessing: see :class:`.ReadRequestd`.
-        acquisitions: what the contrasts are, one by one; see :func:`.scans.read_scans`.
+        acquisitions: what the contrasts are, one by one; see :func:`.request.read_acquisitions`.
         protocol: fills what is not said of a contrast.
 
     Raises:
@@ -55,8 +56,8 @@ class ReadImaged(MapTransform):
             files = [Path(folder, f"image-{number + 1}.nii") for number in range(len(image))]
             for file, contrast in zip(files, image.numpy(force=True)):
                 nib.save(nib.Nifti1Image(contrast, image.affine.numpy(force=True)), file)
-            others = [file.name for file in files[1:]]
-            return {**data, **prepare(self.preprocessing, str(files[0]), others, self.acquisitions, self.protocol)}
+            acquisitions = None if self.acquisitions is None else read_acquisitions(self.acquisitions)
+            return {**data, **prepare(self.preprocessing, files, acquisitions, self.protocol)}
 
 
 class AnswerMapsd(MapTransform):

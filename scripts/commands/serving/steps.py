@@ -14,10 +14,12 @@
 MONAI Label imports ``scripts`` anew for each of them, so only plain values and tensors pass from one to the next.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 
 import numpy as np
 from monai.data import MetaTensor
@@ -32,12 +34,14 @@ from ...errors import UserError, find_user_error
 from ...estimate import Estimator
 from ...estimate.grids import on_grid
 from .answer import answer, pack, unpack
-from .request import read_request, stated
+from .request import read_request
 from .scans import read_scans
+from .server import check_server_keys, request_files
 
 HTTPException, SERVED = optional_import("starlette.exceptions", name="HTTPException")
 """The one exception whose text a web server hands on to who asked."""
-WRONG_REQUEST = 400
+WRONG_REQUEST, LONGEST_ANSWER = 400, 1000
+"""Status of a refusal, and its letters."""
 
 
 class ReadRequestd(Transform):
@@ -60,30 +64,26 @@ class ReadRequestd(Transform):
 
     def __call__(self, data: dict) -> dict:
         with told_to_client():
-            request, protocol = read_request(data), stated(data, "protocol")
-            files, acquisitions = stated(data, "files"), stated(data, "acquisitions")
-            prepared = prepare(self.preprocessing, data["image"], files, acquisitions, protocol)
+            check_server_keys(data)
+            request = read_request(data)
+            files = request_files(data["image"], request.files)
+            prepared = prepare(self.preprocessing, files, request.acquisitions, request.protocol)
         return {**data, **prepared, "request": request}
 
 
 def prepare(
-    preprocessing: Callable[[dict], dict], image: str, files: object, acquisitions: object, protocol: str | None
+    preprocessing: Callable[[dict], dict],
+    files: Sequence[Path],
+    acquisitions: Sequence[Mapping] | None,
+    protocol: str | None,
 ) -> dict:
     """``image`` and ``grid`` as :class:`ReadRequestd` describes them, of the scans of :func:`.scans.read_scans`.
 
     Raises:
         UserError: for scans that cannot be used.
     """
-    with TemporaryDirectory() as folder:
-        session, first = read_scans(image, files, acquisitions, protocol, Path(folder))
-        record = session_record(session, resolve(session, protocol))
-        try:
-            volume = preprocessing(record)
-        except RuntimeError as error:
-            # MONAI's Compose wraps whatever its transforms raise.
-            if (user_error := find_user_error(error)) is None:
-                raise
-            raise user_error from None
+        session, first = read_scans(files, acquisitions, protocol, Path(folder))
+        volume = preprocessing(session_record(session, resolve(session, protocol)))
     motion = volume["alignment"].motions.get(0)
     placed = first.affine if motion is None else np.linalg.inv(motion.matrix) @ first.affine
     scans = volume.pop("image")
@@ -113,7 +113,8 @@ class MapsInferer(Inferer):
         volume = {**inputs.meta["volume"], "image": inputs[0].cpu()}
         names = [f"contrast {number + 1}" for number in range(len(volume["acquisitions"]))]
         estimate = Estimator(network, self.inferer, self.consistency, self.data_consistency, correlations=True)
-        maps, about = estimate(volume, names)
+        with told_to_client():
+            maps, about = estimate(volume, names)
         packed = pack(maps)[None]
         acquisitions = dict(zip(names, map(to_sidecar, volume["acquisitions"])))
         packed.meta["about"] = {
@@ -147,4 +148,17 @@ def told_to_client() -> Iterator[None]:
     except UserError as error:
         if not SERVED:
             raise
-        raise HTTPException(WRONG_REQUEST, str(error)) from error
+        raise HTTPException(WRONG_REQUEST, shorten(str(error), LONGEST_ANSWER, placeholder=" …")) from error
+
+
+@contextmanager
+def _named_by_files(folders: Sequence[Path]) -> Iterator[None]:
+    """Takes the user error out of others, and the server's folders out of it: a client knows its files by name."""
+    try:
+        yield
+    except (RuntimeError, UserError) as error:
+        # MONAI's Compose wraps whatever its transforms raise.
+        if (found := find_user_error(error)) is None:
+            raise
+        within = re.compile("|".join(rf"{re.escape(str(folder))}/(?:\d+/)?" for folder in folders))
+        raise UserError(*(within.sub("", str(part)) for part in (found.where, found.found, found.do))) from None
