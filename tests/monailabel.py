@@ -28,6 +28,10 @@ from scripts.networks import on_device
 from tests.studies import ROOT, VAE
 
 
+class ServerError(Exception):
+    """The server fails before it comes to the bundle: status 500, without a word on why."""
+
+
 class Server:
     """Answers requests: a parser of its own, a network loaded once, no evaluator.
 
@@ -57,7 +61,11 @@ class Server:
         given = {"model": "name", "image": str(image), **json.loads(params), "description": "of the model"}
         data = {**copy.deepcopy(self.defaults), **given}
         device = data.get("device") or "cpu"
-        data["device"] = device if isinstance(device, str) else device[0]
+        try:
+            data["device"] = device if isinstance(device, str) else device[0]
+            data["device"].startswith("cuda")
+        except (AttributeError, IndexError, KeyError, TypeError):
+            raise ServerError from None
         return {**data, "image_path": data["image"]}
 
     def pre_transforms(self, data: dict) -> list:

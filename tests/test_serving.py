@@ -11,18 +11,24 @@
 
 """Requests to a server: the three steps as MONAI Label runs them, against what a folder's run writes."""
 
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
+from scripts.acquisition.protocols import NAMES
 from scripts.commands.serving import ReadRequestd, steps
-from scripts.commands.serving.request import read_request
+from scripts.commands.serving.request import OUTPUTS, PARAMETERS, read_request
+from scripts.commands.serving.server import EXTENSIONS
 from scripts.errors import UserError
 from scripts.preprocess.registration import Alignment, Motion
 from tests.monailabel import Server
-from tests.studies import SHAPE, SIDECARS, VAE, workflow, write_study, write_weights
+from tests.studies import ROOT, SHAPE, SIDECARS, VAE, workflow, write_study, write_weights
 
 SUFFIXES = sorted(SIDECARS)
 """In the order in which a folder's run reads them: another changes the last digits."""
@@ -220,3 +226,22 @@ def test_what_a_server_adds_to_a_request_is_passed_over():
         "timeout",
     )
     assert read_request({**dict.fromkeys(own), "output": "t2"}).output == "t2"
+
+
+def test_requests_at_once_do_not_mix(server, first, folder):
+    asked = [(first, {"files": OTHERS}), (folder / "all.nii.gz", {"acquisitions": GIVEN, "output": "t2"})] * 2
+    alone = [server(image, **parameters)["pred"] for image, parameters in asked[:2]]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        answers = list(pool.map(lambda one: server(one[0], **one[1])["pred"], asked))
+    for answer, expected in zip(answers, alone * 2):
+        torch.testing.assert_close(answer.as_tensor(), expected.as_tensor())
+
+
+def test_the_examples_of_the_documentation_are_requests():
+    text = (ROOT / "docs/monailabel.md").read_text()
+    examples = re.findall(r"-F 'params=({.*?})'", text, re.DOTALL)
+    assert len(examples) == 4
+    outputs = [read_request(json.loads(example)).output for example in examples]
+    assert outputs == ["t2", "t1", "t1", "signal"]
+    for name in (*PARAMETERS, *OUTPUTS, *NAMES, *EXTENSIONS):
+        assert f"`{name}`" in text, name

@@ -125,6 +125,7 @@ def prepare(study: Path, folder: Path) -> None:
     whole = nib.concat_images(slabs)
     nib.save(whole, folder / "whole.nii.gz")
     nib.save(whole.slicer[:, :, :1], folder / "slice.nii.gz")
+    nib.save(slabs[0], folder.parent / "elsewhere.nii.gz")
 
 
 class Client:
@@ -175,7 +176,9 @@ class Client:
 def run(url: str, studies: Path) -> dict[str, np.ndarray]:
     """All kinds of requests; the images for the picture by title."""
     information = requests.get(f"{url}/info/", timeout=ANSWER).json()["models"][NAME]
-    print(f"/info: {NAME} {information['version']}, parameters {', '.join(information['config'])}")
+    # Parameters of ours would stand here only if the server evaluated what requests give for them.
+    assert set(information["config"]) == {"device", "model_filename"}, information["config"]
+    print(f"/info: {NAME} {information['version']}")
     client = Client(url, studies)
     others = [f"sub-01_{suffix}.nii.gz" for suffix in SUFFIXES[1:]]
     told = [{"suffix": suffix, **json.loads((studies / f"sub-01_{suffix}.json").read_text())} for suffix in SUFFIXES]
@@ -190,6 +193,10 @@ def run(url: str, studies: Path) -> dict[str, np.ndarray]:
     client.refusal("whole", "EchoTime", output="signal", sequence="spin_echo", te=20, tr=0.5, acquisitions=told)
     client.refusal("whole", "2 for 3 contrasts", acquisitions="T1w,T2w", protocol="clinical_2d")
     client.refusal("slice", "seed", acquisitions=told, seed=-1)
+    client.refusal("slice", "use one of: oasis3", protocol="$import this")
+    client.refusal(str(studies.parent / "elsewhere.nii.gz"), "outside the server's folder", protocol="oasis3")
+    client.refusal("sub-01_T1w", "twice", files=["sub-01_T1w.nii.gz"])
+    client.refusal("slice", "use model.pt", protocol="oasis3", model_filename="model_ldm.pt")
     for asked in ({"output": "t1_sd"}, {"output": "t2"}, {"output": "pd"}, CONTRAST):
         output = asked["output"]
         shown[output] = client.image(f"4D, {output}", "whole", acquisitions=told, **asked)

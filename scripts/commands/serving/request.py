@@ -23,7 +23,7 @@ from typing import NamedTuple
 from ...acquisition import SEQUENCE_KEYS, SIDECAR_KEYS, UNKNOWN, RenderRequest, load_render
 from ...acquisition.keys import EXCITATION_KEY, PREPARATION_KEYS, READ_KEYS, SHOTS_KEY
 from ...acquisition.protocols import NAMES, check_keys, suggest
-from ...acquisition.record import is_number
+from ...acquisition.record import check_value, is_number
 from ...bids.gains import SAME_KEYS
 from ...bids.names import SUFFIXES
 from ...errors import UserError
@@ -163,7 +163,9 @@ def _wanted(parameters: Mapping) -> dict:
         if value is not None and not is_number(value):
             do = f"give one number in {'degrees' if name == 'flip_angle' else 'seconds'}"
             raise UserError(f"{name} ({SIDECAR_KEYS[name]})", shown(value), do)
-        wanted |= {} if value is None else {SIDECAR_KEYS[name]: value}
+        if value is not None:
+            check_value(name, value, name)
+            wanted[SIDECAR_KEYS[name]] = value
     return wanted
 
 

@@ -52,7 +52,7 @@ def check_server_keys(parameters: Mapping) -> None:
     weights = parameters.get("model_filename")
     # Unless a request chooses, it is the list of all weights there are, the shortest name first.
     first = weights[0] if isinstance(weights, list) and weights else weights
-    if first is not None and first != WEIGHTS:
+    if weights is not None and first != WEIGHTS:
         raise UserError("model_filename", shown(first), f"use {WEIGHTS}, the only weights for images")
     tag = parameters.get("label_tag")
     if tag is not None and (not isinstance(tag, str) or not re.fullmatch("[A-Za-z0-9_-]{1,64}", tag)):
