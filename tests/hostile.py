@@ -47,6 +47,7 @@ NODES = {
 PATHS = {
     "a JSON file": "SECRET/secret.json",
     "a text file": "SECRET/secret.txt",
+    "one protocol of a file": "SECRET/secret.json:a",
     "no file type": "/etc/passwd",
     "a device file": "/dev/zero",
     "a relative path": "../../secret.json",
