@@ -82,6 +82,7 @@ def prepare(
     Raises:
         UserError: for scans that cannot be used.
     """
+    with TemporaryDirectory() as folder, _named_by_files((Path(folder), *(file.parent for file in files))):
         session, first = read_scans(files, acquisitions, protocol, Path(folder))
         volume = preprocessing(session_record(session, resolve(session, protocol)))
     motion = volume["alignment"].motions.get(0)
