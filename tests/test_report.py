@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from scripts.acquisition import Acquisition, RenderRequest
 from scripts.commands import report
-from scripts.commands.report import format_time, montage, overview, request_title
+from scripts.commands.report import few, format_time, montage, overview, request_title, window
 
 SHAPE = (30, 40)
 MASK = np.zeros(SHAPE, bool)
@@ -55,27 +55,45 @@ def test_a_title_has_what_is_known_of_times_and_angles():
     assert request_title(RenderRequest("d", "UNIT1", two)).endswith("TI 0.7 s\nTI2 2.5 s  FA 4°  FA2 5°")
 
 
-def test_an_overview_shows_scans_maps_and_contrasts_in_rows_of_their_own(tmp_path, drawn):
-    overview(
-        tmp_path / "a.png", "sub-01", MAPS, 0.1 * MAPS, MASK, {"T1w": MAPS[0]}, {"late": MAPS[1], "early": MAPS[2]}
-    )
+def test_an_overview_shows_scans_maps_contrasts_and_uncertainty_in_this_order(tmp_path, drawn):
+    two = {"late": MAPS[1], "early": MAPS[2]}
+    overview(tmp_path / "a.png", "sub-01", MAPS, 0.1 * MAPS, MASK, {"T1w": MAPS[0]}, two, count=11)
     overview(tmp_path / "b.png", "sub-02", MAPS, None, MASK, {}, {"late": MAPS[1]}, {"t2_star": MAPS[2], "b1": MAPS[0]})
-    sd = [f"sd of ln {name}" for name in ("PD", "T1", "T2")]
     maps = ["PD [relative]", "T1 [s]", "T2 [s]"]
-    assert titles(drawn[0]) == ["scan T1w", *maps, *sd, "late", "early"]
+    assert titles(drawn[0]) == ["T1w", *maps, "late", "early", "T1 ± [%]", "T2 ± [%]"]
     assert titles(drawn[1]) == [*maps, "T2* [s]", "B1+ / nominal", "late"]
+    said = [text.get_text() for text in drawn[0].texts]
+    assert "Scans" in said and "2 of 11 contrasts rendered from the maps" in said
     image = matplotlib.image.imread(tmp_path / "b.png")
     assert image.shape[0] > 300 and image.std() > 0.1
 
 
-def test_a_panel_is_cut_to_the_foreground_and_turned_upright(tmp_path, drawn):
+def test_a_panel_is_cut_to_the_foreground_and_shown_as_radiologists_do(tmp_path, drawn):
     front_right = np.zeros(SHAPE)
     front_right[24, 37] = 1
     overview(tmp_path / "a.png", "sub-01", MAPS, None, MASK, {}, {"corner": front_right})
-    shown = [axis for axis in drawn[0].axes if axis.get_title() == "corner"][0].get_images()[0].get_array()
-    # Front is up and right is right, with a margin of four voxels, or what there is, around the foreground.
+    panel = [axis for axis in drawn[0].axes if axis.get_title() == "corner"][0]
+    shown = panel.get_images()[0].get_array()
+    # Front is up and the patient's right is left, with a margin of four voxels, or what there is, around the foreground.
     assert shown.shape == (40 - 6, 20 + 8)
-    assert np.argwhere(shown == 1).tolist() == [[2, 23]]
+    assert np.argwhere(shown == 1).tolist() == [[2, 4]]
+    assert [(text.get_text(), text.get_position()[0] < 0.1) for text in panel.texts] == [("R", True)]
+
+
+def test_the_window_is_that_of_the_brain_whatever_the_scalp_does():
+    rows, columns = np.mgrid[-50:51, -40:41]
+    radius = np.hypot(rows, columns)
+    brain = 1 + 0.2 * np.sin(rows / 3.0)
+    scans = [np.where(radius < 28, brain, np.where(radius < 36, scalp, 0.0)) for scalp in (0.5, 9.0)]
+    low, high = window(scans[0], radius < 36)
+    assert (low, high) == window(scans[1], radius < 36)
+    assert 0.5 < low < 0.8 and 1.15 < high < 1.25
+    assert window(np.zeros((9, 9)), np.zeros((9, 9), bool))[1] > 0
+
+
+def test_of_many_contrasts_a_few_are_shown_spread_over_all():
+    assert few(range(3)) == [0, 1, 2]
+    assert few(range(11)) == [0, 3, 7, 10]
 
 
 def test_a_picture_without_foreground_is_drawn(tmp_path):
@@ -88,4 +106,5 @@ def test_a_montage_shows_the_first_samples_and_says_how_many_there_are(drawn, mo
     monkeypatch.setattr(report, "MOST_SAMPLES", 2)
     samples = {f"sub-{i:02d}": (MAPS, MASK, {"late": MAPS[0]}) for i in range(3)}
     assert montage(samples, 20).startswith(b"\x89PNG")
-    assert drawn[0].get_suptitle() == "The first 2 of 20 samples" and len(titles(drawn[0])) == 2 * 4
+    assert "The first 2 of 20 samples" in [text.get_text() for text in drawn[0].texts]
+    assert len(titles(drawn[0])) == 2 * 4

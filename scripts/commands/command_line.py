@@ -9,18 +9,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a user of ``python -m monai.bundle run`` sees when something is wrong: one line, and an exit code."""
+"""What a user of ``python -m monai.bundle run`` sees: log lines above progress bars, errors in one line, an exit code."""
 
 import inspect
 import logging
 import sys
 import traceback
+from contextlib import ExitStack
 from difflib import get_close_matches
 from types import TracebackType
 
 import monai.bundle
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import UserError, find_user_error
 
@@ -37,9 +39,12 @@ class CommandLine:
 
     def __init__(self, debug: bool = False) -> None:
         self.debug, self.active = debug, False
+        self.redirected = ExitStack()
 
     def check(self) -> None:
         """Makes user errors end in one line on stderr and exit code 2, then refuses options that no config file has.
+
+        From here on, log lines are written above a progress bar, not into it.
 
         Raises:
             UserError: for an override whose top-level key is in none of the config files.
@@ -49,6 +54,8 @@ class CommandLine:
             return
         self.active = True
         sys.excepthook = self._excepthook
+        # It lasts as long as this object, which is as long as the process.
+        self.redirected.enter_context(logging_redirect_tqdm(_console_loggers()))
         if not self.debug:
             for handler in _log_handlers():
                 handler.addFilter(_hides_user_errors)
@@ -106,10 +113,19 @@ def _top_level(key: str) -> str:
     return key.lstrip("+").replace("#", "::").split("::")[0]
 
 
+def _loggers() -> list[logging.Logger]:
+    # Names of which only a part was asked for are no loggers.
+    named = logging.Logger.manager.loggerDict.values()
+    return [logging.getLogger(), *(logger for logger in named if isinstance(logger, logging.Logger))]
+
+
+def _console_loggers() -> list[logging.Logger]:
+    consoles = (sys.stdout, sys.stderr)
+    return [one for one in _loggers() if any(getattr(handler, "stream", None) in consoles for handler in one.handlers)]
+
+
 def _log_handlers() -> set[logging.Handler]:
-    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
-    return handlers | {logging.lastResort}
+    return {handler for logger in _loggers() for handler in logger.handlers} | {logging.lastResort}
 
 
 def _hides_user_errors(record: logging.LogRecord) -> bool:

@@ -15,45 +15,94 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-import matplotlib.pyplot as plt
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+MEGABYTES = 60
+"""What the demo leaves on the disk."""
+# MONAI warns at every start that a config is code. These configs are this bundle's own.
+QUIET = "ignore:parsing config_file:UserWarning"
+
+
+class Step(NamedTuple):
+    """One bundle run.
+
+    Attributes:
+        what: what it does.
+        seconds: how long it takes on two CPU cores.
+        config: name of the config.
+        options: its options.
+        picture: what is to be seen of it.
+    """
+
+    what: str
+    seconds: int
+    config: str
+    options: str
+    picture: str = ""
+
+
 STEPS = (
-    ("two heads with T1w, T2w and FLAIR, simulated", "simulate", "--subjects 2 --seed 7 --output_dir demo/scans"),
-    (
-        "their tissue maps, and contrasts nobody acquired",
+    Step("simulate a head and its T1w, T2w and FLAIR scans", 20, "simulate", "--subjects 1 --output_dir demo/scans"),
+    Step(
+        "estimate its tissue maps, render contrasts nobody acquired",
+        75,
         "inference",
-        "--dataset_dir demo/scans --output_dir demo/maps",
+        "--dataset_dir demo/scans --output_dir demo/maps --render research",
+        "demo/maps/sub-01/anat/sub-01_overview.png",
     ),
-    ("new brains from noise", "generate", "--count 8 --seed 7 --output_dir demo/brains"),
+    Step(
+        "generate two new brains from noise",
+        20,
+        "generate",
+        "--count 2 --output_dir demo/brains --render clinical",
+        "demo/brains/overview.png",
+    ),
 )
-PICTURES = ("demo/maps/sub-01/anat/sub-01_overview.png", "demo/brains/overview.png")
-RESULT = "demo/overview.png"
+RESULT = "demo/overview.jpg"
 
 
 def main() -> None:
-    """Runs the steps, printing each command, then puts their pictures into one."""
+    """Says what is to come, runs the steps, ends with the path of the picture."""
+    total = sum(step.seconds for step in STEPS)
+    print(f"{len(STEPS)} steps, about {clock(total)} min on two CPU cores, {MEGABYTES} MB in demo/. Ctrl-C stops it.")
+    for number, step in enumerate(STEPS, 1):
+        print(f"  {number}. {step.what:62}about {clock(step.seconds)}")
     start = time.time()
-    for what, name, options in STEPS:
-        command = f"-m monai.bundle run --config_file configs/{name}.json {options}"
-        print(f"\n=== {what}\n$ python {command}", flush=True)
-        done = subprocess.run([sys.executable, *command.split()], cwd=ROOT)
-        if done.returncode:
-            sys.exit(done.returncode)
-    pictures = [plt.imread(ROOT / picture) for picture in PICTURES]
-    widths = [picture.shape[1] / picture.shape[0] for picture in pictures]
-    figure, axes = plt.subplots(
-        1, len(pictures), figsize=(9 * sum(widths), 9.2), width_ratios=widths, layout="constrained"
-    )
-    for axis, picture, (what, *_) in zip(axes, pictures, STEPS[1:]):
-        axis.imshow(picture)
-        axis.set_title(what, fontsize=9)
-        axis.axis("off")
-    temporary = ROOT / "demo/.overview.png"
-    figure.savefig(temporary, dpi=120)
-    os.replace(temporary, ROOT / RESULT)
-    print(f"\ndone in {time.time() - start:.0f} s. Look at {RESULT}, and at {' and '.join(PICTURES)}")
+    for number, step in enumerate(STEPS, 1):
+        command = f"-m monai.bundle run --config_file configs/{step.config}.json {step.options}"
+        print(f"\n{number}/{len(STEPS)} {step.what}, about {clock(step.seconds)}\n$ python {command}", flush=True)
+        begun = time.time()
+        run(command.split())
+        print(f"done in {clock(time.time() - begun)}" + f": {step.picture}" * bool(step.picture), flush=True)
+    Image.open(ROOT / STEPS[1].picture).convert("RGB").save(ROOT / RESULT, quality=88, optimize=True)
+    print(f"\nAll done in {clock(time.time() - start)} min. Look at {RESULT}")
+
+
+def run(arguments: list[str]) -> None:
+    """Runs Python in the bundle's folder; ends the process with its exit code when it fails.
+
+    Ctrl-C reaches this process only, which ends the other one: no traceback of either.
+    """
+    quiet = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), QUIET)))
+    environment = {**os.environ, "PYTHONWARNINGS": quiet}
+    child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, process_group=0)
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        sys.exit("\nstopped: make demo starts again from the beginning")
+    if code:
+        sys.exit(code)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as progress bars show them: ``1:05``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
 
 
 if __name__ == "__main__":

@@ -12,48 +12,93 @@
 """Figures: what a subject's maps and contrasts look like, and many samples at a glance."""
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
-from ..acquisition import RenderRequest
+from ..acquisition import UNKNOWN, Acquisition, RenderRequest
 
-COLUMNS = 4
-MOST_SAMPLES = 12
+COLUMNS = 6
+MOST_SAMPLES, MOST_CONTRASTS = 6, 4
 MARGIN = 4
+"""Air around the foreground [voxels]."""
 LINE = 36
 """Characters that fit above a panel."""
-# Title, colours, and the top of the scale; None is the foreground's 99.5 percentile.
-MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.25))
-OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.125), "b1": ("B1+ / nominal", "cividis", 2.0)}
-SD_PANELS = ("sd of ln PD", "sd of ln T1", "sd of ln T2")
-SD_SHOWN = 0.5
-"""Largest standard deviation that the colours tell apart: beyond it a map is little more than a guess."""
-SCALP = 15
-"""How deep the scalp and the skull may go [voxels]."""
-FOOTNOTE = "Axial, seen from above: the patient's right is on the right."
+# Title, colours, and the top of the scale; None is chosen as for a contrast.
+MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.2))
+OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.1), "b1": ("B1+ / nominal", "cividis", 2.0)}
+SD_PANELS = {1: ("T1 ± [%]", "cividis", 40.0), 2: ("T2 ± [%]", "cividis", 40.0)}
+"""Channel -> panel. A standard deviation of 0.4 of the logarithm is a map that is little more than a guess."""
+FOOTNOTE = "Axial, radiological display: the patient's right (R) is on the left."
+
+# Sizes [inch].
+PANEL, GAP, SECTION_GAP, EDGE = 2.2, 0.05, 0.4, 0.15
+HEADING, TITLE_LINE, BAR, ROW_GAP, FOOT = 0.36, 0.17, 0.32, 0.12, 0.25
+DOTS_PER_INCH = 120
+T = TypeVar("T")
+
+
+class Panel(NamedTuple):
+    """One image with its title.
+
+    Attributes:
+        title: what it shows, in one line or more.
+        image: rows from front to back, the patient's right in the first column; NaN is black.
+        colours: name of the colour map.
+        low: value of its first colour.
+        high: value of its last colour.
+        bar: draw the colour bar.
+    """
+
+    title: str
+    image: np.ndarray
+    colours: str
+    low: float
+    high: float
+    bar: bool = False
+
+
+class Section(NamedTuple):
+    """Panels that belong together, side by side."""
+
+    heading: str
+    panels: list[Panel]
 
 
 def request_title(request: RenderRequest) -> str:
-    """``fig3a T1w`` and, in a second line, its times and flip angles; in a third what does not fit."""
-    one = request.acquisition
+    """``fig3a T1w`` and, in further lines, its times and flip angles."""
+    return "\n".join([f"{request.name} {request.suffix}", *acquisition_lines(request.acquisition)])
+
+
+def acquisition_lines(one: Acquisition) -> list[str]:
+    """``TE 3 ms  TR 2.4 s  TI 1 s  FA 8°`` in lines that fit above a panel."""
+    if one.sequence == UNKNOWN:
+        return ["acquisition unknown"]
     times = (("TE", one.te), ("TEeq", one.te_equivalent), ("TR", one.tr), ("TI", one.ti), ("TI2", one.ti2))
     angles = (("FA", one.flip_angle), ("FA2", one.flip_angle2))
     values = [f"{name} {format_time(value)}" for name, value in times if value is not None]
     values += [f"{name} {value:g}°" for name, value in angles if value is not None]
     length = len(values) if len("  ".join(values)) <= LINE else 3
-    lines = ["  ".join(values[i : i + length]) for i in range(0, len(values), length)]
-    return "\n".join([f"{request.name} {request.suffix}", *lines])
+    return ["  ".join(values[i : i + length]) for i in range(0, len(values), length)]
 
 
 def format_time(seconds: float) -> str:
     """``3 ms``, ``2.4 s``."""
     return f"{seconds * 1000:.3g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
+
+
+def few(requests: Sequence[T]) -> list[T]:
+    """What a picture shows of many contrasts: at most :data:`MOST_CONTRASTS`, spread over all of them."""
+    if len(requests) <= MOST_CONTRASTS:
+        return [*requests]
+    return [requests[i] for i in np.linspace(0, len(requests) - 1, MOST_CONTRASTS).round().astype(int)]
 
 
 def overview(
@@ -65,8 +110,9 @@ def overview(
     inputs: Mapping[str, np.ndarray],
     contrasts: Mapping[str, np.ndarray],
     options: Mapping[str, np.ndarray] = MappingProxyType({}),
+    count: int | None = None,
 ) -> None:
-    """Picture of one subject: its scans, the maps with units and colour bars, the rendered contrasts.
+    """Picture of one subject: its scans, the maps with units and colour bars, rendered contrasts, the uncertainty.
 
     Args:
         path: the PNG.
@@ -77,17 +123,21 @@ def overview(
         inputs: title -> scan ``(X, Y)``.
         contrasts: title -> rendered contrast ``(X, Y)``.
         options: ``t2_star``, ``b1`` -> its map ``(X, Y)``.
+        count: number of all rendered contrasts, where these are some of them.
     """
     view = _view(mask)
     inside = view(mask).astype(bool)
-    sections = [[_grey(f"scan {name}", view(image), inside) for name, image in inputs.items()]]
+    rendered = f"{len(contrasts)} of {count} contrasts" if count and count > len(contrasts) else "Contrasts"
     panels = [*zip(MAP_PANELS, maps), *((OPTION_PANELS[name], values) for name, values in options.items())]
-    sections.append([_map(panel, view(values), inside) for panel, values in panels])
+    sections = [
+        Section("Scans", [_grey(name, view(image), inside) for name, image in inputs.items()]),
+        Section("Tissue maps", [_map(panel, view(values), inside) for panel, values in panels]),
+        Section(f"{rendered} rendered from the maps", [_grey(name, view(x), inside) for name, x in contrasts.items()]),
+    ]
     if sd is not None:
-        sections.append([_sd(name, view(values), inside) for name, values in zip(SD_PANELS, sd)])
-    sections.append([_grey(name, view(image), inside) for name, image in contrasts.items()])
-    rows = [section[i : i + COLUMNS] for section in sections for i in range(0, len(section), COLUMNS)]
-    path.write_bytes(_draw(title, rows, inside.shape))
+        uncertain = [_map(panel, 100 * view(sd[channel]), inside) for channel, panel in SD_PANELS.items()]
+        sections.append(Section("Uncertainty: standard deviation", uncertain))
+    path.write_bytes(_draw(title, _flow(sections)))
 
 
 def montage(samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]], count: int) -> bytes:
@@ -97,82 +147,104 @@ def montage(samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.
         samples: name -> maps ``(3, X, Y)``, foreground, title -> contrast; at most :data:`MOST_SAMPLES` are shown.
         count: number of all samples, for the title.
     """
-    rows, shape = [], (1, 1)
+    rows = []
     for name, (maps, mask, contrasts) in [*samples.items()][:MOST_SAMPLES]:
         # The whole field of view, so that slices keep their relative size.
         view = _view(np.ones_like(mask))
-        inside, shape = view(mask).astype(bool), mask.shape[1::-1]
+        inside = view(mask).astype(bool)
         panels = [_map(panel, view(values), inside) for panel, values in zip(MAP_PANELS, maps)]
-        rows.append([*panels, *(_grey(title, view(image), inside) for title, image in contrasts.items())])
-        rows[-1][0] = _labelled(rows[-1][0], name)
+        rendered = [_grey(title, view(image), inside) for title, image in contrasts.items()]
+        rows.append([Section(f"{name}: generated maps", panels), Section("contrasts rendered from them", rendered)])
     title = f"{count} samples" if count <= MOST_SAMPLES else f"The first {MOST_SAMPLES} of {count} samples"
-    return _draw(title, rows, shape)
+    return _draw(title, rows)
 
 
 def _view(mask: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Cuts a slice ``(X, Y)`` to the foreground and turns it: rows from front to back."""
+    """Cuts a slice ``(X, Y)`` to the foreground and turns it: rows from front to back, columns from right to left."""
     where = np.argwhere(mask if mask.any() else np.ones_like(mask))
     low, high = np.maximum(where.min(0) - MARGIN, 0), where.max(0) + 1 + MARGIN
-    return lambda image: np.rot90(image[low[0] : high[0], low[1] : high[1]])
+    return lambda image: np.rot90(image[low[0] : high[0], low[1] : high[1]])[:, ::-1]
 
 
-def _grey(title: str, image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
-    def draw(axis: Axes) -> None:
-        # Scalp is the brightest of many contrasts; what lies deeper is to be seen.
-        deep = binary_erosion(inside, iterations=SCALP)
-        part = image[deep if deep.any() else inside]
-        low, high = np.percentile(part, [0.5, 99.5]) if part.size else (0, 1)
-        # Scaled scans have air at -1; rendered ones at 0.
-        low = min(low, float(image.min()))
-        axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
-        axis.set_title(title, fontsize=9)
+def window(image: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
+    """Darkest and brightest grey that a reader would choose for the brain, whatever the scalp does.
 
-    return draw
+    The brain is taken for the deeper half of the foreground: scalp, skull and the fluid around the brain lie in the
+    other. A quarter of its range is left below it, so that fluid of a T1w is not as black as air.
+    """
+    depth = distance_transform_edt(binary_fill_holes(inside))
+    part = image[inside & (depth >= np.median(depth[inside]))] if inside.any() else image
+    low, high = np.percentile(part, [1, 99])
+    low = max(low - 0.25 * (high - low), float(image.min()))
+    return low, max(high, low + 1e-6)
 
 
-def _map(panel: tuple[str, str, float | None], image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
+def _grey(title: str, image: np.ndarray, inside: np.ndarray) -> Panel:
+    return Panel(title, image, "gray", *window(image, inside))
+
+
+def _map(panel: tuple[str, str, float | None], image: np.ndarray, inside: np.ndarray) -> Panel:
     title, colours, top = panel
-    top = top or (float(np.percentile(image[inside], 99.5)) if inside.any() else 1.0)
-
-    def draw(axis: Axes) -> None:
-        shown = axis.imshow(np.where(inside, image, np.nan), cmap=colours, vmin=0, vmax=top)
-        axis.set_facecolor("black")
-        bar = axis.figure.colorbar(shown, ax=axis, location="bottom", shrink=0.8, aspect=25, pad=0.02, extend="max")
-        bar.ax.tick_params(labelsize=7)
-        axis.set_title(title, fontsize=9)
-
-    return draw
+    low, high = (0.0, top) if top else window(image, inside)
+    return Panel(title, np.where(inside, image, np.nan), colours, low, high, bar=True)
 
 
-def _sd(title: str, image: np.ndarray, inside: np.ndarray) -> Callable[[Axes], None]:
-    return _map((title, "cividis", SD_SHOWN), image, inside)
+def _flow(sections: Iterable[Section]) -> list[list[Section]]:
+    """Sections in rows of at most :data:`COLUMNS` panels; one that is too long for a row is continued in the next."""
+    rows: list[list[Section]] = []
+    for heading, panels in sections:
+        for i in range(0, len(panels), COLUMNS):
+            part = Section(heading if i == 0 else "", panels[i : i + COLUMNS])
+            if not rows or sum(len(section.panels) for section in rows[-1]) + len(part.panels) > COLUMNS:
+                rows.append([])
+            rows[-1].append(part)
+    return rows
 
 
-def _labelled(draw: Callable[[Axes], None], label: str) -> Callable[[Axes], None]:
-    def labelled(axis: Axes) -> None:
-        draw(axis)
-        axis.set_ylabel(label, fontsize=9)
+def _draw(title: str, rows: Sequence[Sequence[Section]]) -> bytes:
+    """A PNG, white on black as on a reading screen. Every panel has the size of the first one."""
+    shape = rows[0][0].panels[0].image.shape
+    height = PANEL * shape[0] / shape[1]
+    lines = [max(panel.title.count("\n") + 1 for section in row for panel in section.panels) for row in rows]
+    bars = [any(panel.bar for section in row for panel in section.panels) for row in rows]
+    widths = [sum(len(s.panels) * (PANEL + GAP) - GAP for s in row) + SECTION_GAP * (len(row) - 1) for row in rows]
+    heights = [HEADING + TITLE_LINE * n + height + BAR * bar + ROW_GAP for n, bar in zip(lines, bars)]
+    size = max(widths) + 2 * EDGE, sum(heights) + HEADING + FOOT + EDGE
+    figure = Figure(figsize=size, facecolor="black")
 
-    return labelled
+    def text(x: float, y: float, string: str, **style) -> None:
+        figure.text(x / size[0], y / size[1], string, **{"color": "white", "va": "bottom", **style})
 
-
-def _draw(title: str, rows: Iterable[list[Callable[[Axes], None]]], shape: tuple[int, int]) -> bytes:
-    """A PNG with one panel per function; a row shorter than the others is left-aligned."""
-    rows = list(rows)
-    columns, width = max(map(len, rows)), 2.4
-    height = width * shape[0] / shape[1] + 0.45
-    figure = Figure(figsize=(columns * width, len(rows) * height + 0.7), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    for line, row in zip(axes, rows):
-        for axis, draw in zip(line, row):
-            draw(axis)
-        for axis in line[len(row) :]:
-            axis.axis("off")
-    figure.suptitle(title, fontsize=12)
-    figure.supxlabel(FOOTNOTE, fontsize=7, color="gray")
+    y = size[1] - EDGE - HEADING
+    text(EDGE, y + 0.1, title, fontsize=13, color="silver")
+    for row, count, row_height in zip(rows, lines, heights):
+        x, top = EDGE, y - HEADING - TITLE_LINE * count
+        for number, section in enumerate(row):
+            if number:
+                text(x - SECTION_GAP / 2, top - height / 2, "›", fontsize=26, ha="center", va="center", color="silver")
+            text(x, y - HEADING + 0.1, section.heading, fontsize=12, weight="bold")
+            for panel in section.panels:
+                box = np.array([x, top - height, PANEL, height]) / np.tile(size, 2)
+                axis = figure.add_axes(box, facecolor="black", xticks=[], yticks=[])
+                axis.spines[:].set_visible(False)
+                axis.imshow(panel.image, cmap=panel.colours, vmin=panel.low, vmax=panel.high)
+                axis.set_title(panel.title, fontsize=8.5, color="white", pad=3)
+                axis.text(0.02, 0.5, "R", color="white", fontsize=8, va="center", transform=axis.transAxes)
+                if panel.bar:
+                    bar = np.array([x + 0.1 * PANEL, top - height - 0.11, 0.8 * PANEL, 0.07]) / np.tile(size, 2)
+                    _colour_bar(figure, panel, bar)
+                x += PANEL + GAP
+            x += SECTION_GAP - GAP
+        y -= row_height
+    text(EDGE, 0.08, FOOTNOTE, fontsize=8, color="gray")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
+
+
+def _colour_bar(figure: Figure, panel: Panel, box: np.ndarray) -> None:
+    axis = figure.add_axes(box)
+    colours = ScalarMappable(Normalize(panel.low, panel.high), panel.colours)
+    figure.colorbar(colours, cax=axis, orientation="horizontal", extend="max")
+    axis.tick_params(labelsize=7, colors="white", length=2, pad=1)
+    axis.locator_params(nbins=4)

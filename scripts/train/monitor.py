@@ -25,6 +25,8 @@ from tqdm import tqdm
 from ..tissue import MAPS
 
 UNITS = ("relative", "s", "s")
+LINEAR = {"PSNR": "PSNR [dB]", "MS-SSIM": "MS-SSIM"}
+"""Metrics whose differences count, not their ratios: decibels and similarities. Metric -> title."""
 
 
 class Progress:
@@ -120,7 +122,10 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def draw_curves(table: pd.DataFrame) -> Figure:
-    """Every column of the table against the epoch, map errors in one panel."""
+    """Every column of the table against the epoch, map errors in one panel.
+
+    Losses and errors, which fall by a factor, have a logarithmic axis; :data:`LINEAR` metrics do not.
+    """
     errors = [name for name in table if " error " in name]
     single = [name for name in table if name != "epoch" and name not in errors]
     panels = [[name] for name in single] + ([errors] if errors else [])
@@ -130,10 +135,11 @@ def draw_curves(table: pd.DataFrame) -> Figure:
         for name in names:
             known = table[["epoch", name]].dropna()
             axis.plot(known["epoch"], known[name], marker=".", label=name)
-        axis.set_title(names[0] if len(names) == 1 else "median relative error of the maps", fontsize=9)
+        title = LINEAR.get(names[0], names[0])
+        axis.set_title(title if len(names) == 1 else "median relative error of the maps", fontsize=9)
         axis.set_xlabel("epoch", fontsize=8)
         values = table[names].to_numpy()
-        if (values[values == values] > 0).all():
+        if not LINEAR.keys() & {*names} and (values[values == values] > 0).all():
             axis.set_yscale("log")
         if len(names) > 1:
             axis.legend(fontsize=6)

@@ -26,7 +26,7 @@ from ...estimate.maps import Maps
 from ...networks import MapSampler
 from ...networks.weights import load_weights, weights_digest
 from ...randomness import rng
-from ..report import MOST_SAMPLES, montage, overview, request_title
+from ..report import MOST_SAMPLES, few, montage, overview, request_title
 from .folder import Study
 from .products import foreground_from_pd, read_maps, render, write_contrasts, write_maps
 from .subjects import HOW_TO_TRAIN
@@ -153,9 +153,10 @@ class SampleStep:
                 write_maps(folder, session, maps, {"GeneratedFrom": facts["sample"], "Weights": self.sha256})
             write_contrasts(folder, session, maps, plan.render)
             shown = maps.axial(maps.middle)
-            contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
+            requests = few(self.requests)
+            contrasts = dict(zip(map(request_title, requests), render(shown, requests)))
             path = output_path(folder, session, "overview", ".png")
-            overview(path, session.name, shown.values, None, shown.mask, {}, contrasts)
+            overview(path, session.name, shown.values, None, shown.mask, {}, contrasts, count=len(self.requests))
 
     def _sample_maps(self, index: int) -> Maps:
         position = self._position(index)

@@ -28,7 +28,7 @@ from ...estimate.maps import Maps
 from ...networks.weights import load_weights
 from ...preprocess.registration import sidecar_about, write_transforms
 from ...train.data import SessionDataset
-from ..report import overview, request_title
+from ..report import acquisition_lines, few, overview, request_title
 from .folder import Study
 from .products import fingerprints, read_maps, render, write_contrasts, write_maps
 
@@ -166,16 +166,21 @@ class SubjectStep:
         middle = maps.middle
         shown = maps.axial(middle)
         files = [contrast.path.name for contrast in record["session"].contrasts]
-        unknown = _unknown(files, record)
         scans = [
-            file.removeprefix(name).strip("_").split(".")[0]
-            + ("\nacquisition unknown" if file in unknown else "")
-            + f"\n{volume['alignment'].caption(number)}".replace(", ", "\n").rstrip()
-            for number, file in enumerate(files)
+            "\n".join(
+                [
+                    file.removeprefix(name).strip("_").split(".")[0],
+                    *acquisition_lines(acquisition),
+                    *volume["alignment"].caption(number).split(", "),
+                ]
+            ).rstrip()
+            for number, (file, acquisition) in enumerate(zip(files, record["acquisitions"]))
         ]
         inputs = dict(zip(scans, image.as_tensor()[..., middle].numpy()))
-        contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
-        overview(path, name, shown.values, shown.sd, shown.mask, inputs, contrasts)
+        requests = few(self.requests)
+        contrasts = dict(zip(map(request_title, requests), render(shown, requests)))
+        count = len(self.requests)
+        overview(path, name, shown.values, shown.sd, shown.mask, inputs, contrasts, count=count)
 
     def _facts(self, record: dict) -> dict:
         """Whatever results depend on besides the config."""
