@@ -29,7 +29,7 @@ COLUMNS = 6
 MOST_SAMPLES, MOST_CONTRASTS = 6, 4
 MARGIN = 4
 """Air around the foreground [voxels]."""
-LINE = 36
+LINE = 42
 """Characters that fit above a panel."""
 # Title, colours, and the top of the scale; None is chosen as for a contrast.
 MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.2))
@@ -73,8 +73,8 @@ class Section(NamedTuple):
 
 
 def request_title(request: RenderRequest) -> str:
-    """``fig3a T1w`` and, in further lines, its times and flip angles."""
-    return "\n".join([f"{request.name} {request.suffix}", *acquisition_lines(request.acquisition)])
+    """``fig3a (T1w)`` and, in further lines, its times and flip angles."""
+    return "\n".join([f"{request.name} ({request.suffix})", *acquisition_lines(request.acquisition)])
 
 
 def acquisition_lines(one: Acquisition) -> list[str]:
@@ -84,7 +84,7 @@ def acquisition_lines(one: Acquisition) -> list[str]:
     times = (("TE", one.te), ("TEeq", one.te_equivalent), ("TR", one.tr), ("TI", one.ti), ("TI2", one.ti2))
     angles = (("FA", one.flip_angle), ("FA2", one.flip_angle2))
     values = [f"{name} {format_time(value)}" for name, value in times if value is not None]
-    values += [f"{name} {value:g}°" for name, value in angles if value is not None]
+    values += [f"{name} {value:.3g}°" for name, value in angles if value is not None]
     length = len(values) if len("  ".join(values)) <= LINE else 3
     return ["  ".join(values[i : i + length]) for i in range(0, len(values), length)]
 
@@ -127,12 +127,12 @@ def overview(
     """
     view = _view(mask)
     inside = view(mask).astype(bool)
-    rendered = f"{len(contrasts)} of {count} contrasts" if count and count > len(contrasts) else "Contrasts"
+    rendered = f"{len(contrasts)} of {count} new contrasts" if count and count > len(contrasts) else "New contrasts"
     panels = [*zip(MAP_PANELS, maps), *((OPTION_PANELS[name], values) for name, values in options.items())]
     sections = [
         Section("Scans", [_grey(name, view(image), inside) for name, image in inputs.items()]),
         Section("Tissue maps", [_map(panel, view(values), inside) for panel, values in panels]),
-        Section(f"{rendered} rendered from the maps", [_grey(name, view(x), inside) for name, x in contrasts.items()]),
+        Section(f"{rendered}, rendered from the maps", [_grey(name, view(x), inside) for name, x in contrasts.items()]),
     ]
     if sd is not None:
         uncertain = [_map(panel, 100 * view(sd[channel]), inside) for channel, panel in SD_PANELS.items()]
@@ -170,12 +170,13 @@ def window(image: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
     """Darkest and brightest grey that a reader would choose for the brain, whatever the scalp does.
 
     The brain is taken for the deeper half of the foreground: scalp, skull and the fluid around the brain lie in the
-    other. A quarter of its range is left below it, so that fluid of a T1w is not as black as air.
+    other. Some of its range is added on both sides: fluid of a T1w is not as black as air, grey matter of a FLAIR not
+    as white as can be.
     """
     depth = distance_transform_edt(binary_fill_holes(inside))
     part = image[inside & (depth >= np.median(depth[inside]))] if inside.any() else image
     low, high = np.percentile(part, [1, 99])
-    low = max(low - 0.25 * (high - low), float(image.min()))
+    low, high = max(low - 0.15 * (high - low), float(image.min())), high + 0.15 * (high - low)
     return low, max(high, low + 1e-6)
 
 
@@ -209,14 +210,13 @@ def _draw(title: str, rows: Sequence[Sequence[Section]]) -> bytes:
     bars = [any(panel.bar for section in row for panel in section.panels) for row in rows]
     widths = [sum(len(s.panels) * (PANEL + GAP) - GAP for s in row) + SECTION_GAP * (len(row) - 1) for row in rows]
     heights = [HEADING + TITLE_LINE * n + height + BAR * bar + ROW_GAP for n, bar in zip(lines, bars)]
-    size = max(widths) + 2 * EDGE, sum(heights) + HEADING + FOOT + EDGE
+    size = max(widths) + 2 * EDGE, sum(heights) + FOOT + EDGE
     figure = Figure(figsize=size, facecolor="black")
 
     def text(x: float, y: float, string: str, **style) -> None:
         figure.text(x / size[0], y / size[1], string, **{"color": "white", "va": "bottom", **style})
 
-    y = size[1] - EDGE - HEADING
-    text(EDGE, y + 0.1, title, fontsize=13, color="silver")
+    y = size[1] - EDGE
     for row, count, row_height in zip(rows, lines, heights):
         x, top = EDGE, y - HEADING - TITLE_LINE * count
         for number, section in enumerate(row):
@@ -228,15 +228,15 @@ def _draw(title: str, rows: Sequence[Sequence[Section]]) -> bytes:
                 axis = figure.add_axes(box, facecolor="black", xticks=[], yticks=[])
                 axis.spines[:].set_visible(False)
                 axis.imshow(panel.image, cmap=panel.colours, vmin=panel.low, vmax=panel.high)
-                axis.set_title(panel.title, fontsize=8.5, color="white", pad=3)
-                axis.text(0.02, 0.5, "R", color="white", fontsize=8, va="center", transform=axis.transAxes)
+                axis.set_title(panel.title, fontsize=8, color="white", pad=3)
+                axis.text(0.02, 0.98, "R", color="white", fontsize=8, va="top", transform=axis.transAxes)
                 if panel.bar:
                     bar = np.array([x + 0.1 * PANEL, top - height - 0.11, 0.8 * PANEL, 0.07]) / np.tile(size, 2)
                     _colour_bar(figure, panel, bar)
                 x += PANEL + GAP
             x += SECTION_GAP - GAP
         y -= row_height
-    text(EDGE, 0.08, FOOTNOTE, fontsize=8, color="gray")
+    text(EDGE, 0.08, f"{title}. {FOOTNOTE}", fontsize=8, color="silver")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
@@ -245,6 +245,6 @@ def _draw(title: str, rows: Sequence[Sequence[Section]]) -> bytes:
 def _colour_bar(figure: Figure, panel: Panel, box: np.ndarray) -> None:
     axis = figure.add_axes(box)
     colours = ScalarMappable(Normalize(panel.low, panel.high), panel.colours)
-    figure.colorbar(colours, cax=axis, orientation="horizontal", extend="max")
+    figure.colorbar(colours, cax=axis, orientation="horizontal", extend="both" if panel.low else "max")
     axis.tick_params(labelsize=7, colors="white", length=2, pad=1)
     axis.locator_params(nbins=4)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-CROWN = 70.0
+CROWN = 85.0
 """Depth below the top of a head [mm] of the slice that a picture shows: through the ventricles."""
 
 
