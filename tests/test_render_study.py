@@ -108,7 +108,8 @@ def test_contrasts_sidecars_and_the_picture(run, maps):
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative" and description["DatasetLinks"]["raw"] == maps.as_uri()
     picture = (anat / "sub-02_overview.png").read_text()
-    assert picture.startswith("sub-02\none T1w\nTE 3 ms  TR 2.4 s  TI 1 s") and "two T2w\nTE 90 ms  TR 4.5 s" in picture
+    assert picture.startswith("sub-02\none (T1w)\nTE 3 ms  TR 2.4 s  TI 1 s")
+    assert "two (T2w)\nTE 90 ms  TR 4.5 s" in picture
 
 
 def test_the_truth_of_a_simulated_study_can_be_rendered(run, tiny_study):

@@ -19,9 +19,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+
+from scripts.train.monitor import draw_curves, draw_example
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -248,3 +251,21 @@ def test_two_ranks_train_one_model(stage, tiny_study, tmp_path, trained_vae):
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / f"train_{stage}/model.pt").exists()
     assert (tmp_path / f"train_{stage}/history.tsv").read_text().count("\n") == 2
+
+
+def test_decibels_and_similarities_have_linear_axes_and_losses_logarithmic_ones():
+    table = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0], "PSNR": [20.0, 21.0], "MS-SSIM": [0.5, 0.6]})
+    table["signed"], table["T1 error WM"], table["T2 error WM"] = [-1.0, 1.0], [0.4, 0.2], [0.4, 0.2]
+    scales = {axis.get_title(): axis.get_yscale() for axis in draw_curves(table).axes if axis.get_title()}
+    errors = "median relative error of the maps"
+    assert scales == {"loss": "log", "PSNR [dB]": "linear", "MS-SSIM": "linear", "signed": "linear", errors: "log"}
+
+
+def test_an_example_shows_the_patients_right_on_the_left():
+    front_right = torch.full((3, 12, 16), 0.1)
+    front_right[:, 11, 15] = 1.0
+    figure = draw_example({"log_maps": front_right.log(), "signal": front_right[:1], "target": front_right[:1]})
+    pictures = [axis.get_images()[0].get_array() for axis in figure.axes if axis.get_images()]
+    assert len(pictures) == 3 + 2
+    for picture in pictures:
+        assert np.unravel_index(picture.argmax(), picture.shape) == (0, 0)

@@ -149,7 +149,7 @@ def draw_curves(table: pd.DataFrame) -> Figure:
 
 
 def draw_example(example: dict) -> Figure:
-    """Maps of one validation sample, and each measured contrast above its reconstruction."""
+    """Maps of one validation sample, and each measured contrast above its reconstruction, in radiological display."""
     maps, signal, target = (x.numpy() for x in (example["log_maps"].exp(), example["signal"], example["target"]))
     if maps.ndim == 4:
         maps, signal, target = (x[..., x.shape[-1] // 2] for x in (maps, signal, target))
@@ -160,12 +160,20 @@ def draw_example(example: dict) -> Figure:
     for axis in axes.flat:
         axis.axis("off")
     for axis, name, unit, data in zip(axes[0], MAPS, UNITS, maps):
-        shown = axis.imshow(data.T, origin="lower", cmap="viridis", vmin=0, vmax=np.nanquantile(data, 0.99))
+        shown = axis.imshow(_upright(data), cmap="viridis", vmin=0, vmax=np.nanquantile(data, 0.99))
         axis.set_title(f"{name} [{unit}]")
         figure.colorbar(shown, ax=axis, shrink=0.7)
     for i, (measured, rendered) in enumerate(zip(target, signal)):
         top = np.quantile(measured, 0.995) or 1.0
         for axis, data, title in ((axes[1, i], measured, "measured"), (axes[2, i], rendered, "rendered")):
-            axis.imshow(data.T, origin="lower", cmap="gray", vmin=0, vmax=top)
+            axis.imshow(_upright(data), cmap="gray", vmin=0, vmax=top)
             axis.set_title(f"contrast {i + 1}, {title}")
+    for axis in axes.flat:
+        if axis.has_data():
+            axis.text(0.02, 0.98, "R", color="tab:orange", va="top", transform=axis.transAxes)
     return figure
+
+
+def _upright(image: np.ndarray) -> np.ndarray:
+    """A slice ``(X, Y)``, RAS, as rows from front to back and columns from the patient's right to the left."""
+    return image.T[::-1, ::-1]
