@@ -14,6 +14,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,7 @@ def last_line(process: subprocess.CompletedProcess) -> str:
     return process.stderr.strip().splitlines()[-1]
 
 
+QUIET = {"logging": "logging.conf", "meta": "metadata.json"}
 INFERENCE = ("--config_file", str(ROOT / "configs" / "inference.json"))
 
 
@@ -75,6 +77,24 @@ def test_one_broken_subject_of_three_leaves_two_results_a_reason_and_exit_code_1
     manifests = sorted(path.name for path in (tmp_path / "out").rglob("*_manifest.json"))
     assert manifests == ["sub-01_manifest.json", "sub-03_manifest.json"]
     assert not (tmp_path / "out" / "sub-02").exists()
+
+
+def test_log_lines_stand_above_a_progress_bar_and_only_ours_are_there(tmp_path):
+    work = "$[__import__('logging').getLogger('scripts').info(f'done {i}') for i in __import__('tqdm').tqdm(range(3))]"
+    command_line = {"_target_": "scripts.commands.command_line.CommandLine"}
+    config = {"command_line": command_line, "run": ["$@command_line.check()", work]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    files = {"config_file": "config.json"}
+    files |= {f"{kind}_file": str(ROOT / "configs" / name) for kind, name in QUIET.items()}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "monai.bundle", "run", *(word for k, v in files.items() for word in (f"--{k}", v))]
+    options = {"capture_output": True, "text": True, "timeout": 120}
+    process = subprocess.run(command, cwd=tmp_path, env=environment, **options)
+    assert process.returncode == 0, process.stderr
+    lines = [line.split("\r")[-1] for line in process.stderr.split("\n")]
+    logged = [line for line in lines if "INFO" in line]
+    assert [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in logged] == [f"INFO done {i}" for i in range(3)]
+    assert not process.stdout.strip()
 
 
 def test_a_user_error_is_found_however_it_was_wrapped():

@@ -22,6 +22,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 60
 """What the demo leaves on the disk."""
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 # MONAI warns at every start that a config is code. These configs are this bundle's own.
 QUIET = "ignore:parsing config_file:UserWarning"
 
@@ -94,7 +96,8 @@ def run(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         child.terminate()
         child.wait()
-        sys.exit("\nstopped: make demo starts again from the beginning")
+        print("\nstopped: make demo starts again from the beginning", file=sys.stderr)
+        sys.exit(STOPPED)
     if code:
         sys.exit(code)
 

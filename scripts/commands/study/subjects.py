@@ -166,16 +166,11 @@ class SubjectStep:
         middle = maps.middle
         shown = maps.axial(middle)
         files = [contrast.path.name for contrast in record["session"].contrasts]
-        scans = [
-            "\n".join(
-                [
-                    file.removeprefix(name).strip("_").split(".")[0],
-                    *acquisition_lines(acquisition),
-                    *volume["alignment"].caption(number).split(", "),
-                ]
-            ).rstrip()
-            for number, (file, acquisition) in enumerate(zip(files, record["acquisitions"]))
-        ]
+        scans = []
+        for number, (file, acquisition) in enumerate(zip(files, record["acquisitions"])):
+            label = file.removeprefix(name).strip("_").split(".")[0]
+            moved = volume["alignment"].caption(number).split(", ")
+            scans.append("\n".join([label, *acquisition_lines(acquisition), *moved]).rstrip())
         inputs = dict(zip(scans, image.as_tensor()[..., middle].numpy()))
         requests = few(self.requests)
         contrasts = dict(zip(map(request_title, requests), render(shown, requests)))
