@@ -74,7 +74,7 @@ def test_a_panel_is_cut_to_the_foreground_and_shown_as_radiologists_do(tmp_path,
     overview(tmp_path / "a.png", "sub-01", MAPS, None, MASK, {}, {"corner": front_right})
     panel = [axis for axis in drawn[0].axes if axis.get_title() == "corner"][0]
     shown = panel.get_images()[0].get_array()
-    # Front is up and the patient's right is left, with a margin of four voxels, or what there is, around the foreground.
+    # Front is up, the patient's right is left, with a margin of four voxels, or what there is, around the foreground.
     assert shown.shape == (40 - 6, 20 + 8)
     assert np.argwhere(shown == 1).tolist() == [[2, 4]]
     assert [(text.get_text(), text.get_position()[0] < 0.1) for text in panel.texts] == [("R", True)]

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a user of ``python -m monai.bundle run`` sees: log lines above progress bars, errors in one line, an exit code."""
+"""What a user of ``python -m monai.bundle run`` sees: log lines above progress bars, errors in a line, an exit code."""
 
 import inspect
 import logging
