@@ -30,6 +30,7 @@ ROOMS = {
     "errors": set(),
     "randomness": set(),
     "files": set(),
+    "parallel": set(),
     "signal": set(),
     "tissue": set(),
     "nuisance": set(),
@@ -44,7 +45,7 @@ ROOMS = {
     "train": {"estimate", "simulate", "preprocess", "augment"},
     "commands": {"train"},
 }
-ANYWHERE = {"errors", "randomness", "files"}
+ANYWHERE = {"errors", "randomness", "files", "parallel"}
 """Rooms that every other may import."""
 TORCH_ONLY = {"signal", "tissue", "nuisance"}
 """Rooms of plain tensor functions: no package but torch."""

@@ -14,13 +14,15 @@
 from hashlib import sha256
 
 import torch
-from monai.inferers import Inferer, LatentDiffusionInferer, SliceInferer
+from monai.inferers import Inferer, LatentDiffusionInferer
 from monai.networks.schedulers import DDPMScheduler, Scheduler
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..acquisition import is_number
 from ..errors import UserError
+from ..parallel import in_parallel
 from ..randomness import generator
 from ..tissue import Estimate
 from .device import bf16
@@ -31,8 +33,9 @@ from .guidance import PerturbedAttentionGuidance
 class MapInferer(Inferer):
     """The network's estimate of a volume.
 
-    A 2D network sees one axial slice after the other, a 3D network the whole volume. Only what a network call needs
-    is on its device, so memory does not grow with the number of slices. Slices without foreground are skipped.
+    A 2D network sees axial slices, each by itself, a 3D network the whole volume. Slices run side by side on a CPU, one
+    after the other elsewhere, and only what a network call needs is on its device, so memory does not grow with their
+    number. (MONAI's SliceInferer knows no side by side.) Slices without foreground are skipped.
 
     Args:
         spatial_dims: those of the network.
@@ -41,9 +44,6 @@ class MapInferer(Inferer):
 
     def __init__(self, spatial_dims: int = 2, amp: bool = False) -> None:
         self.spatial_dims, self.amp = spatial_dims, amp
-        self.slice_by_slice = SliceInferer(
-            spatial_dim=2, roi_size=(-1, -1), sw_batch_size=1, device="cpu", progress=True
-        )
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, network: nn.Module, rows: Tensor, mask: Tensor | None = None) -> Estimate:
@@ -58,17 +58,20 @@ class MapInferer(Inferer):
         device = next(network.parameters()).device
         mask = torch.ones_like(inputs[:, :1]) if mask is None else mask.to(inputs)
 
-        def estimate(image: Tensor) -> Estimate:
-            image, inside = image[:, :-1].to(device), image[:, -1:]
+        def estimate(image: Tensor, inside: Tensor) -> Estimate:
             if not inside.any():
                 return Estimate(*(torch.zeros(len(image), channels, *image.shape[2:]) for channels in (3, 6)))
             with bf16(device, self.amp):
-                found = network.estimate(image, rows.to(device).expand(len(image), -1, -1))
+                found = network.estimate(image.to(device), rows.to(device))
             return Estimate(*(part.float().cpu() for part in found))
 
         with eval_mode(network):
-            volume = torch.cat([inputs, mask], 1)
-            return Estimate(*(self.slice_by_slice(volume, estimate) if self.spatial_dims == 2 else estimate(volume)))
+            if self.spatial_dims == 3:
+                return estimate(inputs, mask)
+            count = inputs.shape[-1]
+            slices = in_parallel(lambda z: estimate(inputs[..., z], mask[..., z]), range(count), device)
+            parts = zip(*tqdm(slices, "network", count, unit=" slices"))
+            return Estimate(*(torch.stack(part, -1) for part in parts))
 
 
 class MapSampler(Inferer):

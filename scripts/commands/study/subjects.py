@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from ignite.engine import Engine, Events
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
@@ -26,6 +25,7 @@ from ...estimate.estimator import Estimator
 from ...estimate.grids import on_grid
 from ...estimate.maps import Maps
 from ...networks.weights import load_weights
+from ...parallel import use_threads
 from ...preprocess.registration import sidecar_about, write_transforms
 from ...train.data import SessionDataset
 from ..report import acquisition_lines, few, overview, request_title
@@ -89,7 +89,8 @@ class SubjectStep:
         estimator: volume -> maps.
         weights: file of the state dict of its network.
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
-        threads: threads of a network call on the CPU; results depend on it in the last digits.
+        threads: pieces of work on the CPU that run side by side; results do not depend on it. None for as many as the
+            process has cores.
         native: write results on the grid of the reference scan, else RAS at 1 mm.
 
     Raises:
@@ -102,7 +103,7 @@ class SubjectStep:
     estimator: Estimator
     weights: str
     render: object
-    threads: int = 2
+    threads: int | None = None
     native: bool | str = False
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class SubjectStep:
         Raises:
             UserError: for whatever is wrong with the request as a whole.
         """
-        torch.set_num_threads(self.threads)
+        use_threads(self.threads)
         self.requests = load_render(self.render, self.dataset.equations)
         records = self.dataset.records
         self.sha256 = load_weights(self.estimator.network, self.weights, HOW_TO_TRAIN)

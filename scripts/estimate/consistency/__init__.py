@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...parallel import in_parallel
 from ...tissue import Estimate
 from .linear import pack, unpack
 from .noise import noise_level
@@ -126,7 +127,8 @@ class DataConsistency:
         levels = Levels(torch.stack([noise_level(scan, inside) for scan in image]), typical / unit)
         voxels = _voxels(log_maps[:, inside], cholesky[:, inside], image[:, inside], levels.noise)
         belief = self._gains(scanner, levels, voxels)
-        log_maps, cholesky, misfit = zip(*(self._maps(scanner, levels, part, belief) for part in _chunks(voxels)))
+        chunks = in_parallel(lambda part: self._maps(scanner, levels, part, belief), _chunks(voxels), mask.device)
+        log_maps, cholesky, misfit = zip(*chunks)
         result.estimate.log_maps[:, inside] = torch.cat(log_maps, -1)
         result.estimate.cholesky[:, inside] = torch.cat(cholesky, -1)
         for number, value in zip(used, torch.cat(misfit, -1)):
