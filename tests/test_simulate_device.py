@@ -18,7 +18,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from scripts.render import volumes
 from scripts.simulate import Scanner, SimulatedSlices, Slices
 
 from .test_simulate_slices import ball_heads
@@ -87,7 +86,6 @@ def pretend(monkeypatch):
     # What reaches PyTorch's kernels without a dispatch that could be seen here.
     monkeypatch.setattr(torch, "tensor", lambda data, device="cpu", **kwargs: tensor(data, **kwargs).to(device))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(volumes, "standalone", lambda x: x)
     with Pretend():
         yield
 
