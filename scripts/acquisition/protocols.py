@@ -90,8 +90,9 @@ def _is_protocol(entry: object) -> bool:
     """Whether this is a protocol (suffix -> keys), not the keys of one suffix."""
     if not isinstance(entry, Mapping):
         return False
-    scans = [keys for suffix, keys in entry.items() if suffix not in REMARKS]
-    return bool(scans) and all(isinstance(keys, Mapping) or keys == UNKNOWN for keys in scans)
+    scans = {suffix: keys for suffix, keys in entry.items() if suffix not in REMARKS}
+    is_keys = not scans or any(key in READ_KEYS for key in scans)
+    return not is_keys and all(isinstance(keys, Mapping) or keys == UNKNOWN for keys in scans.values())
 
 
 def read_json(path: str | Path, kinds: tuple[type, ...] = (dict,)) -> dict | list:
