@@ -72,7 +72,9 @@ def test_the_loaded_network_has_the_weights_of_the_file(folder):
     loaded = {key: value.clone() for key, value in network.state_dict().items()}
     network.load_state_dict(torch.load(ROOT / "models/model.pt", weights_only=True))
     assert all(torch.equal(value, loaded[key]) for key, value in network.state_dict().items())
-    assert torch.equal(names["pred"][:, :3], names["log_maps"]) and names["factor"].shape == (1, 6, 64, 80)
+    estimate = names["estimate"]
+    assert torch.equal(names["pred"], torch.cat([estimate.log_maps, estimate.sd], 1))
+    assert estimate.cholesky.shape == (1, 6, 64, 80)
     with torch.no_grad():
         assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 6, 16, 16)
 
