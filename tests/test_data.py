@@ -25,6 +25,7 @@ from scripts.acquisition import ROW_SIZE, present
 from scripts.errors import UserError
 from scripts.preprocess import AlignContrastsd, CropAroundForegroundd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
 from scripts.train.data import EpochSampler, LatentDataset, SessionDataset, TrainingDataset, collate, sessions
+from scripts.train.data.batches import STRETCH
 
 DEPTH = 11
 
@@ -184,7 +185,8 @@ def test_each_latent_is_encoded_once(folder):
     assert first["mean"].shape == (1, 2, 3) and torch.equal(first["sd"], first["mean"] + 1)
     assert first["index"] == 5 and first["position"] == latents.data[5]["position"]
     latents.preload()
-    assert len(calls) == 28
+    assert len(calls) == 1, "encoded when they are asked for"
+    assert len([latents[i] for i in range(28)]) == len(calls) == 28
     means = LatentDataset(latents.data, encoder, drawn=False)
     assert torch.equal(means[5]["mean"], first["mean"]) and not means[5]["sd"].any()
 
@@ -201,6 +203,16 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert order(EpochSampler(range(20), seed=4), 2) != first
     assert sorted(first) == list(range(20)) and len(sampler) == 20
     assert order(EpochSampler(range(20), shuffle=False), 5) == list(range(20))
+
+
+def test_the_first_epoch_goes_through_the_samples_about_in_their_order():
+    count = 2 * STRETCH + 10
+    first, second = (order(EpochSampler(range(count)), epoch) for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(count))
+    for start in range(0, count, STRETCH):
+        stretch = list(range(start, min(start + STRETCH, count)))
+        assert sorted(first[start : start + STRETCH]) == stretch != first[start : start + STRETCH]
+    assert max(second[:STRETCH]) > STRETCH
 
 
 def test_order_changes_with_the_epoch_of_the_trainer_it_is_attached_to():

@@ -57,6 +57,14 @@ class Encoder:
         return torch.full((32,), self.number, dtype=torch.uint8)
 
 
+def encode_all(latents: LatentDataset) -> LatentDataset:
+    """What a first epoch does."""
+    latents.preload()
+    for index in range(len(latents)):
+        latents[index]
+    return latents
+
+
 def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(
         torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one
@@ -65,21 +73,21 @@ def same(one: dict, other: dict) -> bool:
 
 def test_a_second_run_encodes_nothing_and_sees_the_same(tmp_path):
     first, second = (LatentDataset(Slices(tmp_path), Encoder()) for _ in range(2))
-    first.preload()
+    encode_all(first)
     assert first.encoder.calls == 5 and [path.suffix for path in tmp_path.iterdir()] == [".pt"]
-    second.preload()
+    encode_all(second)
     assert second.encoder.calls == 0 and second.data.preloads == 0
     assert all(same(first[i], second[i]) for i in range(5))
     assert second[3]["index"] == 3 and second[3]["position"] == torch.tensor(1.0)
 
 
 def test_only_what_is_missing_is_encoded(tmp_path, monkeypatch):
-    LatentDataset(Slices(tmp_path, length=3), Encoder()).preload()
+    encode_all(LatentDataset(Slices(tmp_path, length=3), Encoder()))
     longer = LatentDataset(Slices(tmp_path, length=7), Encoder())
-    longer.preload()
+    encode_all(longer)
     assert longer.encoder.calls == 4 and len(list(tmp_path.iterdir())) == 1
     shorter = LatentDataset(Slices(tmp_path, length=2), Encoder())
-    shorter.preload()
+    encode_all(shorter)
     assert len(shorter) == 2 and shorter.encoder.calls == 0
 
 
@@ -91,10 +99,10 @@ def test_a_run_that_was_cut_keeps_what_it_saved(tmp_path, monkeypatch):
         Encoder, "__call__", lambda self, *x: encode(self, *x) if self.calls < 3 else pytest.fail("cut")
     )
     with pytest.raises(pytest.fail.Exception):
-        LatentDataset(Slices(tmp_path), encoder).preload()
+        encode_all(LatentDataset(Slices(tmp_path), encoder))
     monkeypatch.undo()
     again = LatentDataset(Slices(tmp_path), Encoder())
-    again.preload()
+    encode_all(again)
     assert again.encoder.calls == 3
 
 
@@ -103,11 +111,11 @@ OTHERS = [{"number": 2}, {"scanner": "noisy"}, {"first": 9}]
 
 @pytest.mark.parametrize("other", OTHERS, ids=str)
 def test_other_weights_scanners_and_slices_have_files_of_their_own(tmp_path, other):
-    LatentDataset(Slices(tmp_path), Encoder()).preload()
+    encode_all(LatentDataset(Slices(tmp_path), Encoder()))
     changed = LatentDataset(
         Slices(tmp_path, **{k: v for k, v in other.items() if k != "number"}), Encoder(other.get("number", 1))
     )
-    changed.preload()
+    encode_all(changed)
     assert changed.encoder.calls == 5 and len(list(tmp_path.iterdir())) == 2
 
 

@@ -9,11 +9,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The stream of samples: a cache that is whole or absent, resumable, silent when complete, and changes no number."""
+"""The stream of samples: its cache is whole or absent, and neither it nor who fills it changes a number."""
 
+import os
 import pickle
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +28,7 @@ from scripts.simulate import LabelMaps, Scanner, SimulatedSlices, Slices, stream
 
 from .test_simulate_slices import ball_heads
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZE, LENGTH = (48, 40), 5
 
 
@@ -53,9 +58,11 @@ def files(folder) -> dict[str, bytes]:
 
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone(make):
-    cached, fresh, memory = make(), make(), make(cache_dir=None)
+    cached, fresh, memory = make(), make(cache_dir=None), make(cache_dir=None)
     cached.preload()
     memory.preload()
+    read(cached)
+    read(memory)
     for epoch, index in ((2, 3), (1, 3), (2, 0)):
         for one in (cached, fresh, memory):
             one.epoch = epoch
@@ -74,27 +81,98 @@ def test_it_follows_the_epochs(make):
     assert one.epoch == 2 and not torch.equal(*seen)
 
 
-def test_building_and_reading_write_nothing(make, tmp_path):
+def test_building_writes_nothing_and_reading_keeps_what_it_simulates(make, tmp_path):
     one = make()
-    assert len(one) == LENGTH and one[1]["index"] == 1
-    assert not (tmp_path / "cache").exists()
+    assert len(one) == LENGTH and one.folder and not (tmp_path / "cache").exists()
+    assert one[1]["index"] == 1 and list(files(one.folder)) == ["0000001.npz"]
     with pytest.raises(IndexError):
         one[LENGTH]
 
 
+def read(one: SimulatedSlices) -> list[dict]:
+    return [one[index] for index in range(len(one))]
+
+
+def wait_for(condition) -> None:
+    deadline = time.time() + 120
+    while not condition() and time.time() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
 def test_a_complete_cache_is_silent_and_only_read(make, monkeypatch, capsys):
-    make().preload()
-    assert "simulating 5 slices" in capsys.readouterr().err
-    for name in ("ProcessPoolExecutor", "FileLock", "_write"):
+    read(make())
+    for name in ("get_context", "_write"):
         monkeypatch.setattr(stream, name, None)
-    make(workers=2).preload()
-    make(length=3).preload()
-    assert capsys.readouterr() == ("", "")
+    one = make(workers=2)
+    one.preload()
+    assert len(read(one)) == LENGTH and capsys.readouterr() == ("", "")
+
+
+def test_what_it_costs_is_said_beforehand(make, monkeypatch, capsys):
+    monkeypatch.setattr(stream, "TIMED", 1)
+    one = make()
+    one.preload()
+    said = capsys.readouterr().out
+    assert "5 simulated slices in " in said and "3 are missing, 0.00012 GB" in said
+    assert "when they are first needed, in about 1 min" in said and said.count("\n") == 1
+    assert len(files(one.folder)) == 2, "only what was timed is there"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_others_simulate_ahead_what_is_the_same(make, monkeypatch, capsys, workers):
+    expected = make()
+    read(expected)
+    contents = files(expected.folder)
+    for path in expected.folder.glob("[0-9]*"):
+        path.unlink()
+    monkeypatch.setattr(stream, "TIMED", 1)
+    one = make(workers=workers)
+    one.preload()
+    assert f"in {workers} process" in capsys.readouterr().out
+    samples = read(one)
+    wait_for(lambda: files(one.folder) == contents)
+    assert all(equal(a, b) for a, b in zip(samples, read(expected)))
+    for process in one._processes:
+        process.join(60)
+    assert [process.exitcode for process in one._processes] == [0] * workers
+
+
+LONG = """
+import sys, time
+from scripts.simulate import LabelMaps, Scanner, SimulatedSlices, Slices
+if __name__ == "__main__":
+    one = SimulatedSlices(Slices(LabelMaps(sys.argv[1]), size=(48, 40)), Scanner(), sys.argv[2], 1000)
+    one.preload()
+    print(one._processes[0].pid, one.folder, flush=True)
+    time.sleep(300)
+"""
+
+
+def test_who_simulates_ahead_ends_with_the_training(heads, tmp_path):
+    (tmp_path / "long.py").write_text(LONG)
+    command = [sys.executable, str(tmp_path / "long.py"), str(heads.folder), str(tmp_path)]
+    training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    said, (ahead, folder) = training.stdout.readline(), training.stdout.readline().split()
+    assert "1000 simulated slices" in said
+    wait_for(lambda: len(files(Path(folder))) > stream.TIMED + 2)
+    training.kill()
+    training.communicate()
+
+    def ended() -> bool:
+        try:
+            os.kill(int(ahead), 0)
+        except ProcessLookupError:
+            return True
+        return Path(f"/proc/{ahead}/stat").read_text().split()[2] == "Z"
+
+    wait_for(ended)
+    assert stream.TIMED + 2 < len(files(Path(folder))) < 1000
 
 
 def test_a_stopped_run_goes_on_with_the_same_bytes(make, monkeypatch):
     whole = make()
-    whole.preload()
+    read(whole)
     expected = files(whole.folder)
     assert len(expected) == LENGTH
     for path in whole.folder.glob("[0-9]*"):
@@ -110,27 +188,28 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(make, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(stream.np, "savez", stop_in_the_middle)
-        make().preload()
+        read(make())
     assert list(whole.folder.glob(".*.npz")) == [calls[-1]] and len(files(whole.folder)) == 2
+    other = calls[-1].with_name(".0000004.npz.1.npz")
+    other.write_bytes(b"being written by another job")
+    os.utime(calls[-1], (0, 0))
     kept = next(whole.folder.glob("[0-9]*"))
     before = kept.stat().st_mtime_ns
     make().preload()
-    assert files(whole.folder) == expected and not list(whole.folder.glob(".*.npz"))
+    assert files(whole.folder) == expected and list(whole.folder.glob(".*.npz")) == [other]
     assert kept.stat().st_mtime_ns == before
 
 
 def test_damaged_files_are_simulated_again(make):
     one = make()
-    one.preload()
-    expected, good = [one[i] for i in range(2)], files(one.folder)
+    expected, good = read(one), files(one.folder)
     first, second = (one.folder / name for name in sorted(good)[:2])
     first.write_bytes(good[first.name][:-400])
     content = bytearray(good[second.name])
     content[len(content) // 2] ^= 255
     second.write_bytes(content)
     assert all(equal(one[i], expected[i]) for i in range(2))
-    make().preload()
-    assert files(one.folder)[first.name] == good[first.name]
+    assert files(one.folder) == good
 
 
 def test_other_settings_have_another_folder(make, heads):
@@ -150,23 +229,33 @@ def test_a_folder_that_cannot_be_written_is_refused(make, tmp_path, monkeypatch)
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="Permission denied"):
-        patch.setattr(stream, "FileLock", refuse)
-        make().preload()
+        patch.setattr(stream.np, "savez", refuse)
+        make()[0]
     monkeypatch.setattr(stream, "disk_usage", lambda _: type("Usage", (), {"free": 1e5}))
     with pytest.raises(UserError, match="0.0 GB of room for 5 slices"):
         make().preload()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_bad_label_maps_end_it_in_this_process(make, tmp_path, workers):
+def test_bad_label_maps_end_it_in_this_process(make, tmp_path):
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "a.nii.gz").write_text("no image")
-    one = make({"anatomies": LabelMaps(tmp_path / "maps")}, workers=workers)
+    one = make({"anatomies": LabelMaps(tmp_path / "maps")})
     with pytest.raises(UserError, match="a.nii.gz: found no readable image"):
         one.preload()
-    assert not files(one.folder)
     with pytest.raises(UserError, match="no such folder"):
         make({"anatomies": LabelMaps(tmp_path / "absent")}).preload()
+
+
+def test_an_error_of_a_process_ahead_is_met_where_the_slice_is_needed(make, tmp_path, capfd):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "a.nii.gz").write_text("no image")
+    one = make({"anatomies": LabelMaps(tmp_path / "maps")}, workers=1)
+    one.folder.mkdir(parents=True)
+    one._start([1, 2, 3], 0.1)
+    one._processes[0].join(120)
+    assert one._processes[0].exitcode == 1 and "Traceback" not in capfd.readouterr().err
+    with pytest.raises(UserError, match="a.nii.gz: found no readable image"):
+        one[1]
 
 
 def test_a_user_error_survives_the_way_between_processes():
@@ -174,37 +263,48 @@ def test_a_user_error_survives_the_way_between_processes():
     assert (str(error), error.do) == ("file: found nothing; do give one", "give one")
 
 
-def test_an_ended_process_is_explained(make, monkeypatch):
-    def broken(*_):
-        raise BrokenProcessPool
-
-    monkeypatch.setattr(stream, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
-    monkeypatch.setattr(stream, "_write", broken)
-    with pytest.raises(UserError, match="workers"):
-        make(workers=1).preload()
+def test_an_ended_process_is_explained(make):
+    one = make()
+    one._processes.append(type("Killed", (), {"exitcode": -signal.SIGKILL})())
+    with pytest.raises(UserError, match="workers: found a process that the system ended"):
+        one[0]
 
 
-def test_who_waited_for_another_job_finds_the_work_done(make, monkeypatch):
-    other, lock = make(), stream.FileLock
+def test_a_second_job_waits_then_finds_the_work_done(make, monkeypatch):
+    one = make()
 
-    def locked_by_another(path):
-        monkeypatch.setattr(stream, "FileLock", lock)
-        other.preload()
-        monkeypatch.setattr(stream, "_write", None)
-        return lock(path)
+    class LockOfAnotherJob:
+        def __init__(self, path) -> None:
+            assert path == one.folder / ".lock-0"
 
-    monkeypatch.setattr(stream, "FileLock", locked_by_another)
-    make().preload()
-    assert len(files(other.folder)) == LENGTH
+        def __enter__(self) -> None:
+            read(make())
+            monkeypatch.setattr(stream, "_write", None)
+
+        def __exit__(self, *_) -> None:
+            pass
+
+    monkeypatch.setattr(stream, "FileLock", LockOfAnotherJob)
+    monkeypatch.setattr(stream.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    stream._simulate_ahead(one.slices, {n: one._path(n) for n in range(LENGTH)}, one.folder / ".lock-0")
+    assert len(files(one.folder)) == LENGTH
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_other_ranks_wait_for_the_first(make, monkeypatch, rank):
-    one, waited = make(), []
+def test_one_rank_of_a_machine_starts_the_processes(make, monkeypatch, rank):
     monkeypatch.setattr(stream.idist, "get_local_rank", lambda: rank)
-    monkeypatch.setattr(stream.idist, "barrier", lambda: waited.append(len(files(one.folder))))
-    one.preload()
-    assert waited == [LENGTH if rank == 0 else 0]
+    started = []
+    monkeypatch.setattr(SimulatedSlices, "_start", lambda self, missing, seconds: started.append(missing))
+    monkeypatch.setattr(stream, "TIMED", 1)
+    make().preload()
+    assert started == ([[2, 3, 4]] if rank == 0 else [])
+
+
+def test_volumes_are_refused_before_anything_is_simulated(make, tmp_path):
+    with pytest.raises(UserError, match="spatial_dims: found 3 without a folder of scans; do .* --dataset_dir"):
+        make(spatial_dims=3).preload()
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("options", [{"length": 0}, {"length": 2.0}, {"first": -1}, {"workers": True}])

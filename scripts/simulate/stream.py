@@ -13,13 +13,17 @@
 
 import json
 import os
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from math import prod
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from shutil import disk_usage
 from zipfile import BadZipFile, is_zipfile
@@ -31,7 +35,6 @@ from filelock import FileLock
 from ignite.engine import Engine, Events
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..errors import UserError
 from .scanner import Scanner
@@ -41,13 +44,20 @@ VERSION = 2
 """Counts the changes after which equal seeds give other slices."""
 HALF = ("signal", "maps")
 """What is kept in half precision."""
+TIMED = 8
+"""Slices whose simulation is timed to estimate that of all."""
+ABANDONED = 3600
+"""Age after which an unfinished file belongs to no running process [s]."""
 
 
+@dataclass(eq=False)
 class SimulatedSlices(Dataset):
     """Random slices for training: a bounded number of clean ones, with another scanner's work each epoch.
 
-    Each is a function of (seed, index), each sample of (seed, epoch, index): for any number of workers, ranks, or
-    restarts. Building this object reads and writes nothing; a cache that was made with other settings is left alone.
+    Each slice is a function of (seed, index), each sample of (seed, epoch, index): for any number of workers, ranks
+    and restarts, and whichever process simulates the slice. A slice that is not in the cache when it is asked for is
+    simulated on the spot and kept, so training never waits for the processes that :meth:`preload` starts. A cache
+    that was made with other settings is left alone.
 
     Args:
         slices: where clean slices come from.
@@ -55,124 +65,187 @@ class SimulatedSlices(Dataset):
         cache_dir: folder of the clean slices; None keeps them in the memory of the device that computes them.
         length: how many there are, about 0.9 MB each.
         first: index of the first of them.
-        workers: processes that fill the folder; 0 for this one, which also fills it where a GPU computes the slices.
+        workers: processes that simulate ahead of the training, with one thread each; 0 for none. Where a GPU computes
+            the slices there are none.
+        spatial_dims: 2. Any other number is refused by :meth:`preload`: the stream has no volumes.
 
     Raises:
         UserError: for a length, first or workers that is no such number.
     """
 
-    def __init__(
-        self, slices: Slices, scanner: Scanner, cache_dir: str | None, length: int, first: int = 0, workers: int = 2
-    ) -> None:
-        for option, value, least in (("length", length, 1), ("first", first, 0), ("workers", workers, 0)):
+    slices: Slices
+    scanner: Scanner
+    cache_dir: str | Path | None
+    length: int
+    first: int = 0
+    workers: int = 1
+    spatial_dims: int = 2
+    epoch: int = field(default=0, init=False)
+    _memory: dict[int, dict[str, Tensor]] = field(default_factory=dict, init=False, repr=False)
+    _processes: list[BaseProcess] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for option, least in (("length", 1), ("first", 0), ("workers", 0)):
+            value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
-        self.slices, self.scanner, self.length, self.first, self.workers = slices, scanner, length, first, workers
-        self.cache_dir, self.epoch = None if cache_dir is None else Path(cache_dir), 0
-        self._memory: dict[int, dict[str, Tensor]] = {}
-        self._folder: Path | None = None
 
-    @property
+    def __getstate__(self) -> dict:
+        # Workers of a DataLoader get a copy. Processes belong to the one that started them.
+        return self.__dict__ | {"_processes": []}
+
+    @cached_property
     def folder(self) -> Path | None:
-        """Folder of this cache, named after everything its slices depend on; None for memory."""
-        if self._folder is None and self.cache_dir is not None:
-            settings = asdict(self.slices) | {"anatomies": self.slices.anatomies.names, "version": VERSION}
-            del settings["device"]
-            digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-            self._folder = self.cache_dir / f"slices-{digest}"
-        return self._folder
+        """Folder of this cache, named after everything its slices depend on; None for memory.
+
+        Raises:
+            UserError: for 3 dimensions.
+        """
+        if self.spatial_dims != 2:
+            do = "simulate scans with configs/simulate.json, or use others, and name their folder with --dataset_dir"
+            raise UserError("spatial_dims", f"{self.spatial_dims} without a folder of scans", do)
+        if self.cache_dir is None:
+            return None
+        settings = asdict(self.slices) | {"anatomies": self.slices.anatomies.names, "version": VERSION}
+        del settings["device"]
+        digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        return Path(self.cache_dir) / f"slices-{digest}"
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """The sample of this epoch. A slice that :meth:`preload` did not leave, or that is damaged, is simulated.
+        """The sample of this epoch.
 
         Raises:
-            UserError: for unusable label maps.
+            UserError: for unusable label maps, or a slice that cannot be written.
         """
         if not 0 <= index < self.length:
             raise IndexError(index)
         number = self.first + index
-        clean = self._memory.get(number) or (self.folder and _read(self._path(number)))
-        if not clean:
-            clean = _halved(self.slices[number])
-            if self.folder is None:
-                self._memory[number] = clean
-        clean = {key: value.to(self.slices.device) for key, value in clean.items()}
+        kept = self._memory.get(number) if self.folder is None else _read(self._path(number))
+        clean = {key: value.to(self.slices.device) for key, value in (kept or self._simulate(number)).items()}
         clean["maps"] = clean["maps"].float()
         return {**self.scanner(clean, self.epoch, number), "index": index}
 
     def preload(self) -> None:
-        """Simulates what is missing, head by head, with a progress bar. Other ranks of a job wait.
+        """Starts the processes that simulate what is missing, after saying how long it takes and what it fills.
+
+        The first slices are simulated here, to measure the time. A complete cache is only read.
 
         Raises:
-            UserError: for a folder that cannot be written or has too little room, unusable label maps, or processes
-                that the system ends.
+            UserError: for 3 dimensions, a folder that cannot be written or has too little room, or unusable label maps.
         """
-        if self.folder is None:
-            absent = [number for number in self._numbers() if number not in self._memory]
-            for number in self._bar(absent, "slice", len(absent)):
-                self._memory[number] = _halved(self.slices[number])
+        if self.folder is None or idist.get_local_rank() > 0:
             return
-        if idist.get_local_rank() == 0 and self._missing():
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                # Jobs of several users may share the folder; the second waits, then finds the work done.
-                with FileLock(self.folder / ".lock"):
-                    for left in self.folder.glob(".*.npz"):
-                        left.unlink()
-                    if missing := self._missing():
-                        self._fill(missing)
-            except OSError as error:
-                found = f"a folder that cannot be written ({error.strerror or error})"
-                raise UserError(self.cache_dir, found, "choose another cache_dir, or make room there") from error
-        idist.barrier()
+        missing = self._missing()
+        if not missing:
+            return
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_abandoned()
+            self._require_room(missing)
+        # The first one also loads the head, which takes long and happens once.
+        self._simulate(missing[0])
+        timed, rest = missing[1 : 1 + TIMED], missing[1 + TIMED :]
+        start = time.perf_counter()
+        for number in timed:
+            self._simulate(number)
+        if rest:
+            self._start(rest, (time.perf_counter() - start) / len(timed))
 
     def attach(self, engine: Engine) -> None:
         """Follows the trainer's epochs."""
         engine.add_event_handler(Events.EPOCH_STARTED, lambda: setattr(self, "epoch", engine.state.epoch))
-
-    def _numbers(self) -> range:
-        return range(self.first, self.first + self.length)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:07d}.npz"
 
     def _missing(self) -> list[int]:
         """Slices that are not there, or not whole: a truncated file lacks the directory at its end."""
-        return [number for number in self._numbers() if not is_zipfile(self._path(number))]
+        numbers = range(self.first, self.first + self.length)
+        return [number for number in numbers if not is_zipfile(self._path(number))]
 
-    def _fill(self, missing: list[int]) -> None:
-        """Writes these slices."""
-        room = disk_usage(self.folder).free
-        needed = len(missing) * prod(self.slices.size) * (2 * (3 + len(self.slices.contrasts)) + 2)
+    def _bytes(self, count: int) -> int:
+        return count * prod(self.slices.size) * (2 * (3 + len(self.slices.contrasts)) + 2)
+
+    def _require_room(self, missing: list[int]) -> None:
+        room, needed = disk_usage(self.folder).free, self._bytes(len(missing))
         if room < needed:
             found = f"{room / 1e9:.1f} GB of room for {len(missing)} slices of together {needed / 1e9:.1f} GB"
             raise UserError(self.cache_dir, found, "choose another cache_dir, or ask for fewer slices")
-        heads: dict[int, dict[int, Path]] = {}
+
+    def _remove_abandoned(self) -> None:
+        """Removes what processes that were killed left unfinished."""
+        for path in self.folder.glob(".*.npz"):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink(missing_ok=True)
+
+    def _simulate(self, number: int) -> dict[str, Tensor]:
+        """Simulates a slice and keeps it."""
+        if any((process.exitcode or 0) < 0 for process in self._processes):
+            raise UserError("workers", "a process that the system ended", "use fewer; each needs 1 GB")
+        clean = _halved(self.slices[number])
+        if self.folder is None:
+            self._memory[number] = clean
+        else:
+            with self._writing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _write(self._path(number), clean)
+        return clean
+
+    def _start(self, missing: list[int], seconds: float) -> None:
+        """Starts the processes; each has every n-th head, and the heads in their order."""
+        workers = self.workers if torch.device(self.slices.device).type == "cpu" else 0
+        minutes = seconds * len(missing) / max(1, workers) / 60
+        size = self._bytes(len(missing)) / 1e9
+        how = f"in {workers} process{'es' * (workers > 1)} beside it" if workers else "when they are first needed"
+        print(
+            f"{self.length} simulated slices in {self.folder}: {len(missing)} are missing, {size:.2g} GB. "
+            f"The training starts now; they are simulated {how}, in about {max(1, round(minutes))} min",
+            flush=True,
+        )
+        heads: dict[int, list[int]] = {}
         for number in missing:
-            heads.setdefault(number // self.slices.per_head, {})[number] = self._path(number)
-        if not self.workers or torch.device(self.slices.device).type != "cpu":
-            for paths in self._bar(heads.values(), "head", len(heads)):
-                _write(self.slices, paths)
-            return
-        with ProcessPoolExecutor(min(self.workers, len(heads)), get_context("spawn"), _one_thread) as pool:
-            try:
-                work = [pool.submit(_write, self.slices, paths) for paths in heads.values()]
-                for done in self._bar(as_completed(work), "head", len(work)):
-                    done.result()
-            except BrokenProcessPool as error:
-                raise UserError("workers", "a process that was ended", "use fewer; each needs 1 GB") from error
-            finally:
-                pool.shutdown(cancel_futures=True)
+            heads.setdefault(number // self.slices.per_head, []).append(number)
+        for worker in range(workers):
+            paths = {number: self._path(number) for head in list(heads)[worker::workers] for number in heads[head]}
+            arguments = (self.slices, paths, self.folder / f".lock-{worker}")
+            process = get_context("spawn").Process(target=_simulate_ahead, args=arguments, daemon=True)
+            process.start()
+            self._processes.append(process)
 
-    def _bar(self, work: Iterable, unit: str, total: int) -> tqdm:
-        return tqdm(work, f"simulating {self.length} slices", total, unit=unit, disable=not total)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            found = f"a folder that cannot be written ({error.strerror or error})"
+            raise UserError(self.cache_dir, found, "choose another cache_dir, or make room there") from error
 
 
-def _one_thread() -> None:
+def _simulate_ahead(slices: Slices, paths: dict[int, Path], lock: Path) -> None:
+    """Simulates the slices that are missing in their order, until all are there or the training has ended.
+
+    Args:
+        slices: where they come from.
+        paths: number of each slice -> its file.
+        lock: held meanwhile, so that a second job with the same cache waits, then finds the work done.
+    """
+    # Ctrl-C reaches the training, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    training = parent_process()
+    try:
+        with FileLock(lock):
+            for number, path in paths.items():
+                if training is not None and not training.is_alive():
+                    return
+                if not is_zipfile(path):
+                    _write(path, _halved(slices[number]))
+    except (UserError, OSError):
+        # The training simulates the slice when it needs it, meets the same error and explains it.
+        sys.exit(1)
 
 
 def _halved(clean: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -188,9 +261,8 @@ def _read(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def _write(slices: Slices, paths: dict[int, Path]) -> None:
-    """Simulates slices of one head and writes each whole, under its final name only when it is."""
-    for number, path in paths.items():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez(temporary, **{key: value.cpu().numpy() for key, value in _halved(slices[number]).items()})
-        os.replace(temporary, path)
+def _write(path: Path, clean: dict[str, Tensor]) -> None:
+    """Writes a slice whole, under its final name only when it is."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    np.savez(temporary, **{key: value.cpu().numpy() for key, value in clean.items()})
+    os.replace(temporary, path)

@@ -13,11 +13,13 @@
 Every random number of a sample is drawn from its own generator, addressed by (seed, epoch, index).
 """
 
+import ignite.distributed as idist
 import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
 
 from ..errors import UserError
 from ..networks.device import bf16, unwrap
@@ -160,8 +162,9 @@ class LatentScale:
         engine.add_event_handler(Events.EPOCH_STARTED, self.check)
 
     def measure(self) -> None:
-        """Encodes the samples and stores the scale."""
-        items = [self.data[i] for i in range(min(self.samples, len(self.data)))]
+        """Encodes the samples, with a progress bar, and stores the scale."""
+        first = range(min(self.samples, len(self.data)))
+        items = [self.data[i] for i in tqdm(first, "encoding latents for their scale", disable=idist.get_rank() > 0)]
         mean, sd = (torch.stack([item[name] for item in items]) for name in ("mean", "sd"))
         variance = mean.var(correction=0) + sd.square().mean()
         self.network.scale_factor.fill_(variance.rsqrt())

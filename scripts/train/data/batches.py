@@ -24,10 +24,12 @@ from ...randomness import rng
 
 RAGGED = ("image", "acquisition", "window")
 """What a sample has once per contrast."""
+STRETCH = 64
+"""Samples that are shuffled among each other in the first epoch, see :class:`EpochSampler`."""
 
 
 class Preload:
-    """Reads the training and validation data when training starts: damaged files end the run before any work.
+    """Prepares the training and validation data when training starts: damaged files end the run before any work.
 
     Args:
         datasets: whatever has ``preload``.
@@ -44,7 +46,9 @@ class Preload:
 class EpochSampler(Sampler):
     """Samples of one rank in an order that is a function of (seed, epoch). Attach it to the trainer.
 
-    Every rank gets equally many; the last ones of an uneven epoch are repeated.
+    Every rank gets equally many; the last ones of an uneven epoch are repeated. In the first epoch only samples of one
+    stretch of :data:`STRETCH` are shuffled among each other, and the stretches keep their order: samples that are
+    simulated meanwhile are needed about in the order in which they are made.
 
     Args:
         data: the dataset, whose length may not be known yet.
@@ -61,7 +65,10 @@ class EpochSampler(Sampler):
     def __iter__(self) -> Iterator[int]:
         order = list(range(len(self.data)))
         if self.shuffle:
-            order = rng(self.seed, self.epoch).permutation(len(self.data)).tolist()
+            stretch = STRETCH if self.epoch <= 1 else len(order)
+            draws = rng(self.seed, self.epoch)
+            parts = [order[start : start + stretch] for start in range(0, len(order), stretch)]
+            order = [index for part in parts for index in draws.permutation(part).tolist()]
         world = idist.get_world_size()
         return islice(cycle(order), idist.get_rank(), len(self) * world, world)
 

@@ -20,7 +20,6 @@ import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ...networks.weights import load_weights, weights_digest
 
@@ -28,10 +27,10 @@ KEPT = ("mean", "sd", "position")
 
 
 class LatentDataset(Dataset):
-    """Latent posteriors of training samples, each encoded once: ``mean``, ``sd`` (L, ...), ``position``, ``index``.
+    """Latent posteriors of training samples: ``mean``, ``sd`` (L, ...), ``position``, ``index``.
 
-    Those of simulated slices are kept in a file beside them, named after the weights that encoded them, so that a run
-    that starts again need not encode again.
+    Each is encoded when it is first asked for. Those of simulated slices are kept in a file beside them, named after
+    the weights that encoded them, so that a run that starts again need not encode again.
 
     Args:
         data: the samples, :class:`TrainingDataset` or :class:`scripts.simulate.SimulatedSlices`.
@@ -45,6 +44,7 @@ class LatentDataset(Dataset):
     def __init__(self, data: Dataset, encoder, drawn: bool = True) -> None:
         self.data, self.encoder, self.drawn = data, encoder, drawn
         self._cache: dict[int, dict] = {}
+        self._unsaved = 0
 
     def __len__(self) -> int:
         return len(self.data)
@@ -55,6 +55,9 @@ class LatentDataset(Dataset):
             mean, sd = self.encoder(sample["image"][None], sample["acquisition"][None])
             position = torch.as_tensor(sample["position"], dtype=torch.float32)
             self._cache[index] = {"mean": mean[0], "sd": sd[0], "position": position, "index": index}
+            self._unsaved += 1
+            if self._unsaved == self.SAVE_EVERY or len(self._cache) >= len(self):
+                self._save()
         item = self._cache[index]
         return item if self.drawn else item | {"sd": torch.zeros_like(item["sd"])}
 
@@ -67,23 +70,19 @@ class LatentDataset(Dataset):
         return self.data.folder / f"latents-{sha256(made.encode()).hexdigest()[:12]}.pt"
 
     def preload(self) -> None:
-        """Encodes every sample that the file does not have, with a progress bar."""
+        """Reads the file, and prepares the samples if it lacks some of their latents."""
         path = self.path
         if path is not None and path.exists():
             kept = torch.load(path, map_location="cpu", weights_only=True)
             rows = zip(*(kept[name] for name in KEPT))
             self._cache |= {i: {**dict(zip(KEPT, row)), "index": i} for i, row in zip(kept["index"].tolist(), rows)}
-        missing = [index for index in range(len(self)) if index not in self._cache]
-        if missing:
+        if any(index not in self._cache for index in range(len(self))):
             self.data.preload()
-        for count, index in enumerate(tqdm(missing, "encoding latents", disable=idist.get_rank() > 0), 1):
-            self[index]
-            if path is not None and (count % self.SAVE_EVERY == 0 or count == len(missing)):
-                self._save(path)
 
-    def _save(self, path: Path) -> None:
+    def _save(self) -> None:
         """Writes what is encoded by now under a hidden name, then renames it."""
-        if idist.get_rank() > 0:
+        self._unsaved, path = 0, self.path
+        if path is None or idist.get_rank() > 0:
             return
         content = {name: torch.stack([item[name] for item in self._cache.values()]) for name in KEPT}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
