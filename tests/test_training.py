@@ -70,6 +70,17 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
+def kill_after_an_epoch(words: list[str], last: Path) -> None:
+    """Starts a training of three epochs and kills it when its first checkpoint is there."""
+    process = subprocess.Popen([sys.executable, *words], env=environment(), stderr=subprocess.DEVNULL)
+    deadline = time.time() + 300
+    while not last.exists() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert torch.load(last, weights_only=True)["epoch"] < 3, "killed too late to show anything"
+
+
 def flatten(state: object, name: str = "") -> dict[str, object]:
     """Every leaf of a nested state by its path."""
     if isinstance(state, dict):
@@ -127,13 +138,7 @@ def test_resumed_equals_undisturbed(tiny_study, tmp_path, trained_vae):
     options = {"max_epochs": 3, **ADVERSARIAL}
     config = ["--config_file", str(ROOT / "configs/train_vae.json")]
     words = command("vae", tiny_study, tmp_path, *config, overrides=options)
-    process = subprocess.Popen([sys.executable, *words], env=environment(), stderr=subprocess.DEVNULL)
-    last, deadline = tmp_path / "train_vae/last.pt", time.time() + 120
-    while not last.exists() and time.time() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert torch.load(last, weights_only=True)["epoch"] < 3, "killed too late to show anything"
+    kill_after_an_epoch(words, tmp_path / "train_vae/last.pt")
     # In this process, as the undisturbed run was: equal thread counts.
     train("vae", tiny_study, tmp_path, resume=True, **options)
     assert_same_state(tmp_path / "train_vae", trained_vae)
@@ -149,17 +154,22 @@ def write_label_maps(folder: Path) -> Path:
     return folder
 
 
-def test_both_stages_train_on_simulated_slices(tmp_path):
-    folder = write_label_maps(tmp_path / "heads")
-    # No workers: starting processes takes longer than the work.
+def simulated(folder: Path) -> dict:
+    """Options of a short training on simulated slices, which are cached in this folder."""
+    heads = write_label_maps(folder / "heads")
     streams = [f"{part}::stream" for part in ("train", "validate")]
+    # No workers: starting processes takes longer than the work.
     small = {
         f"{stream}::{key}": value for stream in streams for key, value in (("slices::size", [32, 48]), ("workers", 0))
     }
-    options = {
-        **{"label_maps": str(folder), "train_heads": [0, 1], "validation_heads": [1, 1], "cache_dir": str(tmp_path)},
+    return {
+        **{"label_maps": str(heads), "train_heads": [0, 1], "validation_heads": [1, 1], "cache_dir": str(folder)},
         **{"slices": 4, "validation_slices": 2, "max_epochs": 1, "val_interval": 1, "dataset_dir": None, **small},
     }
+
+
+def test_both_stages_train_on_simulated_slices(tmp_path):
+    options = simulated(tmp_path)
     vae = train("vae", None, tmp_path, **options, slice_crop=[24, 32])
     ldm = train("ldm", None, tmp_path, **options, vae_weights=str(vae / "model.pt"))
     again = train("ldm", None, tmp_path, **options, vae_weights=str(vae / "model.pt"), output_dir=str(tmp_path / "b"))
@@ -167,6 +177,33 @@ def test_both_stages_train_on_simulated_slices(tmp_path):
     assert again.exists() and len(list(tmp_path.glob("slices-*/latents-*.pt"))) == 2
     header, row = (line.split("\t") for line in (vae / "history.tsv").read_text().splitlines())
     assert all(np.isfinite(float(number)) for number in row) and "T2 error GM" in header
+
+
+def test_who_simulates_the_slices_and_when_changes_nothing(tmp_path):
+    """One run that simulates each slice when it needs it = one that others simulate ahead of, killed and resumed."""
+    parts = {name: tmp_path / name for name in ("alone", "ahead")}
+    for part in parts.values():
+        part.mkdir()
+    alone, ahead = (
+        simulated(part) | {"slices": 24, "max_epochs": 3, "slice_crop": [24, 32]} for part in parts.values()
+    )
+    train("vae", None, parts["alone"], **alone)
+    ahead |= {"train::stream::workers": 2, "train::stream::slices::per_head": 8}
+    config = ["--config_file", str(ROOT / "configs/train_vae.json")]
+    words = command("vae", None, parts["ahead"], *config, overrides=ahead)
+    kill_after_an_epoch(words, parts["ahead"] / "train_vae/last.pt")
+    train("vae", None, parts["ahead"], resume=True, **ahead)
+    assert_same_state(*(part / "train_vae" for part in parts.values()))
+
+
+@pytest.mark.parametrize("stage", ["vae", "ldm"])
+def test_volumes_without_a_folder_are_refused_in_one_line(stage, tmp_path):
+    config = ["--config_file", str(ROOT / f"configs/train_{stage}.json")]
+    options = {"cache_dir": tmp_path / "slices", "spatial_dims": 3, "dataset_dir": "None"}
+    words = command(stage, None, tmp_path, *config, overrides=options)
+    result = subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
+    assert result.returncode == 2 and not (tmp_path / "slices").exists()
+    assert result.stderr.splitlines()[-1].startswith("error: spatial_dims: found 3 without a folder of scans; do ")
 
 
 def test_a_finished_run_is_not_overwritten_by_accident(tiny_study, trained_vae):

@@ -199,10 +199,10 @@ class SimulatedSlices(Dataset):
         workers = self.workers if torch.device(self.slices.device).type == "cpu" else 0
         minutes = seconds * len(missing) / max(1, workers) / 60
         size = self._bytes(len(missing)) / 1e9
-        how = f"in {workers} process{'es' * (workers > 1)} beside it" if workers else "when they are first needed"
+        how = f"ahead in {workers} process{'es' * (workers > 1)}" if workers else "when they are needed"
         print(
-            f"{self.length} simulated slices in {self.folder}: {len(missing)} are missing, {size:.2g} GB. "
-            f"The training starts now; they are simulated {how}, in about {max(1, round(minutes))} min",
+            f"simulating {len(missing)} of {self.length} slices while the training runs, {how}: "
+            f"about {max(1, round(minutes))} min, {size:.2g} GB in {self.folder}",
             flush=True,
         )
         heads: dict[int, list[int]] = {}
