@@ -16,7 +16,9 @@ import torch
 
 from scripts.errors import UserError
 from scripts.nuisance import (
+    Nuisances,
     apply_gain,
+    apply_nuisances,
     bias_field,
     crop_kspace,
     noise_sigma,
@@ -178,3 +180,29 @@ WRONG = {
 def test_what_cannot_be_is_refused(name):
     with pytest.raises(UserError, match="; do "):
         WRONG[name]()
+
+
+@pytest.mark.parametrize("shape", [(12, 16), (12, 16, 10)], ids=str)
+def test_all_nuisances_follow_the_scanner(shape):
+    """The chain is motion, bias, gain, k-space, slices, noise; each step may be left out, and all of it."""
+    axes, spacing, white = len(shape), [1.0, 1.5, 2.0][: len(shape)], torch.zeros(shape)
+    white[3:9, 4:12] = 1
+    clean = signed(shape)
+    assert torch.equal(apply_nuisances(clean, Nuisances(), spacing), clean)
+    turn, shift, bias = [5.0] * (2 * axes - 3), [0.7] * axes, [0.1] * len(polynomial_terms(axes, 2))
+    steps = {
+        "motion": ({"rotation": turn, "translation": shift}, lambda x: rigid_motion(x, turn, shift, spacing)),
+        "bias": ({"bias": bias}, lambda x: x * bias_field(bias, shape, white)),
+        "gain": ({"gain": 7.0}, lambda x: apply_gain(x, 7.0)),
+        "k-space": ({"fraction": 0.7, "taper": 0.4}, lambda x: crop_kspace(x, 0.7, 0.4)),
+        "slices": ({"thickness": 3.0, "slice_axis": 1}, lambda x: thick_slices(x, 3.0, spacing[1], axis=1)),
+        "noise": (
+            {"snr": 20.0, "seed": 3},
+            lambda x: noisy_magnitude(x, noise_sigma(x, 20.0, white), torch.Generator().manual_seed(3)),
+        ),
+    }
+    expected, parameters = clean, {}
+    for parameter, step in steps.values():
+        expected, parameters = step(expected), parameters | parameter
+        assert torch.equal(apply_nuisances(clean, Nuisances(**parameters), spacing, white, white), expected)
+        assert torch.equal(apply_nuisances(clean, Nuisances(**parameter), spacing, white, white), step(clean))

@@ -20,22 +20,29 @@ from scripts.errors import UserError
 from scripts.simulate import CLASSES, REGIONS, LabelMaps
 from scripts.simulate.anatomy import INDEX, MIXED
 from scripts.simulate.embedded import embedded_head
-from scripts.tissue import TISSUES
+from scripts.simulate.population import POPULATION
+from scripts.tissue import TISSUES, region_numbers
 
 from .test_simulate_slices import ball, write_ball
 
-NUMBERS = [label for entry in CLASSES.values() for label in entry["labels"]]
+NUMBERS = [label for entry in CLASSES.values() for label in entry.labels]
 
 
 def test_the_table_is_complete():
+    assert set(POPULATION) - {"_desc_"} < set(CLASSES) and region_numbers("CSF", "GM", "WM") == {
+        "CSF": 1,
+        "GM": 2,
+        "WM": 3,
+    }
     assert len(NUMBERS) == len(set(NUMBERS)) and list(CLASSES)[0] == "air" and len(CLASSES) < MIXED
     for name, entry in CLASSES.items():
-        assert entry["region"] in REGIONS
-        values = [TISSUES[entry["tissue"]][field][:3] for field in (1.5, 3)] if "tissue" in entry else []
-        values += list(entry.get("values", {}).values())
+        assert entry.region in REGIONS
+        spread = POPULATION.get(name, {})
+        values = [TISSUES[entry.tissue][field][:3] for field in (1.5, 3)] if entry.tissue else []
+        values += list(spread.get("values", {}).values())
         assert len(values) == (0 if name in ("air", "bone") else 2), name
         assert all(0 < pd <= 1 and 0 < t2 <= t1 for pd, t1, t2 in values)
-        assert not values or len(entry["spread"]) == 3
+        assert not values or len(spread["spread"]) == 3
 
 
 def test_every_shared_label_map_has_known_labels(shared):
@@ -145,6 +152,6 @@ def test_the_embedded_head_is_a_head():
     }
     assert {name: volume[name] for name, (low, high) in usual.items() if not low < volume[name] < high} == {}
     x, y, z = (round(c) for c in head.centre)
-    order = [CLASSES[list(INDEX)[c]]["region"] for c in head.classes[x, y, z + 20 :].tolist()]
+    order = [CLASSES[list(INDEX)[c]].region for c in head.classes[x, y, z + 20 :].tolist()]
     steps = [now for now, before in zip(order, [None, *order]) if now != before]
     assert steps[-4:] == ["CSF", "bone", "soft tissue", "air"]

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from scripts.randomness import rng
-from scripts.simulate.anatomy import BRAIN, CLASSES, INDEX
+from scripts.simulate import CLASSES
+from scripts.simulate.anatomy import BRAIN, INDEX
 from scripts.simulate.population import UPPER, draw_tissue
 from scripts.tissue import tissue_values
 

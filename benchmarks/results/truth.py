@@ -23,11 +23,12 @@ from torch import Tensor
 from scripts.nuisance import apply_gain, bias_field, noise_sigma, noisy_magnitude, polynomial_terms, transmit_field
 from scripts.randomness import generator, rng
 from scripts.render import SignalModel
+from scripts.tissue import region_numbers
 
 from .settings import Nuisance, Protocol
 
-CSF, GM, WM = 1, 2, 3
-TISSUES = {"WM": WM, "GM": GM, "CSF": CSF}
+TISSUES = region_numbers("WM", "GM", "CSF")
+WM, GM, CSF = TISSUES.values()
 BIAS_DEGREE = 2
 
 

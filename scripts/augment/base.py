@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the random twins have in common: one draw per contrast, and ranges to draw from."""
+"""What the random twins have in common: parameters of their own for each contrast, and ranges to draw them from."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,20 @@ from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
 from ..errors import UserError
+from ..nuisance import Nuisances, apply_nuisances
 from .meta import like, plain, spacing_of
 
 Pair = Sequence[float]
 
 
 class RandNuisanced(RandomizableTransform, MapTransform):
-    """Base of the random twins: a new draw for each channel of each key; a subclass says what, in ``spoil``.
+    """Base of the random twins: draws nuisances for each channel of each key and applies them.
+
+    A subclass says which, in ``nuisances``.
 
     Args:
         keys: of the contrasts (M, X, Y[, Z]), M of them or 1.
-        prob: probability to spoil a contrast.
+        prob: probability that a contrast is changed.
         spacing: edge of a voxel of plain tensors [mm]; MetaTensors bring their own.
         allow_missing_keys: skip keys that data lack.
     """
@@ -51,13 +54,20 @@ class RandNuisanced(RandomizableTransform, MapTransform):
 
     def _one(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
         self.randomize(None)
-        return self.spoil(signal, spacing, data) if self._do_transform else self.spare(signal)
+        if not self._do_transform:
+            return self.unchanged(signal)
+        drawn, mask = self.nuisances(signal, spacing, data), self.mask(signal, data)
+        return apply_nuisances(signal, drawn, spacing, mask, mask)
 
-    def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
-        """Draws parameters and applies the deterministic function to one contrast."""
+    def nuisances(self, signal: Tensor, spacing: list[float], data: Mapping) -> Nuisances:
+        """Random parameters for one contrast."""
         raise NotImplementedError
 
-    def spare(self, signal: Tensor) -> Tensor:
+    def mask(self, signal: Tensor, data: Mapping) -> Tensor | None:
+        """Where the reference tissue of a contrast is; None for everywhere."""
+        return None
+
+    def unchanged(self, signal: Tensor) -> Tensor:
         """A contrast to which nothing happens."""
         return signal
 

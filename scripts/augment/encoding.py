@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from monai.config import KeysCollection
 from torch import Tensor
 
-from ..nuisance import crop_kspace, rigid_motion, slice_profiles, thick_slices
+from ..nuisance import Nuisances, slice_profiles
 from .base import Pair, RandNuisanced, interval
 
 
@@ -43,10 +43,15 @@ class RandKSpaceCropd(RandNuisanced):
         self.taper = interval("taper", taper, 0.0, 1.0)
         self.partial_fourier = interval("partial_fourier", partial_fourier, 0.5, 1.0)
 
-    def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
+    def nuisances(self, signal: Tensor, spacing: list[float], data: Mapping) -> Nuisances:
         fractions = [self.R.uniform(*self.fraction) for _ in range(signal.ndim)]
         axis = self.R.randint(signal.ndim)
-        return crop_kspace(signal, fractions, self.R.uniform(*self.taper), self.R.uniform(*self.partial_fourier), axis)
+        return Nuisances(
+            fraction=fractions,
+            taper=self.R.uniform(*self.taper),
+            partial_fourier=self.R.uniform(*self.partial_fourier),
+            phase_axis=axis,
+        )
 
 
 class RandThickSlicesd(RandNuisanced):
@@ -74,10 +79,10 @@ class RandThickSlicesd(RandNuisanced):
         slice_profiles(2, 1.0, 1.0, 0.0, profile)
         self.axis, self.profile = axis, profile
 
-    def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
+    def nuisances(self, signal: Tensor, spacing: list[float], data: Mapping) -> Nuisances:
         axis = self.R.randint(signal.ndim) if self.axis is None else self.axis
         thickness, gap = max(self.R.uniform(*self.thickness), spacing[axis]), self.R.uniform(*self.gap)
-        return thick_slices(signal, thickness, spacing[axis], gap, axis, self.profile)
+        return Nuisances(thickness=thickness, gap=gap, slice_axis=axis, profile=self.profile)
 
 
 class RandRigidMotiond(RandNuisanced):
@@ -95,6 +100,6 @@ class RandRigidMotiond(RandNuisanced):
         self.rotation = interval("rotation", (-rotation, rotation), -180.0, 180.0)
         self.translation = interval("translation", (-translation, translation))
 
-    def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
+    def nuisances(self, signal: Tensor, spacing: list[float], data: Mapping) -> Nuisances:
         angles = self.R.uniform(*self.rotation, size=2 * signal.ndim - 3).tolist()
-        return rigid_motion(signal, angles, self.R.uniform(*self.translation, size=signal.ndim).tolist(), spacing)
+        return Nuisances(rotation=angles, translation=self.R.uniform(*self.translation, size=signal.ndim).tolist())

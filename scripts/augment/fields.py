@@ -19,7 +19,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
 from ..acquisition.families import log_uniform
-from ..nuisance import apply_gain, bias_field, polynomial_terms, transmit_field
+from ..nuisance import Nuisances, polynomial_terms, transmit_field
 from .base import Pair, RandNuisanced, interval
 from .meta import like, plain
 
@@ -35,8 +35,8 @@ class RandGaind(RandNuisanced):
         super().__init__(keys, prob, **kwargs)
         self.gain = interval("gain", gain, 1e-12)
 
-    def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
-        return apply_gain(signal, log_uniform(self.R, *self.gain))
+    def nuisances(self, signal: Tensor, spacing: list[float], data: Mapping) -> Nuisances:
+        return Nuisances(gain=log_uniform(self.R, *self.gain))
 
 
 class RandReceiveFieldd(RandNuisanced):
@@ -61,11 +61,13 @@ class RandReceiveFieldd(RandNuisanced):
         self.strength, self.mask_key = interval("strength", strength, 0.0), mask_key
         self.degree = int(interval("degree", (degree, degree), 1, 3)[0])
 
-    def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
+    def nuisances(self, signal: Tensor, spacing: list[float], data: Mapping) -> Nuisances:
         direction = self.R.normal(size=len(polynomial_terms(signal.ndim, self.degree)))
         coefficients = self.R.uniform(*self.strength) * direction / np.linalg.norm(direction)
-        mask = None if self.mask_key is None else plain(data[self.mask_key])[0]
-        return signal * bias_field(coefficients.tolist(), signal.shape, mask).to(signal.device)
+        return Nuisances(bias=coefficients.tolist())
+
+    def mask(self, signal: Tensor, data: Mapping) -> Tensor | None:
+        return None if self.mask_key is None else plain(data[self.mask_key])[0]
 
 
 class RandTransmitFieldd(RandomizableTransform, MapTransform):

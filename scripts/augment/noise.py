@@ -13,13 +13,12 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 
-import torch
 from monai.config import KeysCollection
 from torch import Tensor
 
 from ..acquisition.families import log_uniform
 from ..errors import UserError
-from ..nuisance import noise_sigma, noisy_magnitude
+from ..nuisance import Nuisances
 from .base import Pair, RandNuisanced, interval
 from .meta import plain
 
@@ -51,13 +50,17 @@ class RandNoisyMagnituded(RandNuisanced):
         if not self.coils or min(self.coils) < 1:
             raise UserError("coils", f"{coils}", "give numbers of coils, at least 1")
 
-    def spoil(self, signal: Tensor, spacing: list[float], data: Mapping) -> Tensor:
-        mask = bright(signal.abs()) if self.mask_key is None else plain(data[self.mask_key])[0] > 0
-        sigma = noise_sigma(signal, log_uniform(self.R, *self.snr), mask)
-        coils = self.coils[self.R.randint(len(self.coils))]
-        return noisy_magnitude(signal, sigma, torch.Generator().manual_seed(int(self.R.randint(2**31 - 1))), coils)
+    def nuisances(self, signal: Tensor, spacing: list[float], data: Mapping) -> Nuisances:
+        return Nuisances(
+            snr=log_uniform(self.R, *self.snr),
+            coils=self.coils[self.R.randint(len(self.coils))],
+            seed=int(self.R.randint(2**31 - 1)),
+        )
 
-    def spare(self, signal: Tensor) -> Tensor:
+    def mask(self, signal: Tensor, data: Mapping) -> Tensor:
+        return bright(signal.abs()) if self.mask_key is None else plain(data[self.mask_key])[0] > 0
+
+    def unchanged(self, signal: Tensor) -> Tensor:
         return signal.abs()
 
 

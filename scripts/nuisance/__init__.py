@@ -16,21 +16,25 @@ the scanner; the steps do not commute with the magnitude, so that it comes last:
 
     maps ─ signal equation, with the transmit field B1+ ─► signed signal
       ─ rigid_motion, of the head against the scanner
-      ─ apply_gain, bias_field: what the receiver multiplies by
+      ─ bias_field, apply_gain: what the receiver multiplies by
       ─ crop_kspace, thick_slices: what the voxels average, on the signed or complex signal
       ─ noisy_magnitude: complex noise, then the modulus ─► image
 
-Nothing here is random by itself: noise comes from a generator on the CPU that the caller gives, so that equal
-generators give equal images on any device. The random twins are in :mod:`scripts.preprocess`.
+:func:`apply_nuisances` does all of it after the signal equation. Nothing here is random by itself: noise comes from a
+generator on the CPU, so that equal generators give equal images on any device. :mod:`scripts.augment` draws the
+parameters of single nuisances at random, :mod:`scripts.simulate` those of whole scans.
 """
 
+from .chain import Nuisances, apply_nuisances
 from .fields import apply_gain, bias_field, polynomial_terms, transmit_field
 from .motion import rigid_motion
 from .noise import noise_sigma, noisy_magnitude
 from .resolution import crop_kspace, slice_profiles, thick_slices
 
 __all__ = [
+    "Nuisances",
     "apply_gain",
+    "apply_nuisances",
     "bias_field",
     "crop_kspace",
     "noise_sigma",

@@ -11,7 +11,7 @@
 
 """Random heads: label maps -> shapes, tissue, contrasts; as a stream of training samples, or as a BIDS study."""
 
-from .anatomy import CLASSES, REGIONS
+from ..tissue import CLASSES, REGIONS
 from .head import Heads, simulate_head
 from .labels import LabelMaps
 from .scanner import Scanner

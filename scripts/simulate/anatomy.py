@@ -9,10 +9,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The table of classes a head is made of, and a head as a volume of them."""
+"""A head as a volume of classes."""
 
-import json
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +18,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..tissue import CLASSES, REGIONS
 
-_TABLE = json.loads((Path(__file__).with_name("anatomy.json")).read_text(encoding="utf-8"))
-CLASSES: dict[str, dict] = _TABLE["classes"]
-"""Class -> FreeSurfer numbers, region, values and their spread, see ``anatomy.json``. Air is the first."""
-REGIONS: tuple[str, ...] = tuple(_TABLE["regions"])
-"""Regions of a written label map, by their number there."""
 INDEX = {name: number for number, name in enumerate(CLASSES)}
-REGION = torch.tensor([REGIONS.index(entry["region"]) for entry in CLASSES.values()])
+"""Class -> its number in :class:`Anatomy`."""
+REGION = torch.tensor([REGIONS.index(entry.region) for entry in CLASSES.values()])
 BRAIN = (REGION >= REGIONS.index("CSF")) & (REGION <= REGIONS.index("lesion"))
 """Which classes are brain, its fluid included."""
 CEREBRUM = (INDEX["cortex"], INDEX["white matter"])

@@ -55,14 +55,14 @@ class Hidden(NamedTuple):
 
 
 def draw_contrasts(
-    draw: Generator, contrasts: Sequence[Mapping[str, float]], field_strength: float
+    random: Generator, contrasts: Sequence[Mapping[str, float]], field_strength: float
 ) -> list[Acquisition]:
     """One acquisition of each of these weighted choices of families."""
     drawn = []
     for choice in contrasts:
         weights = np.array(list(choice.values()), dtype=float)
-        name = list(choice)[draw.choice(len(choice), p=weights / weights.sum())]
-        drawn.append(at_field(draw_acquisition(FAMILIES[name], draw, name), field_strength))
+        name = list(choice)[random.choice(len(choice), p=weights / weights.sum())]
+        drawn.append(at_field(draw_acquisition(FAMILIES[name], random, name), field_strength))
     return drawn
 
 
@@ -72,13 +72,13 @@ def at_field(acquisition: Acquisition, field_strength: float) -> Acquisition:
     return replace(acquisition, field_strength=field_strength, provenance=provenance)
 
 
-def draw_hidden(draw: Generator, shape: Sequence[int], contrasts: int) -> Hidden:
+def draw_hidden(random: Generator, shape: Sequence[int], contrasts: int) -> Hidden:
     """Random B1+ on a grid, inversion efficiency, and fat suppression of each contrast."""
-    centre, edge = draw.uniform(*B1["centre"]), draw.uniform(*B1["edge"])
-    b1 = transmit_field(shape, centre, edge, draw.uniform(-B1_SHIFT, B1_SHIFT, len(shape)))
-    efficiency = draw.uniform(*EFFICIENCY)
+    centre, edge = random.uniform(*B1["centre"]), random.uniform(*B1["edge"])
+    b1 = transmit_field(shape, centre, edge, random.uniform(-B1_SHIFT, B1_SHIFT, len(shape)))
+    efficiency = random.uniform(*EFFICIENCY)
     return Hidden(
-        b1, efficiency, [draw.uniform(*LEFT) if draw.uniform() < SUPPRESSED else 1.0 for _ in range(contrasts)]
+        b1, efficiency, [random.uniform(*LEFT) if random.uniform() < SUPPRESSED else 1.0 for _ in range(contrasts)]
     )
 
 

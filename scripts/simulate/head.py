@@ -22,22 +22,14 @@ from torch import Tensor
 
 from ..acquisition import FAMILIES, FIELDS, Acquisition, check, draw_acquisition, is_number, values
 from ..errors import UserError
-from ..nuisance import (
-    apply_gain,
-    bias_field,
-    crop_kspace,
-    noise_sigma,
-    noisy_magnitude,
-    polynomial_terms,
-    rigid_motion,
-    thick_slices,
-)
+from ..nuisance import apply_nuisances
 from ..randomness import rng
-from .anatomy import REGIONS
+from ..tissue import REGIONS
 from .contrasts import at_field, draw_hidden
 from .labels import LabelMaps
+from .nuisances import NuisanceRanges, draw_nuisances
 from .population import FIELD_STRENGTHS, draw_tissue
-from .scanner import MOTION_DEGREES, MOTION_MM, misstate
+from .scanner import misstate
 from .shape import draw_shape
 from .volume import Volume, clean_volume
 
@@ -53,11 +45,8 @@ SCANS = {
 """Name of a file -> family of acquisitions, see :func:`scripts.acquisition.draw_acquisition`."""
 FIELD_OF_VIEW = ((-100, 100), (-120, 120), (-84, 92))
 """From where to where along each axis [mm from the centre of the cerebrum, RAS]: most of a head, without the neck."""
-GAIN, SNR, BIAS_SD, BIAS_DEGREE = (5000.0, 20000.0), (20.0, 60.0), 0.1, 3
-"""Stored units per unit of PD; mean of white matter over the noise; largest standard deviation of the logarithm of the
-bias field, and the degree of its polynomials."""
-THICK_MM, KEPT = (2.0, 6.0), (0.5, 1.0)
-"""Thickness of thick slices [mm], and part of k-space that is kept along each axis of the plane."""
+NUISANCES = NuisanceRanges(snr=(20.0, 60.0), gain=(5000.0, 20000.0), bias_sd=0.1)
+"""Nuisances of a contrast; :class:`Heads` adds the probabilities. The reference of the SNR is white matter."""
 TRIES = 100
 
 
@@ -127,10 +116,10 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
         UserError: for unusable label maps or families.
     """
     stream = partial(rng, seed, index)
-    draw = stream(0)
-    anatomy = heads.anatomies[int(draw.integers(len(heads.anatomies)))]
-    shape = draw_shape(draw, anatomy, heads.lesions)
-    tissue = draw_tissue(draw, heads.wide, heads.field_strengths)
+    random = stream(0)
+    anatomy = heads.anatomies[int(random.integers(len(heads.anatomies)))]
+    shape = draw_shape(random, anatomy, heads.lesions)
+    tissue = draw_tissue(random, heads.wide, heads.field_strengths)
     played = {
         name: at_field(_draw(stream(2, number), name, family), tissue.field_strength)
         for number, (name, family) in enumerate((heads.contrasts or SCANS).items())
@@ -142,9 +131,9 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
     head = clean_volume(shape, tissue, hidden, rows, corner, resolution)
     contrasts, acquisitions = {}, {}
     for number, (name, acquisition) in enumerate(played.items()):
-        draw = stream(3, number)
-        contrasts[name] = scan(draw, head, number, heads, resolution)
-        acquisitions[name] = prescribed(draw, acquisition) if heads.misstated else acquisition
+        random = stream(3, number)
+        contrasts[name] = scan(random, head, number, heads, resolution)
+        acquisitions[name] = prescribed(random, acquisition) if heads.misstated else acquisition
     shown = torch.ones_like(head.brain) if heads.skull else head.brain
     affine = np.diag([resolution] * 3 + [1.0])
     affine[:3, 3] = corner
@@ -157,47 +146,36 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
     }
 
 
-def _draw(draw: Generator, name: str, family: str | Mapping) -> Acquisition:
+def _draw(random: Generator, name: str, family: str | Mapping) -> Acquisition:
     if isinstance(family, str) and family not in FAMILIES:
         raise UserError(f"contrast {name}", repr(family), f"use one of {', '.join(FAMILIES)}, or ranges")
-    return draw_acquisition(FAMILIES[family] if isinstance(family, str) else family, draw, name)
+    return draw_acquisition(FAMILIES[family] if isinstance(family, str) else family, random, name)
 
 
-def scan(draw: Generator, head: Volume, number: int, heads: Heads, resolution: float) -> Tensor:
-    """What a scanner stores of one contrast ``(X, Y, Z)``, as int16: see :mod:`scripts.nuisance` for the order.
+def scan(random: Generator, head: Volume, number: int, heads: Heads, resolution: float) -> Tensor:
+    """What a scanner stores of one contrast ``(X, Y, Z)``, as int16.
 
-    The noise of each channel is the mean signal of white matter over a random signal-to-noise ratio, so air shows the
-    noise floor of a magnitude image.
+    Air shows the noise floor of a magnitude image.
 
     Args:
-        draw: source of the random numbers.
+        random: source of the random numbers.
         head: the head without noise.
         number: of the contrast.
         heads: the probabilities.
         resolution: edge of a voxel [mm].
     """
     signal = head.signal[number] if heads.skull else head.signal[number] * head.brain
-    gain, snr = np.exp(draw.uniform(*np.log(GAIN))), draw.uniform(*SNR)
-    if draw.uniform() < heads.moved:
-        turn, shift = draw.normal(0, MOTION_DEGREES, 3).tolist(), draw.normal(0, MOTION_MM, 3).tolist()
-        signal = rigid_motion(signal, turn, shift, [resolution] * 3)
-    count = len(polynomial_terms(3, BIAS_DEGREE))
-    bias = bias_field(draw.normal(0, draw.uniform(0, BIAS_SD) / count**0.5, count).tolist(), signal.shape, head.brain)
-    signal = apply_gain(bias * signal, gain)
-    if draw.uniform() < heads.coarse:
-        signal = crop_kspace(signal, [*draw.uniform(*KEPT, 2).tolist(), 1.0], draw.uniform(0, 0.6))
-    if draw.uniform() < heads.thick:
-        signal = thick_slices(signal, max(draw.uniform(*THICK_MM), resolution), resolution)
-    sigma = noise_sigma(signal, snr, head.labels == REGIONS.index("WM"))
-    noise = torch.Generator().manual_seed(int(draw.integers(2**63)))
-    image = noisy_magnitude(signal, sigma, noise)
+    ranges = replace(NUISANCES, moved=heads.moved, thick=heads.thick, coarse=heads.coarse)
+    nuisances = draw_nuisances(random, ranges, axes=3, voxel_mm=resolution)
+    white = head.labels == REGIONS.index("WM")
+    image = apply_nuisances(signal, nuisances, [resolution] * 3, head.brain, white)
     return image.round().clamp_max(torch.iinfo(torch.int16).max).to(torch.int16)
 
 
-def prescribed(draw: Generator, acquisition: Acquisition) -> Acquisition:
+def prescribed(random: Generator, acquisition: Acquisition) -> Acquisition:
     """What a sidecar says of an acquisition: by :data:`scripts.simulate.scanner.NOMINAL_SD` off, yet possible."""
     for _ in range(TRIES):
-        row = misstate(draw, acquisition.to_row()[None])[0]
+        row = misstate(random, acquisition.to_row()[None])[0]
         stated = {name: values(row, name).item() for name in FIELDS if getattr(acquisition, name) is not None}
         stated |= {name: float(round(stated[name])) for name in ("echo_train_length",) if name in stated}
         candidate = replace(acquisition, **stated)

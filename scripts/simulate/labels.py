@@ -20,7 +20,8 @@ from nibabel.processing import resample_to_output
 
 from ..bids import load_image
 from ..errors import UserError
-from .anatomy import CLASSES, INDEX, Anatomy, crop_head
+from ..tissue import CLASSES
+from .anatomy import INDEX, Anatomy, crop_head
 from .embedded import EMBEDDED, embedded_head
 
 
@@ -81,7 +82,7 @@ def read_label_map(path: Path) -> Anatomy:
     """A label map as classes: turned to RAS, resampled to 1 mm where it is not, cropped to the head.
 
     Raises:
-        UserError: for a file that cannot be read, is no volume, has labels that are not in ``anatomy.json``, or none of
+        UserError: for a file that cannot be read, is no volume, has labels that are not in ``labels.json``, or none of
             the cerebrum.
     """
     data, affine = load_image(path, uniform=True)
@@ -89,11 +90,11 @@ def read_label_map(path: Path) -> Anatomy:
     if not np.allclose(image.header.get_zooms(), 1, atol=1e-3):
         image = resample_to_output(image, 1.0, order=0)
     data = np.asanyarray(image.dataobj)
-    numbers = {label: INDEX[name] for name, entry in CLASSES.items() for label in entry["labels"]}
+    numbers = {label: INDEX[name] for name, entry in CLASSES.items() for label in entry.labels}
     unknown = sorted({float(label) for label in np.unique(data)} - set(numbers))
     if unknown:
         found = f"labels {', '.join(f'{label:g}' for label in unknown[:5])}"
-        raise UserError(path, found, "use FreeSurfer's numbers, or add these to scripts/simulate/anatomy.json")
+        raise UserError(path, found, "use FreeSurfer's numbers, or add these to scripts/tissue/labels.json")
     table = np.zeros(max(numbers) + 1, np.uint8)
     table[list(numbers)] = list(numbers.values())
     return crop_head(table[data.astype(np.int64)], image.affine, path)

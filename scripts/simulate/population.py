@@ -11,7 +11,9 @@
 
 """The tissue of a random subject: PD, T1 and T2 of every class."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +21,11 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..tissue import tissue_values
-from .anatomy import BRAIN, CLASSES
+from ..tissue import CLASSES, tissue_values
+from .anatomy import BRAIN
 
+POPULATION: dict[str, dict] = json.loads(Path(__file__).with_name("population.json").read_text(encoding="utf-8"))
+"""Class -> its spread, and its values where the literature has none, see ``population.json``."""
 FIELD_STRENGTHS = (1.5, 3.0)
 WIDE = (0.05, 0.3, 0.4)
 """Standard deviation of ln PD, ln T1, ln T2 of every brain tissue in the wide population: their order may invert."""
@@ -62,36 +66,35 @@ class Tissue(NamedTuple):
         return torch.stack([pd, t1, t2.minimum(t1)])
 
 
-def draw_tissue(draw: Generator, wide: float = 0.0, field_strengths: Sequence[float] = FIELD_STRENGTHS) -> Tissue:
+def draw_tissue(random: Generator, wide: float = 0.0, field_strengths: Sequence[float] = FIELD_STRENGTHS) -> Tissue:
     """Random tissue: log-normal around the literature, PD tied to T1.
 
     Args:
-        draw: source of the random numbers.
+        random: source of the random numbers.
         wide: probability of the wide population, see :data:`WIDE`.
         field_strengths: one of these is drawn [T].
     """
-    field_strength = float(draw.choice(field_strengths))
-    is_wide = bool(draw.uniform() < wide)
-    common = draw.standard_normal(3)
+    field_strength = float(random.choice(field_strengths))
+    is_wide = bool(random.uniform() < wide)
+    common = random.standard_normal(3)
     values = torch.zeros(len(CLASSES), 3)
-    for number, (entry, brain) in enumerate(zip(CLASSES.values(), BRAIN.tolist())):
-        own = draw.standard_normal(3)
-        median = _median(entry, field_strength)
-        if median is None:
+    for number, (name, brain) in enumerate(zip(CLASSES, BRAIN.tolist())):
+        own = random.standard_normal(3)
+        if name not in POPULATION:
             continue
-        sd = np.array(entry["spread"])
+        median, sd = _median(name, field_strength), np.array(POPULATION[name]["spread"])
         if brain:
             # Mostly common to all tissues: their order holds in nearly every subject of the narrow population.
             own = COMMON[is_wide] * common + (1 - COMMON[is_wide] ** 2) ** 0.5 * own
-            sd = np.maximum(sd, WIDE_FLUID if entry.get("tissue") == "CSF" else WIDE) if is_wide else sd
+            sd = np.maximum(sd, WIDE_FLUID if CLASSES[name].tissue == "CSF" else WIDE) if is_wide else sd
         deviation = sd * own
         deviation[0] += PD_OF_T1 * deviation[1] * brain
         pd, t1, t2 = np.minimum(median * np.exp(deviation), UPPER)
         values[number] = torch.tensor([pd, t1, min(max(t2, SHORTEST_T2), t1)])
-    return Tissue(values, field_strength, draw.uniform(0.45, 0.85))
+    return Tissue(values, field_strength, random.uniform(0.45, 0.85))
 
 
-def _median(entry: dict, field_strength: float) -> np.ndarray | None:
-    if "tissue" in entry:
-        return np.array(tissue_values(entry["tissue"], field_strength)[:3])
-    return np.array(entry["values"][f"{field_strength:g}"]) if "values" in entry else None
+def _median(name: str, field_strength: float) -> np.ndarray:
+    if CLASSES[name].tissue is not None:
+        return np.array(tissue_values(CLASSES[name].tissue, field_strength)[:3])
+    return np.array(POPULATION[name]["values"][f"{field_strength:g}"])

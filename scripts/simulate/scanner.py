@@ -11,7 +11,7 @@
 
 """What a scanner and its operator make of clean slices: everything that lies between the signal and a stored image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
@@ -22,19 +22,17 @@ from torch import Tensor
 
 from ..acquisition import FIELDS, forget_field, forget_sequence, values
 from ..errors import UserError
-from ..nuisance import bias_field, crop_kspace, noise_sigma, noisy_magnitude, polynomial_terms, rigid_motion
+from ..nuisance import Nuisances, apply_nuisances
 from ..randomness import rng
+from .nuisances import NuisanceRanges, draw_nuisances
 
 SUBSETS = (0.15, 0.3, 0.35, 0.15, 0.05)
 """Probability of 1, 2, ... contrasts."""
 CLINIC, CLINICAL = 3, 0.6
 """The first contrasts of a slice are those of a clinic; probability that up to so many are taken from them."""
-SNR = (12.0, 120.0)
-BIAS_SD, BIAS_DEGREE = 0.2, 3
-MOVED, MOTION_DEGREES, MOTION_MM = 0.4, 0.7, 0.6
-"""Probability that a contrast moved against the others, and standard deviations of how far."""
-COARSE = 0.5
-"""Probability of a larger voxel in the plane, down to half of k-space."""
+NOISY = NuisanceRanges(snr=(12.0, 120.0))
+NUISANCES = replace(NOISY, bias_sd=0.2, moved=0.4, coarse=0.5)
+"""Nuisances of a contrast: noise alone, and all."""
 STRIPPED, ZEROED = 0.35, 0.2
 """Probabilities of an image without the head around the brain, and of one without noise in the air."""
 NOMINAL_SD = {
@@ -78,18 +76,18 @@ class Scanner(Transform):
         Raises:
             UserError: for a crop larger than the slice.
         """
-        draw = rng(self.seed, epoch, index)
-        clean = self._crop(draw, clean)
-        order = draw_subset(draw, len(clean["signal"])) if self.harm else list(range(len(clean["signal"])))
-        stripped, zeroed = self.harm and draw.uniform() < STRIPPED, self.harm and draw.uniform() < ZEROED
+        random = rng(self.seed, epoch, index)
+        clean = self._crop(random, clean)
+        order = draw_subset(random, len(clean["signal"])) if self.harm else list(range(len(clean["signal"])))
+        stripped, zeroed = self.harm and random.uniform() < STRIPPED, self.harm and random.uniform() < ZEROED
         head = clean["brain"] if stripped else clean["maps"][0] > 0
         signal, maps = clean["signal"].float() * head, clean["maps"] * head
         brain = clean["brain"] if clean["brain"].any() else head
-        images = torch.stack([self._image(draw, signal[k], head, brain, zeroed) for k in order])
+        images = torch.stack([self._image(random, signal[k], head, brain, zeroed) for k in order])
         played = clean["acquisition"].cpu()
-        rows = forget(draw, misstate(draw, played[order])) if self.harm else played[order]
-        image, window = scale(draw, images, head, WINDOW_SD * self.harm)
-        chosen = torch.from_numpy(draw.permutation(len(signal))[:TARGETS])
+        rows = forget(random, misstate(random, played[order])) if self.harm else played[order]
+        image, window = scale(random, images, head, WINDOW_SD * self.harm)
+        chosen = torch.from_numpy(random.permutation(len(signal))[:TARGETS])
         target = signal[chosen].abs()
         return {
             "image": image,
@@ -104,76 +102,67 @@ class Scanner(Transform):
             "target_acquisition": played[chosen].to(image.device),
         }
 
-    def _crop(self, draw: Generator, clean: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _crop(self, random: Generator, clean: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.crop_size is None:
             return clean
         shape = tuple(clean["brain"].shape)
         room = [n - size for n, size in zip(shape, self.crop_size)]
         if min(room) < 0:
             raise UserError("crop_size", f"{list(self.crop_size)} of slices {list(shape)}", "use a smaller one")
-        start = [int(draw.integers(n + 1)) for n in room]
+        start = [int(random.integers(n + 1)) for n in room]
         part = tuple(slice(a, a + size) for a, size in zip(start, self.crop_size))
         return {
             key: value[(..., *part)] if value.ndim in (2, 3) and key != "acquisition" else value
             for key, value in clean.items()
         }
 
-    def _image(self, draw: Generator, signal: Tensor, head: Tensor, brain: Tensor, zeroed: bool) -> Tensor:
-        """The stored magnitude ``(h, w)`` of a signed signal, with the noise of the brighter half of the brain."""
-        reference = brain & (signal.abs() >= signal[brain].abs().median()) if brain.any() else brain
-        if self.harm:
-            if draw.uniform() < MOVED:
-                signal = rigid_motion(
-                    signal, [draw.normal(0, MOTION_DEGREES)], draw.normal(0, MOTION_MM, 2).tolist(), [1.0, 1.0]
-                )
-            terms = len(polynomial_terms(2, BIAS_DEGREE))
-            coefficients = draw.normal(0, draw.uniform(0, BIAS_SD) / terms**0.5, terms)
-            if head.any():
-                signal = signal * bias_field(coefficients.tolist(), signal.shape, head).to(signal.device)
-            if draw.uniform() < COARSE:
-                signal = crop_kspace(signal, draw.uniform(0.5, 1, 2).tolist(), draw.uniform(0, 0.6))
-        snr = np.exp(draw.uniform(*np.log(SNR)))
-        sigma = noise_sigma(signal, snr, reference) if reference.any() else 1.0
-        noise = torch.Generator().manual_seed(int(draw.integers(2**63)))
-        image = noisy_magnitude(signal, sigma, noise)
+    def _image(self, random: Generator, signal: Tensor, head: Tensor, brain: Tensor, zeroed: bool) -> Tensor:
+        """The stored magnitude ``(h, w)`` of a signed signal; its SNR is that of the brighter half of the brain."""
+        nuisances = draw_nuisances(random, NUISANCES if self.harm else NOISY, axes=2)
+        if head.any():
+            reference = brain & (signal.abs() >= signal[brain].abs().median())
+            image = apply_nuisances(signal, nuisances, [1.0, 1.0], head, reference)
+        else:
+            # Without a head there is no signal to compare the noise with.
+            image = apply_nuisances(signal, Nuisances(sigma=1.0, seed=nuisances.seed), [1.0, 1.0])
         return image * head if zeroed else image
 
 
-def draw_subset(draw: Generator, count: int) -> list[int]:
+def draw_subset(random: Generator, count: int) -> list[int]:
     """Which of the contrasts of a slice are taken, in which order."""
-    number = int(draw.choice(len(SUBSETS), p=SUBSETS)) + 1
-    clinical = number <= CLINIC and draw.uniform() < CLINICAL
-    return draw.permutation(min(CLINIC, count) if clinical else count)[:number].tolist()
+    number = int(random.choice(len(SUBSETS), p=SUBSETS)) + 1
+    clinical = number <= CLINIC and random.uniform() < CLINICAL
+    return random.permutation(min(CLINIC, count) if clinical else count)[:number].tolist()
 
 
-def misstate(draw: Generator, rows: Tensor) -> Tensor:
+def misstate(random: Generator, rows: Tensor) -> Tensor:
     """Rows ``(M, A)`` as sidecars state them, by :data:`NOMINAL_SD` off what was played out."""
     rows = rows.clone()
     for name, sd in NOMINAL_SD.items():
-        factor = np.exp(draw.normal(0, sd, len(rows)) * draw.uniform(0, 1.5))
+        factor = np.exp(random.normal(0, sd, len(rows)) * random.uniform(0, 1.5))
         values(rows, name).mul_(torch.from_numpy(factor).float())
     return rows
 
 
-def forget(draw: Generator, rows: Tensor) -> Tensor:
+def forget(random: Generator, rows: Tensor) -> Tensor:
     """Rows ``(M, A)`` of which some say nothing about the sequence, and little about its parameters."""
     rows = rows.clone()
-    nothing = draw.uniform() < UNKNOWN_SLICE
+    nothing = random.uniform() < UNKNOWN_SLICE
     for row in rows:
-        kept = draw.uniform(size=len(FIELDS)) < FIELD_KEPT * (draw.uniform() < 0.5)
-        if nothing or draw.uniform() < UNKNOWN_CONTRAST:
+        kept = random.uniform(size=len(FIELDS)) < FIELD_KEPT * (random.uniform() < 0.5)
+        if nothing or random.uniform() < UNKNOWN_CONTRAST:
             forget_sequence(row)
             for name in compress(FIELDS, ~kept):
                 forget_field(row, name)
-        elif draw.uniform() < 0.5:
+        elif random.uniform() < 0.5:
             forget_field(row, "field_strength")
     return rows
 
 
-def scale(draw: Generator, images: Tensor, head: Tensor, sd: float) -> tuple[Tensor, Tensor]:
+def scale(random: Generator, images: Tensor, head: Tensor, sd: float) -> tuple[Tensor, Tensor]:
     """Images scaled to about [-1, 1] by percentiles inside the head, ``(M, h, w)``, and their windows ``(M, 2)``."""
     low = images.flatten(1).amin(1)
-    factor = torch.from_numpy(np.exp(draw.normal(0, sd, len(images)))).to(images)
+    factor = torch.from_numpy(np.exp(random.normal(0, sd, len(images)))).to(images)
     high = low + (_bright(images, head) - low).clamp_min(1e-6) * factor
     window = torch.stack([low, high], 1)
     low, high = window[..., None, None].unbind(1)

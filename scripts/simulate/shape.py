@@ -24,7 +24,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, pad
 
-from .anatomy import AROUND, CLASSES, INDEX, MIXED, Anatomy
+from ..tissue import CLASSES
+from .anatomy import AROUND, INDEX, MIXED, Anatomy
 
 CONTROL_MM = 4.0
 WAVES_MM = ((30.0, 3.0), (10.0, 1.0))
@@ -83,51 +84,51 @@ class Shape(NamedTuple):
         return at + fields[:3].T, fields
 
 
-def draw_shape(draw: Generator, anatomy: Anatomy, lesions: float = 0.0) -> Shape:
+def draw_shape(random: Generator, anatomy: Anatomy, lesions: float = 0.0) -> Shape:
     """A random shape: flip, pose, size, diffeomorphic warp, ventricles, sulci, lesions.
 
     A smooth velocity (lobes, gyri, ventricles) is integrated by scaling and squaring, so that nothing folds.
 
     Args:
-        draw: source of the random numbers.
+        random: source of the random numbers.
         anatomy: the label map.
         lesions: probability of white-matter lesions.
     """
     size = tuple(anatomy.classes.shape)
     shape = tuple(round(s / CONTROL_MM) for s in size)
     outward, near = _ventricles(anatomy, shape)
-    velocity = draw.uniform(*VENTRICLE_MM) * outward
+    velocity = random.uniform(*VENTRICLE_MM) * outward
     for sigma, amplitude in WAVES_MM:
-        velocity = velocity + amplitude * smooth_field(draw, shape, sigma / CONTROL_MM, channels=3)
+        velocity = velocity + amplitude * smooth_field(random, shape, sigma / CONTROL_MM, channels=3)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "monai.networks.blocks.Warp")
         flow = DVF2DDF(num_steps=6, padding_mode="border")(velocity[None] / CONTROL_MM)[0] * CONTROL_MM
-    texture = 0.7 * smooth_field(draw, shape, 1.5, 2) + 0.7 * smooth_field(draw, shape, 5, 2)
-    sulci = draw.uniform(*SULCI) + 0.5 * smooth_field(draw, shape, 5)
-    lesion = 0.8 * smooth_field(draw, shape, 1.2) + near * draw.uniform(0.5, 2)
-    turn = Rotation.from_euler("xyz", draw.normal(0, 3, 3), degrees=True).as_matrix()
-    scale = np.exp(draw.normal(0, SIZE_SD) + draw.normal(0, SIZE_SD, 3)) * [draw.choice([-1, 1]), 1, 1]
-    level = draw.uniform(*LESION_LEVEL)
+    texture = 0.7 * smooth_field(random, shape, 1.5, 2) + 0.7 * smooth_field(random, shape, 5, 2)
+    sulci = random.uniform(*SULCI) + 0.5 * smooth_field(random, shape, 5)
+    lesion = 0.8 * smooth_field(random, shape, 1.2) + near * random.uniform(0.5, 2)
+    turn = Rotation.from_euler("xyz", random.normal(0, 3, 3), degrees=True).as_matrix()
+    scale = np.exp(random.normal(0, SIZE_SD) + random.normal(0, SIZE_SD, 3)) * [random.choice([-1, 1]), 1, 1]
+    level = random.uniform(*LESION_LEVEL)
     return Shape(
         anatomy,
         torch.cat([flow, texture, sulci, lesion]).float(),
         torch.from_numpy(turn * scale).float(),
-        level if draw.uniform() < lesions else float("inf"),
+        level if random.uniform() < lesions else float("inf"),
     )
 
 
-def smooth_field(draw: Generator, shape: tuple[int, ...], sigma: float, channels: int = 1) -> Tensor:
+def smooth_field(random: Generator, shape: tuple[int, ...], sigma: float, channels: int = 1) -> Tensor:
     """Gaussian random field ``(channels, *shape)`` of mean 0 and variance about 1.
 
     Args:
-        draw: source of the random numbers.
+        random: source of the random numbers.
         shape: spatial size.
         sigma: standard deviation of the smoothing kernel [voxels]; smooth fields are drawn on a coarser grid.
         channels: number of independent fields.
     """
     step = max(1.0, sigma / 2)
     coarse = [int(np.ceil(size / step)) + 1 for size in shape]
-    noise = draw.standard_normal((channels, *coarse), dtype=np.float32)
+    noise = random.standard_normal((channels, *coarse), dtype=np.float32)
     width = sigma / step
     noise = gaussian_filter(noise, (0, width, width, width), mode="wrap") * (2 * pi**0.5 * width) ** 1.5
     return interpolate(torch.from_numpy(noise)[None], shape, mode="trilinear", align_corners=True)[0]

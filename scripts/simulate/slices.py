@@ -22,7 +22,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..randomness import rng
-from .anatomy import BRAIN, REGION, REGIONS
+from ..tissue import REGIONS
+from .anatomy import BRAIN, REGION
 from .contrasts import CONTRASTS, draw_contrasts, draw_hidden, render_points
 from .labels import LabelMaps
 from .population import Tissue, draw_tissue
@@ -74,21 +75,21 @@ class Slices:
         [mm above the centre of the cerebrum].
         """
         shape, tissue = self.head(index // self.per_head)
-        draw = rng(self.seed, 1, index)
-        position = draw.uniform(*self.positions)
-        tilt = draw.uniform(-25, 25, 3) if draw.uniform() < self.oblique else draw.normal(0, 4, 3)
-        thickness = draw.uniform(2, 6) if draw.uniform() < self.thick else 0.0
+        random = rng(self.seed, 1, index)
+        position = random.uniform(*self.positions)
+        tilt = random.uniform(-25, 25, 3) if random.uniform() < self.oblique else random.normal(0, 4, 3)
+        thickness = random.uniform(2, 6) if random.uniform() < self.thick else 0.0
         across = np.array([0.0]) if not thickness else thickness * np.array([0, -1 / 3, 1 / 3])
-        points = plane(self.size, across, tilt, (*draw.normal(0, 3, 2), position)).to(self.device)
+        points = plane(self.size, across, tilt, (*random.normal(0, 3, 2), position)).to(self.device)
         classes, texture = shape.classes(points)
         maps = tissue.maps(classes, texture)
-        acquisitions = draw_contrasts(draw, self.contrasts, tissue.field_strength)
+        acquisitions = draw_contrasts(random, self.contrasts, tissue.field_strength)
         fine = tuple(FINE * n for n in self.size)
-        hidden = draw_hidden(draw, fine, len(acquisitions))
+        hidden = draw_hidden(random, fine, len(acquisitions))
         b1 = hidden.b1.to(self.device).expand(len(across), *fine).flatten()
         rows = torch.stack([acquisition.to_row() for acquisition in acquisitions]).to(self.device)
         signal = render_points(maps, classes, b1, tissue, hidden, rows).view(len(rows), len(across), *fine)
-        is_thick = torch.from_numpy(draw.uniform(size=len(acquisitions)) < 0.6).to(self.device)[:, None, None]
+        is_thick = torch.from_numpy(random.uniform(size=len(acquisitions)) < 0.6).to(self.device)[:, None, None]
         signal = torch.where(is_thick, signal.mean(1), signal[:, 0])
         # Maps and labels are those of the sub-slice in the middle, the first.
         first = slice(0, fine[0] * fine[1])
@@ -106,9 +107,9 @@ class Slices:
 
 @lru_cache(maxsize=1)
 def _head(anatomies: LabelMaps, seed: int, number: int, wide: float, lesions: float) -> tuple[Shape, Tissue]:
-    draw = rng(seed, 0, number)
-    anatomy = anatomies[int(draw.integers(len(anatomies)))]
-    return draw_shape(draw, anatomy, lesions), draw_tissue(draw, wide)
+    random = rng(seed, 0, number)
+    anatomy = anatomies[int(random.integers(len(anatomies)))]
+    return draw_shape(random, anatomy, lesions), draw_tissue(random, wide)
 
 
 def plane(size: tuple[int, int], across: np.ndarray, tilt: np.ndarray, centre: tuple[float, ...]) -> Tensor:

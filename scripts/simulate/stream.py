@@ -40,7 +40,7 @@ from ..errors import UserError
 from .scanner import Scanner
 from .slices import Slices
 
-VERSION = 2
+VERSION = 3
 """Counts the changes after which equal seeds give other slices."""
 HALF = ("signal", "maps")
 """What is kept in half precision."""

@@ -23,10 +23,10 @@ from tqdm import tqdm
 from ..acquisition import to_sidecar
 from ..bids import MAP_UNITS, write_image
 from ..errors import UserError
-from .anatomy import REGIONS
+from ..tissue import REGIONS
 from .head import Heads, simulate_head
 
-VERSION = 3
+VERSION = 4
 """Counts the changes after which equal seeds give other heads."""
 BIDS_VERSION = "1.10.0"
 TOOL = "brain_mri_physics_latent_diffusion simulate"

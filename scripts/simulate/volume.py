@@ -20,7 +20,8 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from .anatomy import BRAIN, INDEX, MIXED, REGION, REGIONS
+from ..tissue import REGIONS
+from .anatomy import BRAIN, INDEX, MIXED, REGION
 from .contrasts import Hidden, render_points
 from .population import Tissue
 from .shape import Shape

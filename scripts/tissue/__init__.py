@@ -23,16 +23,21 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .estimate import Estimate
+from .labels import CLASSES, REGIONS, LabelClass, region_numbers
 
 __all__ = [
+    "CLASSES",
     "MAPS",
+    "REGIONS",
     "SAME_FIELD",
     "TISSUES",
     "TISSUE_NAMES",
     "Estimate",
+    "LabelClass",
     "TissuePrior",
     "TissueValues",
     "known_tissues",
+    "region_numbers",
     "tissue_values",
 ]
 

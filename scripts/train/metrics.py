@@ -20,9 +20,9 @@ from monai.metrics import MultiScaleSSIMMetric, PSNRMetric
 from torch import Tensor
 
 from ..acquisition import present
-from ..tissue import MAPS
+from ..tissue import MAPS, region_numbers
 
-TISSUES = {"GM": 2, "WM": 3}
+TISSUES = region_numbers("GM", "WM")
 
 
 def reconstruction_metrics(signal: Tensor, target: Tensor, acquisition: Tensor) -> dict[str, float]:

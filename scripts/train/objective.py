@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from ..acquisition import present
 from ..errors import UserError
 from ..render import SignalModel, profile_gain
+from ..tissue import REGIONS
 from .losses import map_error, prior_penalty, reconstruction_error, spread_error
 
 GAINS = ("profiled", "unit")
 JUDGED = ("contrasts", "maps")
-FLUID = 1
+FLUID = REGIONS.index("CSF")
 """Its label."""
 FURTHEST = 3.0
 """Largest deviation of a log map from the prior that a discriminator sees."""

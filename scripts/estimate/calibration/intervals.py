@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...randomness import rng
-from ...tissue import MAPS
+from ...tissue import MAPS, region_numbers
 
 LEVEL = 0.9
 HALF_WIDTH = NormalDist().inv_cdf((1 + LEVEL) / 2)
 """Of the interval of probability :data:`LEVEL`, in standard deviations."""
-TISSUES = {"CSF": 1, "GM": 2, "WM": 3}
+TISSUES = region_numbers("CSF", "GM", "WM")
 """Tissue -> its label."""
 
 

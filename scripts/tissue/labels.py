@@ -1,0 +1,45 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The one table of labels: FreeSurfer numbers of a label map, classes of a head, regions of a written label map."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+_TABLE = json.loads(Path(__file__).with_name("labels.json").read_text(encoding="utf-8"))
+
+
+class LabelClass(NamedTuple):
+    """A class of a head.
+
+    Attributes:
+        labels: its FreeSurfer numbers.
+        region: its name in :data:`REGIONS`.
+        tissue: the row of :data:`scripts.tissue.TISSUES` with its PD, T1 and T2; None where that table has none.
+    """
+
+    labels: tuple[int, ...]
+    region: str
+    tissue: str | None = None
+
+
+REGIONS: tuple[str, ...] = tuple(_TABLE["regions"])
+"""Regions of a label map that this bundle writes; the number of a region there is its place here."""
+CLASSES: dict[str, LabelClass] = {
+    name: LabelClass(tuple(entry.pop("labels")), **entry) for name, entry in _TABLE["classes"].items()
+}
+"""Class -> its labels, region and tissue. Air is the first."""
+
+
+def region_numbers(*names: str) -> dict[str, int]:
+    """Name -> number of some regions in a label map that this bundle writes."""
+    return {name: REGIONS.index(name) for name in names}
