@@ -15,10 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation, label
 
 from scripts.errors import UserError
 from scripts.simulate import CLASSES, REGIONS, LabelMaps
-from scripts.simulate.anatomy import INDEX, MIXED
+from scripts.simulate.anatomy import BRAIN, INDEX, MIXED
 from scripts.simulate.embedded import embedded_head
 from scripts.simulate.population import POPULATION
 from scripts.tissue import TISSUES, region_numbers
@@ -138,6 +139,7 @@ def test_the_embedded_head_is_a_head():
     head = embedded_head()
     assert embedded_head() is head and len(LabelMaps()) == 1 and LabelMaps()[0] is head
     volume = dict(zip(INDEX, (head.classes.flatten().bincount(minlength=len(INDEX)) / 1000).tolist()))
+    volume["skull"] = volume["bone"] + volume["marrow"]
     usual = {
         "cortex": (500, 900),
         "white matter": (350, 800),
@@ -146,7 +148,7 @@ def test_the_embedded_head_is_a_head():
         "thalamus": (8, 25),
         "caudate and putamen": (10, 35),
         "brain stem": (15, 50),
-        "bone": (500, 1200),
+        "skull": (500, 1200),
         "scalp": (200, 1000),
         "eye": (10, 25),
     }
@@ -155,3 +157,37 @@ def test_the_embedded_head_is_a_head():
     order = [CLASSES[list(INDEX)[c]].region for c in head.classes[x, y, z + 20 :].tolist()]
     steps = [now for now, before in zip(order, [None, *order]) if now != before]
     assert steps[-4:] == ["CSF", "bone", "soft tissue", "air"]
+
+
+def test_the_embedded_head_has_layers_as_thick_as_usual():
+    """Along lines from the middle of the brain through the vault: fluid, two tables around marrow, fat under skin."""
+    head = embedded_head()
+    distance, layers = torch.arange(30, 130, 0.25), []
+    for azimuth in np.deg2rad(np.arange(0, 360, 15)):
+        for elevation in np.deg2rad([40, 60, 80]):
+            across = np.cos(elevation)
+            way = [across * np.cos(azimuth), across * np.sin(azimuth), np.sin(elevation)]
+            points = (torch.tensor(head.centre) + distance[:, None] * torch.tensor(way)).round().long()
+            inside = ((points >= 0) & (points < torch.tensor(head.classes.shape))).all(1)
+            classes = head.classes[tuple(points[inside].T)]
+            layers.append([0.25 * int((classes == INDEX[name]).sum()) for name in ("bone", "marrow", "scalp")])
+            names = [list(INDEX)[c] for c in classes.tolist()]
+            outside = names[max(i for i, name in enumerate(names) if CLASSES[name].region in ("CSF", "GM")) :]
+            # The galea is thinner than some steps of a slanting line.
+            outside = [name for name in outside if name != "muscle"]
+            order = [now for now, before in zip(outside, [None, *outside]) if now != before]
+            assert order == ["CSF", "bone", "marrow", "bone", "scalp", "other soft tissue", "air"]
+    bone, marrow, fat = np.median(layers, 0)
+    assert 3 < bone < 5 and 2 < marrow < 5 and 3 < fat < 6
+
+
+def test_the_fluid_of_the_embedded_head_is_one_and_the_skull_has_no_hole():
+    head = embedded_head()
+    classes = head.classes.numpy()
+    fluid, _ = label(np.isin(classes, (INDEX["CSF"], INDEX["ventricle"])))
+    sizes = np.bincount(fluid.ravel())[1:]
+    assert sizes.max() > 0.97 * sizes.sum()
+    # Above the skull base nothing gets from the fluid to the scalp without bone between.
+    vault = classes[:, :, round(head.centre[2]) - 10 :]
+    brain = BRAIN.numpy()[vault]
+    assert not (binary_dilation(brain) & ~brain & ~np.isin(vault, (INDEX["bone"], INDEX["marrow"]))).any()

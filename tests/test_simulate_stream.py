@@ -94,7 +94,7 @@ def read(one: SimulatedSlices) -> list[dict]:
 
 
 def wait_for(condition) -> None:
-    deadline = time.time() + 120
+    deadline = time.time() + 300
     while not condition() and time.time() < deadline:
         time.sleep(0.05)
     assert condition()
@@ -134,7 +134,7 @@ def test_others_simulate_ahead_what_is_the_same(make, monkeypatch, capsys, worke
     wait_for(lambda: files(one.folder) == contents)
     assert all(equal(a, b) for a, b in zip(samples, read(expected)))
     for process in one._processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in one._processes] == [0] * workers
 
 

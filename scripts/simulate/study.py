@@ -12,7 +12,7 @@
 """A folder of random heads, laid out as a BIDS study with the truth as a derivative."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
@@ -34,6 +34,7 @@ TEMPLATE = "https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009/"
 """Source of the embedded head."""
 
 
+@dataclass(eq=False)
 class Simulator:
     """Writes a data set of random heads: their scans with sidecars, true maps and labels.
 
@@ -47,22 +48,25 @@ class Simulator:
         seed: seed of the study, not negative.
         overwrite: replace a study that was simulated here before, whatever its seed.
         resolution: voxel size [mm], an integer.
-        heads: what the heads are drawn from; None for :class:`Heads` as they are.
+        heads: what the heads are drawn from.
     """
 
-    def __init__(
-        self,
-        output_dir: str | Path,
-        subjects: int = 8,
-        seed: int = 0,
-        overwrite: bool = False,
-        resolution: int = 1,
-        heads: Heads | None = None,
-    ) -> None:
-        self.root = Path(output_dir)
-        self.truth = self.root / "derivatives" / "truth"
-        self.subjects, self.seed, self.overwrite, self.resolution = subjects, seed, overwrite, resolution
-        self.heads = heads or Heads()
+    output_dir: str | Path
+    subjects: int = 8
+    seed: int = 0
+    overwrite: bool = False
+    resolution: int = 1
+    heads: Heads = field(default_factory=Heads)
+
+    @property
+    def root(self) -> Path:
+        """Folder of the study."""
+        return Path(self.output_dir)
+
+    @property
+    def truth(self) -> Path:
+        """Folder of the true maps and labels."""
+        return self.root / "derivatives" / "truth"
 
     @cached_property
     def origin(self) -> dict:
