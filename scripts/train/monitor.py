@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -138,9 +139,13 @@ def draw_curves(table: pd.DataFrame) -> Figure:
         title = LINEAR.get(names[0], names[0])
         axis.set_title(title if len(names) == 1 else "median relative error of the maps", fontsize=9)
         axis.set_xlabel("epoch", fontsize=8)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         values = table[names].to_numpy()
         if not LINEAR.keys() & {*names} and (values[values == values] > 0).all():
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
         if len(names) > 1:
             axis.legend(fontsize=6)
     for axis in axes.flat[len(panels) :]:
