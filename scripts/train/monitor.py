@@ -28,6 +28,8 @@ from ..tissue import MAPS
 UNITS = ("relative", "s", "s")
 LINEAR = {"PSNR": "PSNR [dB]", "MS-SSIM": "MS-SSIM"}
 """Metrics whose differences count, not their ratios: decibels and similarities. Metric -> title."""
+DECADES = 30
+"""Ratio of largest to smallest value from which powers of ten are enough on a logarithmic axis."""
 
 
 class Progress:
@@ -143,9 +145,10 @@ def draw_curves(table: pd.DataFrame) -> Figure:
         values = table[names].to_numpy()
         if not LINEAR.keys() & {*names} and (values[values == values] > 0).all():
             axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("")
+            if np.nanmax(values) < DECADES * np.nanmin(values):
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter("")
         if len(names) > 1:
             axis.legend(fontsize=6)
     for axis in axes.flat[len(panels) :]:
