@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ...parallel import in_parallel
 from ...tissue import Estimate
@@ -127,8 +128,10 @@ class DataConsistency:
         levels = Levels(torch.stack([noise_level(scan, inside) for scan in image]), typical / unit)
         voxels = _voxels(log_maps[:, inside], cholesky[:, inside], image[:, inside], levels.noise)
         belief = self._gains(scanner, levels, voxels)
-        chunks = in_parallel(lambda part: self._maps(scanner, levels, part, belief), _chunks(voxels), mask.device)
-        log_maps, cholesky, misfit = zip(*chunks)
+        chunks = _chunks(voxels)
+        fitted = in_parallel(lambda part: self._maps(scanner, levels, part, belief), chunks, mask.device)
+        bar = tqdm(fitted, "data consistency", len(chunks), unit=" chunks", disable=len(chunks) == 1)
+        log_maps, cholesky, misfit = zip(*bar)
         result.estimate.log_maps[:, inside] = torch.cat(log_maps, -1)
         result.estimate.cholesky[:, inside] = torch.cat(cholesky, -1)
         for number, value in zip(used, torch.cat(misfit, -1)):
