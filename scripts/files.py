@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
@@ -141,6 +141,13 @@ def check_writable(folder: str | os.PathLike) -> Path:
     with scratch_folder(folder, "check"):
         remove_leftovers(folder)
     return folder
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Returns when the content of these files is on the disk: renamed then, they never appear empty."""
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def lock_folder(folder: Path, name: str = ".lock", wait: bool = False) -> AcquireReturnProxy:

@@ -10,6 +10,8 @@
 # limitations under the License.
 
 import gzip
+import os
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -88,6 +90,118 @@ def test_truncated_files_are_refused(tmp_path, extension):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     check_image(path)
     assert "truncated" in refusal(load_image, path).found
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_no_flipped_bit_of_a_compressed_file_gives_other_voxels(tmp_path, dtype):
+    path = write(tmp_path / "x.nii.gz", np.random.default_rng(0).normal(100, 20, (12, 10, 8)).astype(dtype))
+    whole, (voxels, affine) = path.read_bytes(), load_image(path)
+    refused = 0
+    for place in np.random.default_rng(1).choice(len(whole), 300, replace=False):
+        content = bytearray(whole)
+        content[place] ^= 1 << (place % 8)
+        path.write_bytes(content)
+        try:
+            data, its_affine = load_image(path)
+        except UserError as error:
+            refused += error.where == path
+        else:
+            # The compressor's time stamp, for instance, is no part of the image.
+            assert np.array_equal(data, voxels) and np.array_equal(its_affine, affine)
+    assert refused >= 290
+
+
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("change", ["cut by one byte", "garbage behind it", "more voxels than the header says"])
+def test_a_file_is_read_to_its_end(tmp_path, extension, change):
+    path = write(tmp_path / f"x{extension}", np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
+    content = path.read_bytes()
+    if change == "cut by one byte":
+        path.write_bytes(content[:-1])
+    elif change == "garbage behind it":
+        path.write_bytes(content + b"garbage")
+    else:
+        content = (gzip.decompress(content) if extension == ".nii.gz" else content) + b"\0\0"
+        path.write_bytes(gzip.compress(content) if extension == ".nii.gz" else content)
+    assert "a damaged or truncated file" in refusal(load_image, path).found
+
+
+def test_a_format_with_something_behind_the_voxels_is_read(tmp_path):
+    nib.save(nib.MGHImage(IMAGE, np.diag([1, 2, 3, 1])), tmp_path / "x.mgz")
+    with gzip.open(tmp_path / "x.mgz", "ab") as file:
+        file.write(b"a tag")
+    assert np.array_equal(load_image(tmp_path / "x.mgz")[0], IMAGE)
+    content = (tmp_path / "x.mgz").read_bytes()
+    (tmp_path / "x.mgz").write_bytes(content[:-6] + bytes([content[-6] ^ 1]) + content[-5:])
+    assert "damaged" in refusal(load_image, tmp_path / "x.mgz").found
+
+
+def header_only(path: Path, shape=(2, 3, 4), zooms=(1, 1, 1), unit="mm", offset=352) -> Path:
+    """A file of a few bytes whose header promises anything."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape(shape)
+    header.set_zooms(zooms)
+    header.set_xyzt_units(unit)
+    header.set_sform(np.diag([*zooms, 1]), 1)
+    header["vox_offset"], header["magic"] = offset, b"n+1"
+    content = header.binaryblock + bytes(4 + 48)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "options, found",
+    [
+        ({"shape": (2000, 2000, 1000)}, "2000 x 2000 x 1000 voxels"),
+        ({"shape": (32767, 32767, 32767)}, "32767 x 32767 x 32767 voxels"),
+        ({"zooms": (0.01, 0.01, 0.01)}, "voxels of 0.01 x 0.01 x 0.01 mm"),
+        ({"zooms": (1, 1, 100)}, "voxels of 1 x 1 x 100 mm"),
+        ({"zooms": (1000, 1000, 1000), "unit": "micron"}, "voxels of 1000 x 1000 x 1000 micron"),
+        ({"zooms": (0.001, 0.001, 0.001), "unit": "meter"}, "voxels of 0.001 x 0.001 x 0.001 meter"),
+        ({"shape": (300, 3, 4), "zooms": (5, 5, 5)}, "a volume of 1500 x 15 x 20 mm"),
+        ({"offset": 2e9}, "its first voxel after 2e+09 bytes"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+def test_what_is_no_head_by_its_size_is_refused_with_the_number(tmp_path, options, found, extension):
+    path = header_only(tmp_path / f"x{extension}", **options)
+    tracemalloc.start()
+    refused = refusal(load_image, path)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found in refused.found and refused.where == path
+    assert taken < 1e6, "before memory is taken"
+
+
+def test_eight_gigabytes_of_zeros_in_a_small_file_take_no_memory(tmp_path):
+    path = header_only(tmp_path / "x.nii")
+    block = gzip.compress(bytes(1 << 20))
+    # Members of a gzip follow each other.
+    with open(tmp_path / "x.nii.gz", "wb") as file:
+        file.write(gzip.compress(path.read_bytes()))
+        for _ in range(8000):
+            file.write(block)
+    assert (tmp_path / "x.nii.gz").stat().st_size < 1e7
+    tracemalloc.start()
+    assert "more bytes than its header says" in refusal(load_image, tmp_path / "x.nii.gz").found
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 1e7
+
+
+@pytest.mark.parametrize("zooms", [(0.4, 0.4, 0.4), (0.9, 0.9, 12), (1, 1, 1)])
+def test_heads_of_any_scanner_pass(tmp_path, zooms):
+    shape = tuple(int(256 / edge) for edge in zooms)
+    assert check_image(header_only(tmp_path / "x.nii.gz", shape, zooms)).shape == shape
+    assert check_image(header_only(tmp_path / "y.nii.gz", shape, zooms, unit="unknown")).shape == shape
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_words_that_can_be_printed(tmp_path):
+    path = write(tmp_path / "x.nii").rename(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.nii"))
+    refused = refusal(check_image, path)
+    assert "a name that is not UTF-8" in refused.found and "caf\\udce9.nii" in str(refused).encode().decode()
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", gzip.compress(b"no image", mtime=0), b"\x00" * 400])

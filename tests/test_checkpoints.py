@@ -10,6 +10,8 @@
 # limitations under the License.
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from scripts.train.checkpoints import BEST, LAST, InitialWeights, TrainingState
 from scripts.train.data import FrozenEncoder
 
 MAKE = "train it first"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Code:
@@ -44,7 +47,8 @@ def linear(seed: int = 0, width: int = 3) -> nn.Module:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """The files of a folder; its lock, which stays, says nothing."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 def test_saving_leaves_the_file_alone_in_a_new_folder(tmp_path):
@@ -59,15 +63,15 @@ def test_failed_saving_keeps_the_old_file(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def fill_the_disk(content, file):
-        Path(file).write_bytes(b"half")
+        file.write(b"half")
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", fill_the_disk)
-        with pytest.raises(OSError):
+        with pytest.raises(UserError, match="cannot be written .no space left on device"):
             save_atomically({"a": 2}, path)
     assert path.read_bytes() == before
-    assert [name for name in names(tmp_path) if not name.startswith(".")] == ["model.pt"]
+    assert names(tmp_path) == ["model.pt"]
     save_atomically({"a": 3}, path)
     assert names(tmp_path) == ["model.pt"] and load_file(path, MAKE) == {"a": 3}
 
@@ -193,6 +197,18 @@ def test_check_refuses_to_overwrite_unasked(tmp_path):
     for options in ({"resume": True}, {"overwrite": True}):
         state(tmp_path, **options)[0].check()
     assert names(tmp_path) == [LAST], "a check leaves nothing behind"
+
+
+def test_two_trainings_cannot_write_into_one_folder(tmp_path):
+    kept = state(tmp_path)[0]
+    kept.check()
+    state(tmp_path)[0].check()  # of this same process
+    code = (
+        "import sys; from scripts.train.checkpoints import TrainingState\n"
+        "TrainingState(sys.argv[1], {}, None, None).check()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert "found another run that is writing here; do wait until it has ended" in done.stderr.splitlines()[-1]
 
 
 def test_check_refuses_a_folder_that_cannot_be_written(tmp_path):

@@ -92,10 +92,10 @@ def test_a_rendered_contrast_is_the_signal_equation_of_the_exported_maps(infer):
 def test_a_rerun_does_only_what_is_missing(infer, estimates):
     undisturbed, out = files(infer("undisturbed")), infer()
     estimates.clear()
-    # What a kill may leave behind: files without a manifest, and a hidden folder.
+    # What a kill may leave behind: files without a manifest, and a hidden file or folder.
     (out / "sub-02" / "anat" / "sub-02_manifest.json").unlink()
     (out / "sub-02" / "anat" / "sub-02_T1map.nii.gz").unlink()
-    (out / ".partial-0" / "sub-02").mkdir(parents=True)
+    (out / ".sub-02.0123456789abcdef.partial").touch()
     kept = (out / "sub-01" / "anat" / "sub-01_T1map.nii.gz").stat().st_mtime_ns
     infer()
     assert len(estimates) == 1

@@ -24,6 +24,7 @@ import torch
 from ignite.engine import Engine
 
 from scripts.errors import UserError
+from scripts.files import replacing
 from scripts.simulate import LabelMaps, Scanner, SimulatedSlices, Slices, stream
 
 from .test_simulate_slices import ball_heads
@@ -179,28 +180,31 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(make, monkeypatch):
         path.unlink()
     calls, save = [], stream.np.savez
 
-    def stop_in_the_middle(path, **content):
-        calls.append(path)
+    def stop_in_the_middle(file, **content):
+        calls.append(file)
         if len(calls) == 3:
-            path.write_bytes(b"half a file")
+            file.write(b"half a file")
             raise KeyboardInterrupt
-        save(path, **content)
+        save(file, **content)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(stream.np, "savez", stop_in_the_middle)
         read(make())
-    assert list(whole.folder.glob(".*.npz")) == [calls[-1]] and len(files(whole.folder)) == 2
-    other = calls[-1].with_name(".0000004.npz.1.npz")
-    other.write_bytes(b"being written by another job")
-    os.utime(calls[-1], (0, 0))
+    assert not list(whole.folder.glob(".*.partial")) and len(files(whole.folder)) == 2
+    left = whole.folder / ".0000003.npz.0123456789abcdef.partial"
+    left.write_bytes(b"half a file")  # as a killed run leaves it
     kept = next(whole.folder.glob("[0-9]*"))
     before = kept.stat().st_mtime_ns
-    make().preload()
-    assert files(whole.folder) == expected and list(whole.folder.glob(".*.npz")) == [other]
+    with replacing(whole.folder / "another.npz") as other:
+        other.write(b"being written by another job")
+        make().preload()
+        assert Path(other.name).exists() and not left.exists()
+    (whole.folder / "another.npz").unlink()
+    assert files(whole.folder) == expected
     assert kept.stat().st_mtime_ns == before
 
 
-def test_damaged_files_are_simulated_again(make):
+def test_damaged_files_are_simulated_again_and_said(make, caplog):
     one = make()
     expected, good = read(one), files(one.folder)
     first, second = (one.folder / name for name in sorted(good)[:2])
@@ -209,6 +213,7 @@ def test_damaged_files_are_simulated_again(make):
     content[len(content) // 2] ^= 255
     second.write_bytes(content)
     assert all(equal(one[i], expected[i]) for i in range(2))
+    assert [record.message for record in caplog.records] == [f"{p}: damaged, simulated anew" for p in (first, second)]
     assert files(one.folder) == good
 
 
@@ -274,8 +279,8 @@ def test_a_second_job_waits_then_finds_the_work_done(make, monkeypatch):
     one = make()
 
     class LockOfAnotherJob:
-        def __init__(self, path) -> None:
-            assert path == one.folder / ".lock-0"
+        def __init__(self, folder, name, wait) -> None:
+            assert (folder, name, wait) == (one.folder, ".lock-0", True)
 
         def __enter__(self) -> None:
             read(make())
@@ -284,10 +289,10 @@ def test_a_second_job_waits_then_finds_the_work_done(make, monkeypatch):
         def __exit__(self, *_) -> None:
             pass
 
-    monkeypatch.setattr(stream, "FileLock", LockOfAnotherJob)
+    monkeypatch.setattr(stream, "lock_folder", LockOfAnotherJob)
     monkeypatch.setattr(stream.signal, "signal", lambda *_: None)
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    stream._simulate_ahead(one.slices, {n: one._path(n) for n in range(LENGTH)}, one.folder / ".lock-0")
+    stream._simulate_ahead(one.slices, {n: one._path(n) for n in range(LENGTH)}, ".lock-0")
     assert len(files(one.folder)) == LENGTH
 
 

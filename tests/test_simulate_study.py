@@ -89,7 +89,7 @@ def test_stopped_run_goes_on(tmp_path, monkeypatch, balls):
     stopped = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         Simulator(stopped, subjects=2, **balls).run()
-    assert list(stopped.glob(".sub-02.partial"))
+    assert not list(stopped.glob(".*.partial")), "an interrupted run removes what it began"
     assert not (stopped / "sub-02").exists() and not (stopped / "participants.tsv").exists()
 
     monkeypatch.setattr(study, "write_image", write_image)
@@ -124,7 +124,7 @@ def test_foreign_folder_is_never_touched(tmp_path, overwrite, balls):
 
 def test_complete_study_is_read_only(tmp_path, monkeypatch, balls):
     Simulator(tmp_path, subjects=1, **balls).run()
-    monkeypatch.setattr(study, "FileLock", None)
+    monkeypatch.setattr(study, "lock_folder", None)
     Simulator(tmp_path, subjects=1, **balls).run()
 
 

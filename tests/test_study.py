@@ -14,6 +14,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,15 +122,16 @@ def test_a_failure_leaves_no_trace(tmp_path):
 
 
 def test_what_a_killed_run_left_goes_when_the_next_one_starts(tmp_path):
-    make(tmp_path)
-    for rank in (0, 1, 5):
-        (tmp_path / "out" / f".partial-{rank}" / "sub-01").mkdir(parents=True)
-        (tmp_path / "out" / f".partial-{rank}" / "sub-01" / "half.nii.gz").write_text("x")
-    make(tmp_path, rank=0, world_size=2)
-    # The other process of this run may be at work in its folder.
-    assert sorted(path.name for path in (tmp_path / "out").glob(".partial*")) == [".partial-1"]
-    make(tmp_path, rank=1, world_size=2)
-    assert not [*(tmp_path / "out").glob(".partial*")]
+    out, study = tmp_path / "out", make(tmp_path)
+    left = out / ".sub-02.0123456789abcdef.partial"
+    (left / "files").mkdir(parents=True)
+    (left / "files" / "half.nii.gz").write_text("x")
+    (left / "lock").touch()
+    with study.publish(SESSION, FACTS, Plan(True, [ONE])) as folder:
+        # Another process of this run may be at work in its folder.
+        make(tmp_path, rank=1)
+        assert [path.name for path in out.glob(".*.partial")] == [folder.parent.name]
+    assert not [*out.glob(".*.partial")]
 
 
 def test_a_broken_manifest_counts_as_none(tmp_path):
@@ -137,6 +139,65 @@ def test_a_broken_manifest_counts_as_none(tmp_path):
     publish(study)
     (tmp_path / "out" / "sub-01" / "anat" / "sub-01_manifest.json").write_text('{"made')
     assert study.plan(SESSION, FACTS, [ONE]) == Plan(True, [ONE])
+
+
+DAMAGED = {
+    "a list": [],
+    "nothing": {},
+    "no list of files": {"files": "maps"},
+    "numbers for files": {"files": [1]},
+    "another made_from": {"made_from": []},
+    "an absolute path": {"files": ["/etc/passwd"]},
+    "a path that leaves the folder": {"files": ["sub-01/anat/../../victim"]},
+    "a folder": {"files": ["sub-01/anat/.."]},
+    "another session": {"files": ["sub-02/anat/victim"]},
+    "the description": {"files": ["dataset_description.json"]},
+}
+
+
+@pytest.mark.parametrize("change", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_manifest_is_named_and_deletes_nothing(tmp_path, change):
+    study, victim = make(tmp_path), tmp_path / "out" / "sub-02" / "anat" / "victim"
+    publish(study)
+    victim.parent.mkdir(parents=True)
+    victim.touch()
+    path = tmp_path / "out" / "sub-01" / "anat" / "sub-01_manifest.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | change if change else change))
+    before = files(tmp_path / "out")
+    for ask in (study.holds, lambda session: study.plan(session, FACTS, [ONE]), lambda _: publish(study)):
+        with pytest.raises(UserError, match="sub-01_manifest.json: found a damaged list of results; do remove it or"):
+            ask(SESSION)
+    assert files(tmp_path / "out") == before
+    study.overwrite = True
+    publish(study)
+    assert json.loads(path.read_text()) == whole and victim.exists()
+
+
+def test_a_link_to_elsewhere_is_never_written_through(tmp_path):
+    study, elsewhere = make(tmp_path), tmp_path / "elsewhere" / "anat"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "maps").write_text("mine")
+    (tmp_path / "out" / "sub-01").symlink_to(elsewhere.parent)
+    with pytest.raises(UserError, match=f"found a link to {elsewhere}; do remove the link"):
+        publish(study)
+    assert files(elsewhere) == {"maps": b"mine"}
+
+
+def test_a_full_disk_is_the_reason_of_one_session(tmp_path, monkeypatch):
+    study = make(tmp_path)
+    before, write = files(tmp_path / "out"), Path.write_text
+
+    def fill(path, *arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", fill)
+        with study.attempt("sub-01"):
+            publish(study)
+    assert files(tmp_path / "out") == before and Path.write_text is write
+    assert "cannot be written (No space left on device)" in str(study.failures["sub-01"])
+    assert isinstance(study.failures["sub-01"], UserError)
 
 
 def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path):
@@ -152,6 +213,18 @@ def test_the_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="a data set that was not made here"):
         make(tmp_path)
     assert (out / "dataset_description.json").read_text() == '{"Name": "my scans"}'
+    for damaged in (
+        "[]",
+        "nothing",
+        '{"GeneratedBy": 1}',
+        '{"GeneratedBy": ["a"]}',
+        '{"GeneratedBy": null}',
+        "[" * 10**5,
+    ):
+        (out / "dataset_description.json").write_text(damaged)
+        with pytest.raises(UserError, match="description.json: found a damaged description of a data set; do choose"):
+            make(tmp_path)
+    (out / "dataset_description.json").unlink()
     with pytest.raises(UserError, match="the folder of the scans"):
         Study(str(tmp_path / "in"), "test", {}).open(tmp_path / "in")
 

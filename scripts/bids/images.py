@@ -13,11 +13,15 @@
 
 import gzip
 import json
+import math
+import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import SerializableImage
 
 from ..errors import UserError
 
@@ -25,6 +29,8 @@ UNREADABLE = (
     OSError,
     EOFError,
     ValueError,
+    KeyError,
+    OverflowError,
     zlib.error,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -32,6 +38,16 @@ UNREADABLE = (
 )
 """What nibabel raises for files that are no image, or not a whole one."""
 
+MOST_VOXELS = 1 << 28
+"""Of one volume: 1.1 GB in float32, about twice a head with voxels of 0.4 mm."""
+VOXEL_SIZES = (0.05, 25.0)
+"""Smallest and largest edge of a voxel [mm]: from microscopes to single thick slices."""
+LARGEST_EXTENT = 1000.0
+"""Of a volume along one axis [mm]: no scanner sees farther."""
+MOST_BEFORE_VOXELS = 1 << 24
+"""Bytes of a file before its first voxel: header and extensions."""
+BLOCK = 1 << 20
+"""Bytes read at a time."""
 HOW_TO_SPLIT = "split it into one 3D file per contrast or echo (echo-1, echo-2, …), each with a sidecar of its own"
 """A sidecar has one echo time, so nothing tells what each volume of a 4D file is."""
 
@@ -40,12 +56,10 @@ def check_image(path: str | Path) -> nib.spatialimages.SpatialImage:
     """The image, its header read and checked: one real 3D volume with a usable affine. The data are not read.
 
     Raises:
-        UserError: for unreadable files, more or fewer than three dimensions, colour or complex images.
+        UserError: for unreadable files, more or fewer than three dimensions, colour or complex images, more than
+            :data:`MOST_VOXELS`, voxels beyond :data:`VOXEL_SIZES`, and other units than mm.
     """
-    try:
-        image = nib.load(path)
-    except UNREADABLE as error:
-        raise UserError(path, f"no readable image ({_one_line(error)})", "replace the file") from None
+    image = open_image(path)
     shape, dtype = image.shape, image.get_data_dtype()
     if len(shape) < 3 or any(size != 1 for size in shape[3:]):
         found = f"{len(shape)} dimensions ({' x '.join(map(str, shape))})"
@@ -55,9 +69,58 @@ def check_image(path: str | Path) -> nib.spatialimages.SpatialImage:
     if dtype.fields is not None or dtype.kind not in "iuf":
         raise UserError(path, f"{'colour' if dtype.fields else dtype.name} voxels", "give a real magnitude image")
     affine = image.affine
-    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    edges = None if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
+    if edges is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * edges.prod():
         raise UserError(path, "an affine that is not invertible", "repair the header's orientation")
+    _check_size(path, shape[:3], edges, image.header)
     return image
+
+
+def open_image(path: str | Path) -> nib.spatialimages.SpatialImage:
+    """The image, of any dimensions, its header read.
+
+    Raises:
+        UserError: for unreadable files.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(ascii(str(path)), "a name that is not UTF-8", "rename the file or its folder") from None
+    try:
+        with _opened(path) as stream:
+            offset = _offset(stream.read(348))
+        # nibabel takes memory for all that lies before.
+        if not offset <= MOST_BEFORE_VOXELS:
+            raise ValueError(f"its first voxel after {offset:.3g} bytes")
+        return nib.load(path)
+    except UNREADABLE as error:
+        raise UserError(path, f"no readable image ({_one_line(error)})", "replace the file") from None
+
+
+def read_voxels(path: str | Path, image: nib.spatialimages.SpatialImage) -> np.ndarray:
+    """Voxels of an image in float32, its file read to the end: a gzip tells there whether it is damaged.
+
+    Args:
+        path: the file.
+        image: from :func:`open_image`.
+
+    Raises:
+        UserError: for damaged and truncated files, and those that hold more than their header says.
+    """
+    try:
+        if not isinstance(image, SerializableImage):
+            return image.get_fdata(dtype=np.float32, caching="unchanged")
+        with _opened(path) as stream:
+            # A mapped file would not be read here, nor to its end.
+            whole = type(image).from_file_map(image.make_file_map({"image": stream}), mmap=False)
+            data = whole.get_fdata(dtype=np.float32, caching="unchanged")
+            # In other formats there may be something behind the voxels.
+            while stream.read(BLOCK):
+                if isinstance(image, nib.Nifti1Image):
+                    raise ValueError("more bytes than its header says")
+        return data
+    except UNREADABLE as error:
+        raise UserError(path, f"a damaged or truncated file ({_one_line(error)})", "copy it anew") from None
 
 
 def load_image(path: str | Path, uniform: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -68,13 +131,10 @@ def load_image(path: str | Path, uniform: bool = False) -> tuple[np.ndarray, np.
         uniform: accept one value in all voxels, which a map may have and a scan never has.
 
     Raises:
-        UserError: as :func:`check_image`, and for truncated files, NaN or infinite voxels and uniform images.
+        UserError: as :func:`check_image` and :func:`read_voxels`, and for NaN or infinite voxels and uniform images.
     """
     image = check_image(path)
-    try:
-        data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:3])
-    except UNREADABLE as error:
-        raise UserError(path, f"a damaged or truncated file ({_one_line(error)})", "copy it anew") from None
+    data = read_voxels(path, image).reshape(image.shape[:3])
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
         raise UserError(path, f"{bad} of {data.size} voxels NaN or infinite", "replace them, for instance by 0")
@@ -93,6 +153,38 @@ def write_image(path: Path, data: np.ndarray, affine: np.ndarray, sidecar: dict 
     path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
     if sidecar:
         path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar, indent=4) + "\n")
+
+
+def _check_size(path: str | Path, shape: tuple[int, ...], edges: np.ndarray, header) -> None:
+    """Refuses what is no head by its size, before memory is taken for it."""
+    if math.prod(shape) > MOST_VOXELS:
+        found = f"{' x '.join(map(str, shape))} voxels, more than {MOST_VOXELS}"
+        raise UserError(path, found, "resample it, or repair the header")
+    unit = header.get_xyzt_units()[0] if isinstance(header, nib.Nifti1Header) else "mm"
+    named = " x ".join(f"{edge:.4g}" for edge in edges)
+    if unit not in ("mm", "unknown"):
+        raise UserError(path, f"voxels of {named} {unit}", "write the header in mm")
+    if min(edges) < VOXEL_SIZES[0] or max(edges) > VOXEL_SIZES[1]:
+        found = f"voxels of {named} mm"
+        raise UserError(path, found, f"repair the header: {VOXEL_SIZES[0]:g} to {VOXEL_SIZES[1]:g} mm can be read")
+    extents = edges * shape
+    if max(extents) > LARGEST_EXTENT:
+        found = f"a volume of {' x '.join(f'{extent:.4g}' for extent in extents)} mm"
+        raise UserError(path, found, f"repair the header: at most {LARGEST_EXTENT:g} mm can be read")
+
+
+def _opened(path: str | Path) -> BinaryIO:
+    return gzip.open(path) if str(path).lower().endswith((".gz", ".mgz")) else open(path, "rb")
+
+
+def _offset(start: bytes) -> float:
+    """Where the header of a NIfTI file says that the voxels begin; 0 for other files."""
+    for order in "<>":
+        if start[:4] == struct.pack(f"{order}i", 348):
+            return struct.unpack_from(f"{order}f", start.ljust(348), 108)[0]
+        if start[:4] == struct.pack(f"{order}i", 540):
+            return struct.unpack_from(f"{order}q", start.ljust(348), 168)[0]
+    return 0
 
 
 def _one_line(error: Exception) -> str:

@@ -10,7 +10,6 @@
 # limitations under the License.
 """The tour behind ``make demo``: simulated scans -> maps -> contrasts, noise -> new brains, each one bundle run."""
 
-import os
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
+
+from ..files import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 60
@@ -79,7 +80,8 @@ def main() -> None:
         begun = time.time()
         run(command.split())
         print(f"done in {clock(time.time() - begun)}" + f": {step.picture}" * bool(step.picture), flush=True)
-    Image.open(ROOT / STEPS[1].picture).convert("RGB").save(ROOT / RESULT, quality=88, optimize=True)
+    with replacing(ROOT / RESULT) as file:
+        Image.open(ROOT / STEPS[1].picture).convert("RGB").save(file, "JPEG", quality=88, optimize=True)
     print(f"\nAll done in {clock(time.time() - start)} min. Look at {RESULT}")
 
 

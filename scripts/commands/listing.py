@@ -20,6 +20,7 @@ from pathlib import Path
 from ..acquisition import FIELDS, UNKNOWN, Acquisition, load_protocol, sidecar_key
 from ..bids import Contrast, check_image, find_scans, resolve_contrast
 from ..errors import UserError
+from ..files import write_atomically
 
 TABLE = "acquisitions.tsv"
 COLUMNS = {
@@ -134,14 +135,7 @@ def write_table(path: Path, root: Path, rows: Iterable[Row]) -> Path:
     header += [part for name in FIELDS for part in (name, f"{name}_origin", f"{name}_remark")]
     lines = [[*header, "problem", "do"], *(_cells(root, row) for row in rows)]
     text = "".join("\t".join(" ".join(cell.split()) or "n/a" for cell in line) + "\n" for line in lines)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        found = f"a folder that cannot be written ({error.strerror or error})"
-        raise UserError(path.parent, found, "choose another output_dir, or make room there") from error
+    write_atomically(path, text)
     return path
 
 

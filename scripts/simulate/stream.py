@@ -12,12 +12,10 @@
 """The stream of training samples: a bounded number of clean slices, scanned anew in every epoch."""
 
 import json
-import os
+import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -26,28 +24,27 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from shutil import disk_usage
-from zipfile import BadZipFile, is_zipfile
+from zipfile import is_zipfile
 
 import ignite.distributed as idist
 import numpy as np
 import torch
-from filelock import FileLock
 from ignite.engine import Engine, Events
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import UserError
+from ..files import lock_folder, make_folder, remove_leftovers, replacing
 from .scanner import Scanner
 from .slices import Slices
 
+logger = logging.getLogger(__name__)
 VERSION = 3
 """Counts the changes after which equal seeds give other slices."""
 HALF = ("signal", "maps")
 """What is kept in half precision."""
 TIMED = 8
 """Slices whose simulation is timed to estimate that of all."""
-ABANDONED = 3600
-"""Age after which an unfinished file belongs to no running process [s]."""
 
 
 @dataclass(eq=False)
@@ -123,7 +120,7 @@ class SimulatedSlices(Dataset):
         if not 0 <= index < self.length:
             raise IndexError(index)
         number = self.first + index
-        kept = self._memory.get(number) if self.folder is None else _read(self._path(number))
+        kept = self._memory.get(number) if self.folder is None else self._kept(number)
         clean = {key: value.to(self.slices.device) for key, value in (kept or self._simulate(number)).items()}
         clean["maps"] = clean["maps"].float()
         return {**self.scanner(clean, self.epoch, number), "index": index}
@@ -141,10 +138,9 @@ class SimulatedSlices(Dataset):
         missing = self._missing()
         if not missing:
             return
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._remove_abandoned()
-            self._require_room(missing)
+        make_folder(self.cache_dir)
+        remove_leftovers(make_folder(self.folder))
+        self._require_room(missing)
         # The first one also loads the head, which takes long and happens once.
         self._simulate(missing[0])
         timed, rest = missing[1 : 1 + TIMED], missing[1 + TIMED :]
@@ -175,12 +171,6 @@ class SimulatedSlices(Dataset):
             found = f"{room / 1e9:.1f} GB of room for {len(missing)} slices of together {needed / 1e9:.1f} GB"
             raise UserError(self.cache_dir, found, "choose another cache_dir, or ask for fewer slices")
 
-    def _remove_abandoned(self) -> None:
-        """Removes what processes that were killed left unfinished."""
-        for path in self.folder.glob(".*.npz"):
-            if time.time() - path.stat().st_mtime > ABANDONED:
-                path.unlink(missing_ok=True)
-
     def _simulate(self, number: int) -> dict[str, Tensor]:
         """Simulates a slice and keeps it."""
         if any((process.exitcode or 0) < 0 for process in self._processes):
@@ -189,9 +179,16 @@ class SimulatedSlices(Dataset):
         if self.folder is None:
             self._memory[number] = clean
         else:
-            with self._writing():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                _write(self._path(number), clean)
+            make_folder(self.folder)
+            _write(self._path(number), clean)
+        return clean
+
+    def _kept(self, number: int) -> dict[str, Tensor] | None:
+        """A slice of the cache; None where it is missing or damaged, which is said."""
+        path = self._path(number)
+        clean = _read(path)
+        if clean is None and path.exists():
+            logger.warning(f"{path}: damaged, simulated anew")
         return clean
 
     def _start(self, missing: list[int], seconds: float) -> None:
@@ -210,34 +207,27 @@ class SimulatedSlices(Dataset):
             heads.setdefault(number // self.slices.per_head, []).append(number)
         for worker in range(workers):
             paths = {number: self._path(number) for head in list(heads)[worker::workers] for number in heads[head]}
-            arguments = (self.slices, paths, self.folder / f".lock-{worker}")
+            arguments = (self.slices, paths, f".lock-{worker}")
             process = get_context("spawn").Process(target=_simulate_ahead, args=arguments, daemon=True)
             process.start()
             self._processes.append(process)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            found = f"a folder that cannot be written ({error.strerror or error})"
-            raise UserError(self.cache_dir, found, "choose another cache_dir, or make room there") from error
 
-
-def _simulate_ahead(slices: Slices, paths: dict[int, Path], lock: Path) -> None:
+def _simulate_ahead(slices: Slices, paths: dict[int, Path], lock: str) -> None:
     """Simulates the slices that are missing in their order, until all are there or the training has ended.
 
     Args:
         slices: where they come from.
         paths: number of each slice -> its file.
-        lock: held meanwhile, so that a second job with the same cache waits, then finds the work done.
+        lock: name of a lock in their folder, held meanwhile, so that a second job with the same cache waits, then finds
+            the work done.
     """
     # Ctrl-C reaches the training, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     training = parent_process()
     try:
-        with FileLock(lock):
+        with lock_folder(next(iter(paths.values())).parent, lock, wait=True):
             for number, path in paths.items():
                 if training is not None and not training.is_alive():
                     return
@@ -253,16 +243,15 @@ def _halved(clean: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    """A slice of the cache; None where it is missing or damaged."""
+    """A slice of the cache; None where it is missing or damaged: the archive has a checksum of each array."""
     try:
         with np.load(path) as file:
             return {key: torch.from_numpy(file[key]) for key in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile):
+    except Exception:  # There is no end to what a changed byte of an archive may raise.
         return None
 
 
 def _write(path: Path, clean: dict[str, Tensor]) -> None:
     """Writes a slice whole, under its final name only when it is."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(temporary, **{key: value.cpu().numpy() for key, value in clean.items()})
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        np.savez(file, **{key: value.cpu().numpy() for key, value in clean.items()})

@@ -17,12 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from ..acquisition import to_sidecar
 from ..bids import MAP_UNITS, write_image
 from ..errors import UserError
+from ..files import lock_folder, make_folder, remove_leftovers, scratch_folder, writable, write_atomically
 from ..tissue import REGIONS
 from .head import Heads, simulate_head
 
@@ -99,21 +99,16 @@ class Simulator:
             raise UserError("overwrite", repr(self.overwrite), "use True or False")
         names = {subject_name(index): index for index in range(self.subjects)}
         if self.overwrite or self._read_origin() != self.origin or self._missing(names):
-            try:
+            self._refuse_other_content()
+            # Ranks of one job may start together; the second waits, then finds the work done.
+            with lock_folder(make_folder(self.root), wait=True), writable(self.root):
                 self._refuse_other_content()
-                self.root.mkdir(parents=True, exist_ok=True)
-                # Ranks of one job may start together; the second waits, then finds the work done.
-                with FileLock(self.root / ".lock"):
-                    self._refuse_other_content()
-                    self._prepare()
-                    missing = [name for name in self._missing(names) if name in names]
-                    for name in tqdm(missing, f"simulating {self.root}", unit="subject", disable=not missing):
-                        head = simulate_head(self.heads, self.seed, names[name], self.resolution)
-                        self._write_subject(name, head)
-                    self._write_participants()
-            except OSError as error:
-                found = f"a folder that cannot be written ({error.strerror or error})"
-                raise UserError(self.root, found, "choose another output_dir, or make room there") from error
+                self._prepare()
+                missing = [name for name in self._missing(names) if name in names]
+                for name in tqdm(missing, f"simulating {self.root}", unit="subject", disable=not missing):
+                    head = simulate_head(self.heads, self.seed, names[name], self.resolution)
+                    self._write_subject(name, head)
+                self._write_participants()
         return self.root
 
     def ensure(self, dataset_dir: str | Path) -> None:
@@ -157,11 +152,10 @@ class Simulator:
 
     def _prepare(self) -> None:
         """Removes leftovers and, to be overwritten, the old study; describes the new one."""
-        stale = list(self.root.glob(".*.partial"))
-        if self.overwrite:
-            stale += [self.root / "participants.tsv", *self.root.glob("sub-*"), self.truth]
+        remove_leftovers(self.root)
+        stale = [self.root / "participants.tsv", *self.root.glob("sub-*"), self.truth] if self.overwrite else []
         for path in stale:
-            rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
         description = {
             "Name": "Simulated heads",
@@ -181,7 +175,14 @@ class Simulator:
 
     def _write_subject(self, name: str, head: dict) -> None:
         """All files of a subject under a hidden name, then two renames, the scans' last: they mark it as whole."""
-        partial = self.root / f".{name}.partial"
+        with scratch_folder(self.root, name) as partial:
+            self._write_files(partial, name, head)
+            if (self.truth / name).exists():
+                rmtree(self.truth / name)
+            (partial / "truth").rename(self.truth / name)
+            (partial / "scans").rename(self.root / name)
+
+    def _write_files(self, partial: Path, name: str, head: dict) -> None:
         for suffix, image in head["contrasts"].items():
             path = partial / "scans" / "anat" / f"{name}_{suffix}.nii.gz"
             write_image(path, image.numpy(), head["affine"], to_sidecar(head["acquisitions"][suffix]))
@@ -189,11 +190,6 @@ class Simulator:
             path = partial / "truth" / "anat" / f"{name}_{suffix}.nii.gz"
             write_image(path, image.numpy(), head["affine"], {"Units": unit})
         write_image(partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy(), head["affine"])
-        if (self.truth / name).exists():
-            rmtree(self.truth / name)
-        (partial / "truth").rename(self.truth / name)
-        (partial / "scans").rename(self.root / name)
-        partial.rmdir()
 
     def _write_participants(self) -> None:
         subjects = sorted(path.name for path in self.root.glob("sub-*"))
@@ -201,9 +197,7 @@ class Simulator:
 
     def _write(self, path: Path, content: dict | str) -> None:
         """A small text file, whole or not at all."""
-        partial = self.root / f".{path.name}.partial"
-        partial.write_text(content if isinstance(content, str) else json.dumps(content, indent=4) + "\n")
-        partial.replace(path)
+        write_atomically(path, content if isinstance(content, str) else json.dumps(content, indent=4) + "\n")
 
 
 def subject_name(index: int) -> str:

@@ -11,7 +11,6 @@
 
 """The state of a training run on disk, and the weights it starts from."""
 
-import os
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -19,7 +18,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ..errors import UserError
-from ..files import save_atomically
+from ..files import check_writable, lock_folder, save_atomically
 from ..networks.weights import load_file, load_weights
 
 LAST, BEST = "last.pt", "model.pt"
@@ -83,24 +82,19 @@ class TrainingState:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def check(self) -> None:
-        """Refuses, before any work, a folder that cannot be written or that holds another run.
+        """Refuses, before any work, a folder that cannot be written or that holds another run, and locks it.
 
         Raises:
-            UserError: in those cases, or when there is nothing to resume.
+            UserError: in those cases, or when there is nothing to resume or another run is writing there.
         """
         last = self.output_dir / LAST
         if self.resume and not last.is_file():
             raise UserError("resume", f"no {last}", "start without --resume")
         if last.is_file() and not (self.resume or self.overwrite):
             raise UserError(last, "an earlier run", "go on with --resume, or give --overwrite or another --output_dir")
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            probe = self.output_dir / f".write_test_{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            found = f"a folder that cannot be written ({error.strerror})"
-            raise UserError(self.output_dir, found, "choose another") from error
+        if idist.get_rank() == 0:
+            # Until this process ends.
+            self.lock = lock_folder(check_writable(self.output_dir))
 
     def start(self, engine: Engine) -> None:
         """Loads the last state where asked to; else removes what another run left.

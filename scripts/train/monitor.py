@@ -10,7 +10,6 @@
 # limitations under the License.
 """What a person sees of a training run: a progress bar, TensorBoard, a table and pictures in the output folder."""
 
-import os
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -23,6 +22,7 @@ from matplotlib.ticker import LogLocator
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ..files import replacing, write_atomically
 from ..tissue import MAPS
 
 UNITS = ("relative", "s", "s")
@@ -106,8 +106,8 @@ class History:
         for name, value in row.items():
             self._writer.add_scalar(name, value, row["epoch"])
         table = pd.DataFrame(self.rows)
-        table.to_csv(self.output_dir / ".history.tsv", sep="\t", index=False, float_format="%.6g")
-        os.replace(self.output_dir / ".history.tsv", self.output_dir / "history.tsv")
+        text = table.to_csv(sep="\t", index=False, float_format="%.6g")
+        write_atomically(self.output_dir / "history.tsv", text)
         _save(draw_curves(table), self.output_dir / "curves.png")
         example = self.evaluator.state.output[0] if self.evaluator.state.epoch == row["epoch"] else {}
         if "log_maps" in example:
@@ -118,10 +118,9 @@ class History:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
     plt.close(figure)
-    os.replace(temporary, path)
 
 
 def draw_curves(table: pd.DataFrame) -> Figure:

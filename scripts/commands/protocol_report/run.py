@@ -17,6 +17,7 @@ from pathlib import Path
 from ...acquisition import FIELDS, UNKNOWN, Acquisition, from_sidecar, is_number, load_protocol
 from ...bids import Session, find_sessions, gain_groups, resolve_all
 from ...errors import UserError
+from ...files import write_atomically
 from ...tissue import known_tissues
 from .analysis import ANCHORS, Assumptions, Findings, Protocol, analyse
 from .candidates import FILE, load_candidates
@@ -142,15 +143,8 @@ class ProtocolReport:
 
     def _write(self, files: dict[str, bytes]) -> None:
         """Every file, whole or not at all."""
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                partial = self.output_dir / f".{name}.partial"
-                partial.write_bytes(content)
-                partial.replace(self.output_dir / name)
-        except OSError as error:
-            found = f"a folder that cannot be written ({error.strerror or error})"
-            raise UserError(self.output_dir, found, "choose another output_dir, or make room there") from error
+        for name, content in files.items():
+            write_atomically(self.output_dir / name, content)
 
 
 def _scans(session: Session, acquisitions: Sequence[Acquisition]) -> list[tuple[str, Acquisition, int]]:

@@ -18,19 +18,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from typing import NamedTuple
 
 import monai
 import torch
-from filelock import FileLock, Timeout
 
 from ...acquisition import RenderRequest, to_sidecar
 from ...bids import Session, dataset_description, output_path
 from ...errors import UserError, find_user_error
+from ...files import check_writable, lock_folder, scratch_folder, sync, writable, write_atomically
 
 METADATA = Path(__file__).parents[3] / "configs" / "metadata.json"
-SCRATCH = ".partial-"
 logger = logging.getLogger(__name__)
 
 
@@ -53,24 +51,15 @@ class Study:
         name: what it holds, for its dataset description.
         settings: everything in the config that changes results.
         overwrite: replace results that were made from something else.
-        rank: number of this process; each has a hidden folder of its own.
-        world_size: number of processes.
+        rank: number of this process, of those that share the work.
     """
 
-    def __init__(
-        self, output_dir: str, name: str, settings: dict, overwrite: bool = False, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.root, self.name, self.overwrite = Path(output_dir), name, overwrite
-        self.rank, self.world_size = rank, world_size
+    def __init__(self, output_dir: str, name: str, settings: dict, overwrite: bool = False, rank: int = 0) -> None:
+        self.root, self.name, self.overwrite, self.rank = Path(output_dir), name, overwrite, rank
         versions = {"bundle": bundle_version(), "torch": torch.__version__, "monai": monai.__version__}
         self.facts = {"settings": settings, "versions": versions}
         self.done: list[str] = []
         self.failures: dict[str, Exception] = {}
-
-    @property
-    def scratch(self) -> Path:
-        """Hidden folder of this process, laid out like the study."""
-        return self.root / f"{SCRATCH}{self.rank}"
 
     def open(self, sources: str | Path | None = None) -> None:
         """Makes the folder ready: describes it, removes what killed runs left.
@@ -79,33 +68,17 @@ class Study:
             sources: folder of the scans, which the sidecars call ``bids:raw:``.
 
         Raises:
-            UserError: when it cannot be written.
+            UserError: when it cannot be written, another run is writing there, or it holds something else.
         """
         description = dataset_description(self.name, self.facts["versions"]["bundle"])
         self._check_owner(description["GeneratedBy"], sources)
         if sources is not None:
             description["DatasetLinks"] = {"raw": Path(sources).resolve().as_uri()}
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._lock()
-            for leftover in self.root.glob(f"{SCRATCH}*"):
-                number = leftover.name.removeprefix(SCRATCH)
-                if number == str(self.rank) or (self.rank == 0 and int(number) >= self.world_size):
-                    rmtree(leftover)
-            self.write("dataset_description.json", json.dumps(description, indent=4) + "\n")
-            self.write(".bidsignore", "*_manifest.json\n*.png\n*_desc-corr*\n*_xfm.*\n")
-        except OSError as error:
-            found = f"a folder that cannot be written ({error.strerror or error})"
-            raise UserError(self.root, found, "choose another --output_dir, or make room there") from error
-
-    def _lock(self) -> None:
-        """Keeps out other runs until this process ends: they would take its hidden folder for a leftover."""
-        self.lock = FileLock(self.root / f".lock-{self.rank}", timeout=0, is_singleton=True)
-        try:
-            self.lock.acquire()
-        except Timeout:
-            do = "wait until it has ended, or choose another --output_dir"
-            raise UserError(self.root, "another run that is writing here", do) from None
+        check_writable(self.root)
+        # Until this process ends.
+        self.lock = lock_folder(self.root, f".lock-{self.rank}")
+        self.write("dataset_description.json", json.dumps(description, indent=4) + "\n")
+        self.write(".bidsignore", "*_manifest.json\n*.png\n*_desc-corr*\n*_xfm.*\n")
 
     def _check_owner(self, generated_by: list, sources: str | Path | None) -> None:
         """Refuses a folder that belongs to something else."""
@@ -114,22 +87,20 @@ class Study:
             inside = self.root.resolve().relative_to(Path(sources).resolve()).parts
             if inside[:1] != ("derivatives",):
                 raise UserError(self.root, "the folder of the scans, or one inside it", f"{do}, or use its derivatives")
+        path = self.root / "dataset_description.json"
         try:
-            owner = json.loads((self.root / "dataset_description.json").read_text()).get("GeneratedBy", [{}])
+            names = [tool.get("Name") for tool in json.loads(path.read_text()).get("GeneratedBy", [{}])]
         except (FileNotFoundError, NotADirectoryError):
             return
-        except (OSError, ValueError, AttributeError):
-            owner = [{}]
-        if [tool.get("Name") for tool in owner] != [tool["Name"] for tool in generated_by]:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            otherwise = "or remove this file if all that is in its folder was made here"
+            raise UserError(path, "a damaged description of a data set", f"{do}, {otherwise}") from None
+        if names != [tool["Name"] for tool in generated_by]:
             raise UserError(self.root, "a data set that was not made here", do)
 
     def write(self, name: str, content: str | bytes) -> None:
         """A small file at the top of the study."""
-        self.scratch.mkdir(exist_ok=True)
-        temporary = self.scratch / name
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, self.root / name)
-        self.scratch.rmdir()
+        write_atomically(self.root / name, content)
 
     def holds(self, session: Session) -> bool:
         """Whether there are complete results of a session."""
@@ -139,7 +110,8 @@ class Study:
         """What is to be made of a session: all, nothing, or contrasts that were not asked for before.
 
         Raises:
-            UserError: naming what differs, when results exist that were made from something else.
+            UserError: naming what differs, when results exist that were made from something else; when what is there
+                is damaged.
         """
         manifest = self._manifest(session)
         if not manifest:
@@ -160,13 +132,16 @@ class Study:
 
     @contextmanager
     def publish(self, session: Session, facts: dict, plan: Plan) -> Iterator[Path]:
-        """Files written into this folder, laid out like the study, appear in the study when the block ends well."""
+        """Files written into this folder, laid out like the study, appear in the study when the block ends well.
+
+        Raises:
+            UserError: when they cannot be written.
+        """
         path, old = self._path(session), self._manifest(session)
-        rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir()
-        try:
-            yield self.scratch
-            files = sorted(str(p.relative_to(self.scratch)) for p in self.scratch.rglob("*") if p.is_file())
+        with writable(self.root), scratch_folder(self.root, session.name) as scratch:
+            yield scratch
+            files = sorted(str(p.relative_to(scratch)) for p in scratch.rglob("*") if p.is_file())
+            sync(scratch / file for file in files)
             render = {request.name: request_facts(request) for request in plan.render}
             if plan.maps:
                 # The old manifest would be wrong about the first file that is replaced.
@@ -175,15 +150,12 @@ class Study:
                 render, files = {**old["render"], **render}, sorted({*old["files"], *files})
             path.parent.mkdir(parents=True, exist_ok=True)
             for file in files:
-                if (self.scratch / file).exists():
-                    os.replace(self.scratch / file, self.root / file)
+                if (scratch / file).exists():
+                    os.replace(scratch / file, self.root / file)
             for file in set(old.get("files", [])) - set(files):
                 (self.root / file).unlink(missing_ok=True)
             manifest = {"made_from": {**self.facts, **facts}, "render": render, "files": files}
-            (self.scratch / path.name).write_text(json.dumps(manifest, indent=4) + "\n")
-            os.replace(self.scratch / path.name, path)
-        finally:
-            rmtree(self.scratch, ignore_errors=True)
+            write_atomically(path, json.dumps(manifest, indent=4) + "\n", durable=True)
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
@@ -216,14 +188,46 @@ class Study:
         return len(self.failures)
 
     def _path(self, session: Session) -> Path:
-        return output_path(self.root, session, "manifest", ".json")
+        """The file of a session's manifest.
+
+        Raises:
+            UserError: where its folder is elsewhere: results of others would be replaced there.
+        """
+        path = output_path(self.root, session, "manifest", ".json")
+        if not path.parent.resolve().is_relative_to(self.root.resolve()):
+            found = f"a link to {path.parent.resolve()}"
+            raise UserError(path.parent, found, "remove the link, or choose another --output_dir")
+        return path
 
     def _manifest(self, session: Session) -> dict:
-        """The manifest of a session; empty where there is none."""
+        """The manifest of a session; empty where there is none, or half of one, which a power failure leaves.
+
+        Raises:
+            UserError: when it is none that was written here.
+        """
+        path = self._path(session)
         try:
-            return json.loads(self._path(session).read_text())
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            manifest = json.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return {}
+        except (OSError, RecursionError) as error:
+            manifest = type(error)
+        if _is_manifest(manifest, path.parent.relative_to(self.root)):
+            return manifest
+        if self.overwrite:
+            return {}
+        do = "remove it or give --overwrite, and this session is made anew; or choose another --output_dir"
+        raise UserError(path, "a damaged list of results", do)
+
+
+def _is_manifest(content: object, folder: Path) -> bool:
+    """Whether this was written by :meth:`Study.publish`: it names files of this folder of its session only."""
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in ("made_from", "render")):
+        return False
+    files = content.get("files")
+    return isinstance(files, list) and all(
+        isinstance(file, str) and Path(file).parent == folder and Path(file).name not in ("", "..") for file in files
+    )
 
 
 def request_facts(request: RenderRequest) -> dict:

@@ -11,7 +11,6 @@
 
 """Latent posteriors of training samples: what the diffusion model learns from."""
 
-import os
 from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ...files import save_atomically
 from ...networks.weights import load_weights, weights_digest
 
 KEPT = ("mean", "sd", "position")
@@ -85,9 +85,7 @@ class LatentDataset(Dataset):
         if path is None or idist.get_rank() > 0:
             return
         content = {name: torch.stack([item[name] for item in self._cache.values()]) for name in KEPT}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(content | {"index": torch.tensor(list(self._cache))}, temporary)
-        os.replace(temporary, path)
+        save_atomically(content | {"index": torch.tensor(list(self._cache))}, path)
 
 
 class FrozenEncoder:
