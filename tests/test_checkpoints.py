@@ -10,20 +10,25 @@
 # limitations under the License.
 
 import hashlib
+import io
+import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
 from scripts.acquisition import Acquisition
+from scripts.commands.convert import promote
 from scripts.errors import UserError
 from scripts.files import save_atomically
 from scripts.networks import PhysicsVAE
-from scripts.networks.weights import first_existing, load_file, load_weights, weights_digest
+from scripts.networks.weights import first_existing, load_file, load_weights, read_record, weights_digest
 from scripts.train.checkpoints import BEST, LAST, InitialWeights, TrainingState
 from scripts.train.data import FrozenEncoder
 
@@ -89,6 +94,53 @@ def test_unreadable_file_is_one_line(tmp_path, content):
     with pytest.raises(UserError, match=f"no readable weights.*{MAKE}") as caught:
         load_file(tmp_path / "model.pt", MAKE)
     assert "\n" not in str(caught.value)
+
+
+def test_no_changed_byte_gives_other_weights(tmp_path):
+    path, network = tmp_path / "model.pt", linear()
+    save_atomically(network.state_dict(), path)
+    whole, refused = path.read_bytes(), 0
+    for place in np.random.default_rng(0).choice(len(whole), 300, replace=False):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            state = load_file(path, MAKE)
+        except UserError as error:
+            assert "\n" not in str(error) and error.where == path
+            refused += 1
+        else:
+            # Between the records there are bytes that say nothing.
+            assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+    assert refused > 100
+    weight = next(name for name in zipfile.ZipFile(io.BytesIO(whole)).namelist() if name.endswith("data/0"))
+    place = whole.index(network[0].weight.detach().numpy().tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(
+        UserError, match=f"a damaged file .the checksum of {weight} is wrong.; do copy it anew, or {MAKE}"
+    ):
+        load_file(path, MAKE)
+
+
+def test_the_shipped_weights_are_those_recorded():
+    assert {"model.pt", "model_ldm.pt"} <= {path.name for path in (ROOT / "models").glob("*.pt")}
+    shipped = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (ROOT / "models").glob("*.pt")}
+    assert read_record(ROOT / "models") == shipped, "put weights there with configs/convert.json, run promote"
+
+
+def test_own_weights_in_place_of_the_shipped_ones_are_used_and_said(tmp_path, caplog):
+    path, network = tmp_path / "model.pt", linear(2)
+    save_atomically(linear(1).state_dict(), path)
+    (tmp_path / "sha256.json").write_text(json.dumps({"model.pt": "abc"}))
+    load_weights(network, path, MAKE)
+    assert torch.equal(weights_digest(network), weights_digest(linear(1)))
+    assert f"{path}: not the weights with sha256 abc that were shipped; if they are yours" in caplog.text
+    caplog.clear()
+    promote(str(path), str(tmp_path))
+    load_weights(network, path, MAKE)
+    assert not caplog.text, "promoted weights are the shipped ones"
+    for damaged in ("[1]", "nothing"):
+        (tmp_path / "sha256.json").write_text(damaged)
+        with pytest.raises(UserError, match="sha256.json: found no list of checksums"):
+            load_weights(network, path, MAKE)
 
 
 def test_code_in_a_file_is_never_run(tmp_path):

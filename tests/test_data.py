@@ -191,6 +191,59 @@ def test_each_latent_is_encoded_once(folder):
     assert torch.equal(means[5]["mean"], first["mean"]) and not means[5]["sd"].any()
 
 
+class CachedSamples:
+    """Samples with a folder for their latents, as simulated slices have."""
+
+    scanner, first = "scanner", 0
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict:
+        image = torch.full((1, 2, 2), float(index))
+        return {"image": image, "acquisition": torch.zeros(1, ROW_SIZE), "position": 0.0, "index": index}
+
+    def preload(self) -> None:
+        """Nothing is to be simulated."""
+
+
+class CountingEncoder:
+    """Encodes by doing nothing, and counts."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def digest(self) -> torch.Tensor:
+        return torch.zeros(32)
+
+    def __call__(self, image, acquisition):
+        self.calls += 1
+        return image, image
+
+
+def test_kept_latents_are_read_again_and_damaged_ones_made_anew(tmp_path, caplog):
+    def encoded() -> tuple[int, list[float]]:
+        latents = LatentDataset(CachedSamples(tmp_path), CountingEncoder())
+        latents.preload()
+        return latents.encoder.calls, [float(latents[i]["mean"].mean()) for i in range(3)]
+
+    assert encoded() == (3, [0, 1, 2])
+    assert encoded() == (0, [0, 1, 2]) and not caplog.records
+    [path] = tmp_path.iterdir()
+    whole = path.read_bytes()
+    values = torch.arange(3.0).repeat_interleave(4).numpy().tobytes()
+    place = whole.index(values) + 6
+    for damaged in (whole[:place] + b"\x42" + whole[place + 1 :], whole[:-300], b""):
+        path.write_bytes(damaged)
+        assert encoded() == (3, [0, 1, 2])
+        assert caplog.messages == [f"{path}: damaged, encoded anew"]
+        caplog.clear()
+        assert path.read_bytes() == whole
+
+
 def order(sampler: EpochSampler, epoch: int = 1) -> list[int]:
     sampler.epoch = epoch
     return list(sampler)

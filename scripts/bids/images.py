@@ -60,6 +60,7 @@ def check_image(path: str | Path) -> nib.spatialimages.SpatialImage:
             :data:`MOST_VOXELS`, voxels beyond :data:`VOXEL_SIZES`, and other units than mm.
     """
     image = open_image(path)
+    _check_count(path, image)
     shape, dtype = image.shape, image.get_data_dtype()
     if len(shape) < 3 or any(size != 1 for size in shape[3:]):
         found = f"{len(shape)} dimensions ({' x '.join(map(str, shape))})"
@@ -105,8 +106,10 @@ def read_voxels(path: str | Path, image: nib.spatialimages.SpatialImage) -> np.n
         image: from :func:`open_image`.
 
     Raises:
-        UserError: for damaged and truncated files, and those that hold more than their header says.
+        UserError: for damaged and truncated files, those that hold more than their header says, and more than
+            :data:`MOST_VOXELS`.
     """
+    _check_count(path, image)
     try:
         if not isinstance(image, SerializableImage):
             return image.get_fdata(dtype=np.float32, caching="unchanged")
@@ -155,11 +158,15 @@ def write_image(path: Path, data: np.ndarray, affine: np.ndarray, sidecar: dict 
         path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar, indent=4) + "\n")
 
 
-def _check_size(path: str | Path, shape: tuple[int, ...], edges: np.ndarray, header) -> None:
-    """Refuses what is no head by its size, before memory is taken for it."""
-    if math.prod(shape) > MOST_VOXELS:
-        found = f"{' x '.join(map(str, shape))} voxels, more than {MOST_VOXELS}"
+def _check_count(path: str | Path, image: nib.spatialimages.SpatialImage) -> None:
+    """Refuses an image that does not fit into memory, before that is taken."""
+    if math.prod(image.shape) > MOST_VOXELS:
+        found = f"{' x '.join(map(str, image.shape))} voxels, more than {MOST_VOXELS}"
         raise UserError(path, found, "resample it, or repair the header")
+
+
+def _check_size(path: str | Path, shape: tuple[int, ...], edges: np.ndarray, header) -> None:
+    """Refuses what is no head by its size."""
     unit = header.get_xyzt_units()[0] if isinstance(header, nib.Nifti1Header) else "mm"
     named = " x ".join(f"{edge:.4g}" for edge in edges)
     if unit not in ("mm", "unknown"):

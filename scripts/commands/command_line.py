@@ -26,8 +26,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import UserError, find_user_error
 
-WRONG_USE, INCOMPLETE = 2, 1
-"""Exit codes: nothing was done because of a user error; some of what was asked for failed."""
+WRONG_USE, INCOMPLETE, INTERRUPTED = 2, 1, 130
+"""Exit codes: nothing was done because of a user error; some of what was asked for failed; Ctrl-C."""
 
 
 class CommandLine:
@@ -53,6 +53,8 @@ class CommandLine:
         if arguments is None:
             return
         self.active = True
+        # A file name need not be UTF-8.
+        sys.stdout.reconfigure(errors="backslashreplace")
         sys.excepthook = self._excepthook
         # It lasts as long as this object, which is as long as the process.
         self.redirected.enter_context(logging_redirect_tqdm(_console_loggers()))
@@ -76,6 +78,10 @@ class CommandLine:
             raise SystemExit(INCOMPLETE)
 
     def _excepthook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt) and not self.debug:
+            # A progress bar has left its line open.
+            print("\ninterrupted: what is complete stays", file=sys.stderr, flush=True)
+            raise SystemExit(INTERRUPTED)
         user_error = find_user_error(error)
         if self.debug or user_error is None:
             traceback.print_exception(kind, error, trace)
@@ -129,6 +135,7 @@ def _log_handlers() -> set[logging.Handler]:
 
 
 def _hides_user_errors(record: logging.LogRecord) -> bool:
-    """Keeps out what engines log about an exception on its way up when a user error is behind it."""
+    """Keeps out what engines log about an exception on its way up when the user is behind it."""
     from_engine = record.name.startswith(("ignite.", "monai.")) and record.levelno >= logging.ERROR
-    return not (from_engine and find_user_error(sys.exc_info()[1]))
+    error = sys.exc_info()[1]
+    return not (from_engine and (isinstance(error, KeyboardInterrupt) or find_user_error(error)))

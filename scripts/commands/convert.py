@@ -18,6 +18,7 @@ the documented one; no original file has been converted yet.
 """
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -25,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..files import save_atomically
+from ..files import save_atomically, write_atomically
 from ..networks import LatentDiffusionUNet, PhysicsVAE
-from ..networks.weights import load_file, weights_digest
+from ..networks.weights import RECORD, load_file, read_record, weights_digest
 
 PUBLISHED_VAE = {"adagn": "shared_scalar", "pd_median": 50.0}
 """Arguments of :class:`PhysicsVAE` that converted weights need and that no weight tells."""
@@ -228,7 +229,11 @@ def _matched(weights: dict[str, Tensor], network: nn.Module, where: object) -> d
 
 
 def _save(weights: dict[str, Tensor], path: Path) -> Path:
-    """Writes a state dict and prints path and sha256."""
+    """Writes a state dict, prints path and sha256, and records the sha256 where the folder has such a record."""
     save_atomically(weights, path)
-    print(f"{path} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}", flush=True)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    print(f"{path} sha256 {sha256}", flush=True)
+    if record := read_record(path.parent):
+        text = json.dumps(dict(sorted({**record, path.name: sha256}.items())), indent=4) + "\n"
+        write_atomically(path.parent / RECORD, text, durable=True)
     return path

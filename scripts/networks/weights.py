@@ -12,7 +12,10 @@
 """Weights on disk: loading, their sha256, and the frozen encoder of stage 2."""
 
 import hashlib
+import json
+import logging
 import os
+import zipfile
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -21,26 +24,32 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 
+logger = logging.getLogger(__name__)
+RECORD = "sha256.json"
+"""Beside weights that are shipped: name of each file -> its sha256."""
 BEHIND_THE_LATENT = ("decoder.", "post_quant_conv.", "skips.", "spread.")
 """Prefixes of the weights of a VAE that its latents do not depend on."""
 
 
 def load_file(path: str | os.PathLike, how_to_make: str) -> dict:
-    """Loads a torch file with ``weights_only=True``.
+    """Loads a torch file with ``weights_only=True``, once the checksums in it are right.
 
     Args:
         path: the file.
         how_to_make: what a user does to get it, as an imperative.
 
     Raises:
-        UserError: when it is missing or no torch file.
+        UserError: when it is missing, damaged or no torch file.
     """
     if not Path(path).is_file():
         raise UserError(path, "no such file", how_to_make)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        damaged = zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip()
+        if not damaged:
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(path, f"no readable weights ({type(error).__name__})", how_to_make) from error
+    raise UserError(path, f"a damaged file (the checksum of {damaged} is wrong)", f"copy it anew, or {how_to_make}")
 
 
 def first_existing(paths: list[str]) -> str:
@@ -50,6 +59,9 @@ def first_existing(paths: list[str]) -> str:
 
 def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) -> str:
     """Loads a raw state dict strictly, prints its path and sha256, and returns the sha256 of the file.
+
+    Weights beside :data:`RECORD` that are not those recorded are somebody's own, since the file is undamaged: a warning
+    names both. ``models/model.pt`` is where MONAI Label and the model zoo look for weights, whoever trained them.
 
     Raises:
         UserError: when the file is missing, broken or made for another architecture.
@@ -64,7 +76,26 @@ def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) 
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     if idist.get_rank() == 0:
         print(f"weights {path} sha256 {sha256}", flush=True)
+        recorded = read_record(Path(path).parent).get(Path(path).name, sha256)
+        if recorded != sha256:
+            do = "if they are yours, record them with configs/convert.json (run promote); else copy the file anew"
+            logger.warning(f"{path}: not the weights with sha256 {recorded} that were shipped; {do}")
     return sha256
+
+
+def read_record(folder: Path) -> dict[str, str]:
+    """The sha256 of each file of weights in this folder that was put there by ``promote``; empty without a record.
+
+    Raises:
+        UserError: for a damaged record.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()).items())
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(path, f"no list of checksums ({type(error).__name__})", "remove it, or copy it anew") from error
 
 
 def weights_digest(network: nn.Module) -> Tensor:

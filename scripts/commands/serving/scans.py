@@ -20,7 +20,7 @@ import numpy as np
 
 from ...acquisition import SEQUENCE_KEYS, UNKNOWN, load_protocol, read_json
 from ...bids import Contrast, Session, parse_name
-from ...bids.images import UNREADABLE
+from ...bids.images import UNREADABLE, read_voxels
 from ...bids.names import ENTITIES, SUFFIXES, stem
 from ...errors import UserError
 from .request import HOW_TO_TELL, MOST_SCANS, NUMBERS, check_entry
@@ -96,6 +96,8 @@ def _contrasts(path: Path, whole: nib.Nifti1Pair, parts: Path, told: bool) -> li
         parts.mkdir(parents=True)
         files = [parts / f"volume-{number + 1}.nii" for number in range(whole.shape[3])]
         try:
+            # The single volumes would not tell whether the file is damaged at its end.
+            read_voxels(path, whole)
             for number, file in enumerate(files):
                 nib.save(whole.slicer[..., number], file)
         except UNREADABLE:

@@ -15,13 +15,13 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
 
 from ...acquisition import RenderRequest, to_sidecar
-from ...bids import MAP_UNITS, Session, output_path, write_image
+from ...bids import MAP_UNITS, Session, load_image, output_path, write_image
+from ...errors import UserError
 from ...estimate.maps import Maps
 from ...render import T2_STAR_RATIO, SignalModel
 from ...signal import SEQUENCES
@@ -41,12 +41,19 @@ ASSUMED = {
 
 
 def fingerprints(root: str | Path, paths: Iterable[Path]) -> dict[str, str]:
-    """What results are made from: BIDS URI -> sha256 of each of these files below ``root``."""
+    """What results are made from: BIDS URI -> sha256 of each of these files below ``root``.
+
+    Raises:
+        UserError: for a file that cannot be read.
+    """
     found = {}
     for path in paths:
-        with open(path, "rb") as file:
-            name = f"bids:raw:{path.relative_to(root).as_posix()}"
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        name = f"bids:raw:{path.relative_to(root).as_posix()}"
+        try:
+            with open(path, "rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(path, f"no readable file ({error.strerror or error})", "see its permissions") from error
     return found
 
 
@@ -100,16 +107,19 @@ def write_maps(folder: Path, session: Session, maps: Maps, about: dict, sd_note:
 
 
 def read_maps(folder: Path, session: Session) -> Maps:
-    """The maps that :func:`write_maps` wrote."""
-    images = [nib.load(output_path(folder, session, suffix)) for suffix in MAP_UNITS]
-    paths = [output_path(folder, session, suffix, desc="sd") for suffix in MAP_UNITS]
-    sd = np.stack([_data(nib.load(path)) for path in paths]) if paths[0].exists() else None
-    mask = _data(nib.load(output_path(folder, session, "mask", desc="foreground"))) > 0
-    return Maps(np.stack([_data(image) for image in images]), sd, mask, images[0].affine)
+    """The maps that :func:`write_maps` wrote.
 
+    Raises:
+        UserError: for damaged files.
+    """
 
-def _data(image: nib.Nifti1Image) -> np.ndarray:
-    return image.get_fdata(dtype=np.float32)
+    def read(suffix: str, **entities: str) -> tuple[np.ndarray, np.ndarray]:
+        return load_image(output_path(folder, session, suffix, **entities), uniform=True)
+
+    values, affines = zip(*(read(suffix) for suffix in MAP_UNITS))
+    known = output_path(folder, session, "T1map", desc="sd").exists()
+    sd = np.stack([read(suffix, desc="sd")[0] for suffix in MAP_UNITS]) if known else None
+    return Maps(np.stack(values), sd, read("mask", desc="foreground")[0] > 0, affines[0])
 
 
 def write_contrasts(

@@ -11,6 +11,7 @@
 
 """Latent posteriors of training samples: what the diffusion model learns from."""
 
+import logging
 from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
@@ -20,9 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ...errors import UserError
 from ...files import save_atomically
-from ...networks.weights import load_weights, weights_digest
+from ...networks.weights import load_file, load_weights, weights_digest
 
+logger = logging.getLogger(__name__)
 KEPT = ("mean", "sd", "position")
 
 
@@ -73,9 +76,12 @@ class LatentDataset(Dataset):
         """Reads the file, and prepares the samples if it lacks some of their latents."""
         path = self.path
         if path is not None and path.exists():
-            kept = torch.load(path, map_location="cpu", weights_only=True)
-            rows = zip(*(kept[name] for name in KEPT))
-            self._cache |= {i: {**dict(zip(KEPT, row)), "index": i} for i, row in zip(kept["index"].tolist(), rows)}
+            try:
+                kept = load_file(path, "encode anew")
+                rows = zip(*(kept[name] for name in KEPT))
+                self._cache |= {i: {**dict(zip(KEPT, row)), "index": i} for i, row in zip(kept["index"].tolist(), rows)}
+            except (UserError, LookupError, TypeError, AttributeError):
+                logger.warning(f"{path}: damaged, encoded anew")
         if any(index not in self._cache for index in range(len(self))):
             self.data.preload()
 

@@ -1,0 +1,81 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Ctrl-C in the middle of a command: one line, exit code 130, nothing half written; each case is a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .studies import RENDER, ROOT, UNET, VAE, write_study, write_weights
+from .test_training import TINY, write_label_maps
+
+
+def inference(tmp_path: Path) -> tuple[dict, str]:
+    scans = str(write_study(tmp_path / "scans", subjects=30))
+    options = {"dataset_dir": scans, "weights": write_weights(tmp_path / "weights")["vae"], "render": RENDER, **VAE}
+    return options, "sub-*/anat/*_manifest.json"
+
+
+def generate(tmp_path: Path) -> tuple[dict, str]:
+    weights = write_weights(tmp_path / "weights")
+    sampling = {"count": 200, "latent_size": [8, 12], "num_inference_steps": 5, "render": RENDER}
+    return {"vae_weights": weights["vae"], "weights": weights["ldm"], **sampling, **VAE, **UNET}, "sub-*"
+
+
+def simulate(tmp_path: Path) -> tuple[dict, str]:
+    return {"label_maps": str(write_label_maps(tmp_path / "heads")), "subjects": 50}, "sub-*"
+
+
+def train_vae(tmp_path: Path) -> tuple[dict, str]:
+    heads = {"label_maps": str(write_label_maps(tmp_path / "heads")), "train_heads": [0, 1], "validation_heads": [1, 1]}
+    small = {"slices": 4, "validation_slices": 2, "max_epochs": 1000, "dataset_dir": None, "slice_crop": [24, 32]}
+    small |= {f"{part}::stream::slices::size": [32, 48] for part in ("train", "validate")}
+    return {**TINY, **heads, **small, "cache_dir": str(tmp_path / "cache")}, "history.tsv"
+
+
+@pytest.mark.parametrize("make", [inference, generate, simulate, train_vae], ids=lambda make: make.__name__)
+def test_ctrl_c_ends_in_one_line_and_leaves_nothing_partial(make, tmp_path):
+    options, sign = make(tmp_path)
+    out = tmp_path / "out"
+    words = [word for key, value in options.items() for word in (f"--{key}", json.dumps(value).replace('"', "'"))]
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        str(ROOT / f"configs/{make.__name__}.json"),
+    ]
+    with open(tmp_path / "stderr", "wb") as stderr:
+        process = subprocess.Popen(
+            [*command, *words, "--output_dir", str(out)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            cwd=tmp_path,
+        )
+        deadline = time.time() + 120
+        while not [*out.glob(sign)] and time.time() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None, (tmp_path / "stderr").read_text()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    said = (tmp_path / "stderr").read_text()
+    assert said.splitlines()[-1] == "interrupted: what is complete stays" and "Traceback" not in said
+    assert "terminating due to exception" not in said
+    assert not [*tmp_path.rglob(".*.partial")]
