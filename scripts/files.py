@@ -19,7 +19,9 @@ run: :func:`remove_leftovers` tells it by name and lock, and removes nothing els
 import os
 import re
 import secrets
+import signal
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,7 +92,7 @@ def replacing(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
                     os.fsync(file.fileno())
             os.replace(file.name, path)
         except BaseException:
-            with suppress(OSError):
+            with uninterrupted(), suppress(OSError):
                 os.unlink(file.name)
             raise
 
@@ -112,7 +114,24 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
             with lock:
                 yield folder / CONTENT
         finally:
-            rmtree(folder, ignore_errors=True)
+            with uninterrupted():
+                rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the block has ended: for what takes a moment and must not be left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[tuple] = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if waiting and callable(before):
+            before(*waiting[0])
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -27,6 +27,7 @@ from scripts.files import (
     replacing,
     save_atomically,
     scratch_folder,
+    uninterrupted,
     writable,
     write_atomically,
 )
@@ -150,6 +151,16 @@ def test_a_scratch_folder_goes_with_all_that_is_in_it(tmp_path):
         (folder / "rest").touch()
         raise KeyboardInterrupt
     assert names(tmp_path) == ["anat"]
+
+
+def test_ctrl_c_waits_for_what_must_be_whole(tmp_path):
+    with pytest.raises(KeyboardInterrupt), scratch_folder(tmp_path, "sub-01") as folder, uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        (folder / "half").touch()
+        os.replace(folder / "half", tmp_path / "whole")
+    assert names(tmp_path) == ["whole"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with uninterrupted():
+        pass
 
 
 def test_leftovers_of_killed_runs_go_and_those_of_living_ones_stay(tmp_path, writer):

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Ctrl-C in the middle of a command: one line, exit code 130, nothing half written; each case is a process of its own."""
+"""Ctrl-C in the middle of a command, a process of its own: one line, exit code 130, nothing half written."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def simulate(tmp_path: Path) -> tuple[dict, str]:
 
 def train_vae(tmp_path: Path) -> tuple[dict, str]:
     heads = {"label_maps": str(write_label_maps(tmp_path / "heads")), "train_heads": [0, 1], "validation_heads": [1, 1]}
-    small = {"slices": 4, "validation_slices": 2, "max_epochs": 1000, "dataset_dir": None, "slice_crop": [24, 32]}
+    small = {"slices": 4, "validation_slices": 2, "max_epochs": 1000, "slice_crop": [24, 32]}
     small |= {f"{part}::stream::slices::size": [32, 48] for part in ("train", "validate")}
     return {**TINY, **heads, **small, "cache_dir": str(tmp_path / "cache")}, "history.tsv"
 

@@ -22,7 +22,15 @@ from tqdm import tqdm
 from ..acquisition import to_sidecar
 from ..bids import MAP_UNITS, write_image
 from ..errors import UserError
-from ..files import lock_folder, make_folder, remove_leftovers, scratch_folder, writable, write_atomically
+from ..files import (
+    lock_folder,
+    make_folder,
+    remove_leftovers,
+    scratch_folder,
+    uninterrupted,
+    writable,
+    write_atomically,
+)
 from ..tissue import REGIONS
 from .head import Heads, simulate_head
 
@@ -177,10 +185,11 @@ class Simulator:
         """All files of a subject under a hidden name, then two renames, the scans' last: they mark it as whole."""
         with scratch_folder(self.root, name) as partial:
             self._write_files(partial, name, head)
-            if (self.truth / name).exists():
-                rmtree(self.truth / name)
-            (partial / "truth").rename(self.truth / name)
-            (partial / "scans").rename(self.root / name)
+            with uninterrupted():
+                if (self.truth / name).exists():
+                    rmtree(self.truth / name)
+                (partial / "truth").rename(self.truth / name)
+                (partial / "scans").rename(self.root / name)
 
     def _write_files(self, partial: Path, name: str, head: dict) -> None:
         for suffix, image in head["contrasts"].items():

@@ -26,7 +26,7 @@ import torch
 from ...acquisition import RenderRequest, to_sidecar
 from ...bids import Session, dataset_description, output_path
 from ...errors import UserError, find_user_error
-from ...files import check_writable, lock_folder, scratch_folder, sync, writable, write_atomically
+from ...files import check_writable, lock_folder, scratch_folder, sync, uninterrupted, writable, write_atomically
 
 METADATA = Path(__file__).parents[3] / "configs" / "metadata.json"
 logger = logging.getLogger(__name__)
@@ -143,19 +143,20 @@ class Study:
             files = sorted(str(p.relative_to(scratch)) for p in scratch.rglob("*") if p.is_file())
             sync(scratch / file for file in files)
             render = {request.name: request_facts(request) for request in plan.render}
-            if plan.maps:
-                # The old manifest would be wrong about the first file that is replaced.
-                path.unlink(missing_ok=True)
-            else:
+            if not plan.maps:
                 render, files = {**old["render"], **render}, sorted({*old["files"], *files})
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for file in files:
-                if (scratch / file).exists():
-                    os.replace(scratch / file, self.root / file)
-            for file in set(old.get("files", [])) - set(files):
-                (self.root / file).unlink(missing_ok=True)
             manifest = {"made_from": {**self.facts, **facts}, "render": render, "files": files}
-            write_atomically(path, json.dumps(manifest, indent=4) + "\n", durable=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with uninterrupted():
+                if plan.maps:
+                    # The old manifest would be wrong about the first file that is replaced.
+                    path.unlink(missing_ok=True)
+                for file in files:
+                    if (scratch / file).exists():
+                        os.replace(scratch / file, self.root / file)
+                for file in set(old.get("files", [])) - set(files):
+                    (self.root / file).unlink(missing_ok=True)
+                write_atomically(path, json.dumps(manifest, indent=4) + "\n", durable=True)
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
