@@ -10,6 +10,7 @@
 # limitations under the License.
 """The tour behind ``make demo``: simulated scans -> maps -> contrasts, noise -> new brains, each one bundle run."""
 
+import os
 import subprocess
 import sys
 import time
