@@ -132,7 +132,7 @@ def test_an_mprage_without_inversion_time_is_no_spin_echo(sidecar):
 def test_a_gradient_echo_without_name_may_be_inverted_and_is_not_guessed():
     unnamed = {"EchoTime": 0.0046, "RepetitionTime": 0.0096}
     error = refusal(from_sidecar, "T1w", unnamed, "x")
-    assert "InversionTime" in error.found and "ScanningSequence GR" in error.do
+    assert "InversionTime" in error.found and '"SignalModel": "spoiled_gradient_echo" and FlipAngle' in error.do
     named = {**unnamed, "ScanningSequence": "GR"}
     assert refusal(from_sidecar, "T1w", named, "x").found == "no FlipAngle"
     assert from_sidecar("T1w", {**named, "FlipAngle": 8}, "x").sequence == "spoiled_gradient_echo"

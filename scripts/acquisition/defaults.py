@@ -20,15 +20,13 @@ from collections.abc import Mapping
 from numbers import Real
 
 from ..signal.epg import equivalent_te
-from .identify import LONGEST_PLAIN_TE, SHORTEST_SHOT
-from .keys import EXCITATION_KEY, NAME_KEYS, SHOTS_KEY, Found, Keys, derived
+from .identify import LARGEST_EXCITATION, LONGEST_PLAIN_TE
+from .keys import EXCITATION_KEY, NAME_KEYS, SHORTEST_SHOT, SHOTS_KEY, Found, Keys, derived
 from .timing import SHORTEST_EQUIVALENT, readout_room
 
 FLIP_ANGLES = {"spin_echo": 90.0, "saturation_recovery": 90.0, "mprage": 8.0, "mp2rage": 4.0}
 """Usual excitation angles [degrees]; a gradient echo without preparation has none, its contrast depends on it."""
 SECOND_FLIP_ANGLE = 5.0
-LARGEST_EXCITATION = 120.0
-"""A larger angle [degrees] in the sidecar of a spin echo is that of its refocusing pulse."""
 READOUT_LENGTH = 176
 """Usual number of excitations after one inversion, of all of k-space."""
 MULTI_ECHO_SPACING = 0.010
@@ -45,8 +43,10 @@ EQUIVALENT_SHARE = 0.25
 """Contrast-equivalent over nominal echo time of a usual train."""
 CENTRAL = 0.4
 """A nominal echo time is usual from this share of the train's duration on."""
-NAMED_LENGTH = re.compile(r"(?:tse|tir|(?<![a-z])h)[a-z]*\dd(\d)[a-z]*_?(\d+)|spc[a-z]*_(\d+)", re.IGNORECASE)
-"""``tse2d2_5``: 2 contrasts of 5 echoes; ``spc_314ns``: 314 echoes."""
+NAMED_LENGTH = re.compile(
+    r"(?:tse|tir|(?<![a-z])h)[a-z]*\dd(\d)[a-z]*_?(\d+)|spc[a-z]*(?:\dd\d[a-z]*)?_(\d+)", re.IGNORECASE
+)
+"""``tse2d2_5``: 2 contrasts of 5 echoes; ``spc_314ns`` and, of older software, ``spc3d1_314ns``: 314 echoes."""
 
 
 def complete(sequence: str, fields: tuple[str, ...], keys: Keys, times: Mapping[str, Found], explicit: bool) -> dict:
@@ -74,8 +74,11 @@ def complete(sequence: str, fields: tuple[str, ...], keys: Keys, times: Mapping[
 def refocusing_angle(fields: tuple[str, ...], keys: Keys) -> str:
     """The remark on an angle in the sidecar that is not the excitation's; nothing for other sequences."""
     angle = keys.get("FlipAngle")
-    train = "echo_train_length" in fields and "flip_angle" not in fields
-    return f"FlipAngle {angle:g} is not used: of a train it is the refocusing angle" if train and angle else ""
+    if not angle or "echo_train_length" not in fields or "flip_angle" in fields:
+        return ""
+    if angle <= LARGEST_EXCITATION:
+        return f"FlipAngle {angle:g} is taken for the excitation angle, which is 90 in this signal equation"
+    return f"FlipAngle {angle:g} is not used: of a train it is the refocusing angle"
 
 
 def _flip_angles(sequence: str, fields: tuple[str, ...], keys: Keys, explicit: bool) -> dict[str, Found]:
@@ -222,9 +225,16 @@ def _echo(te: float, spacing: float, room: float, length: Found | None) -> int:
 
 def _length(keys: Keys, explicit: bool) -> Found | None:
     """Number of refocusing pulses; a single one in a scanner's sidecar of such a train counts something else."""
-    found = keys.find("EchoTrainLength")
-    if found is not None and (explicit or found.value > 1):
-        return found
+    found, named = keys.find("EchoTrainLength"), _named_length(keys)
+    if found is None or (found.value <= 1 and not explicit):
+        return named
+    if named is not None and not explicit and "spc" in named.remark.lower() and named.value / found.value in (2, 3, 4):
+        return named._replace(remark=f"{named.remark}; EchoTrainLength {found.value:g} counts one of several shots")
+    return found
+
+
+def _named_length(keys: Keys) -> Found | None:
+    """The number of refocusing pulses in the name of the sequence."""
     for key in NAME_KEYS:
         name = keys.find(key)
         match = NAMED_LENGTH.search(str(name.value)) if name is not None else None

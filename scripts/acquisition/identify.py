@@ -16,12 +16,10 @@ from typing import NamedTuple
 
 from ..errors import UserError
 from ..signal import SEQUENCES
-from .keys import CODE_KEYS, EXCITATION_KEY, NAME_KEYS, PREPARATION_KEYS, SEQUENCE_KEYS, Keys
-from .names import INVERTED, READOUTS, TWICE_INVERTED, named, read_codes, told
+from .keys import CODE_KEYS, EXCITATION_KEY, NAME_KEYS, PREPARATION_KEYS, SEQUENCE_KEYS, SHORTEST_SHOT, Keys
+from .names import INVERTED, KINDS, READOUTS, TWICE_INVERTED, named, read_codes, told
 from .record import CONFIDENCE, UNKNOWN
 
-SHORTEST_SHOT = 0.05
-"""Shortest believable TR of an inversion-prepared scan [s]: below, it is the time between two excitations."""
 MPRAGE_TR, MPRAGE_TE = 1.4, 0.008
 """A scan with a longer TR and a shorter TE [s] than these is an MPRAGE, whatever its sidecar omits."""
 LARGEST_READOUT_ANGLE = 20.0
@@ -35,6 +33,10 @@ LONGEST_PLAIN_TRAIN = 60
 """Longest believable train of that kind in a 3D scan."""
 LONG_TR = 1.5
 """A T2w or PDw scan with a longer TR [s] is a turbo spin echo on today's scanners."""
+LONGEST_PLAIN_TR = 3.0
+"""A spin echo with one echo after each excitation takes more than ten minutes from this TR [s] on."""
+LARGEST_EXCITATION = 120.0
+"""A larger angle [degrees] in the sidecar of a spin echo is that of its refocusing pulse."""
 T1_WEIGHTING_ANGLE = 15.0
 """Flip angle [degrees] from which an unprepared gradient echo with a short TR is T1-weighted: twice the Ernst angle."""
 EQUATIONS = {
@@ -43,16 +45,19 @@ EQUATIONS = {
     "spin": ("spin_echo", "inversion_recovery", "double_inversion_recovery"),
     "gradient": ("spoiled_gradient_echo", "mprage", "mp2rage"),
     "mprage": ("mprage", "mprage", "mp2rage"),
+    "turbo-FLASH": ("mprage", "mprage", "mp2rage"),
     "mp2rage": ("mp2rage", "mp2rage", "mp2rage"),
     "bssfp": ("bssfp", "bssfp", "bssfp"),
 }
 """Kind of sequence -> its equation after no inversion, one, two; kinds that are missing here have none."""
+UNSTATED = "EchoTrainLength is not stated"
+NO_INVERSION = "no inversion is stated (InversionTime, or DICOM's codes IR or MP)"
 WAYS_OUT = f"leave the scan out, or name the equation to use as {SEQUENCE_KEYS[0]} ({UNKNOWN} for none)"
 
 
 class Identity(NamedTuple):
-    """A signal equation's name, UNKNOWN if the sidecar says that, None for a T1w scan of which too little is known; how
-    sure that is, and why."""
+    """A signal equation's name, UNKNOWN if the sidecar says that, None for a T1w scan of which too little is known and
+    for a turbo-FLASH without inversion, which has none; how sure that is, and why."""
 
     sequence: str | None
     confidence: str
@@ -85,6 +90,13 @@ def identify(suffix: str, keys: Keys, where: object) -> Identity:
     if kind == "turbo" and (too_long := _too_long(keys)):
         kind, confidence, evidence = "vfa", "medium", f"{evidence}; {too_long}"
     inversions, reason = _inversions(suffix, kind, keys)
+    if kind == "turbo-FLASH" and not inversions:
+        codes = read_codes(keys)
+        if keys.between_excitations:
+            sure = "medium" if codes else "low"
+            return Identity("spoiled_gradient_echo", sure, f"{evidence}; {NO_INVERSION}, and a TR between excitations")
+        if "GR" in codes and keys.get("RepetitionTime"):
+            return Identity(None, "low", f"{evidence}; {NO_INVERSION}")
     if reason and reason not in evidence:
         evidence = f"{evidence}; {reason}"
     te = _time(keys, "EchoTime")
@@ -116,8 +128,32 @@ def _by_code(keys: Keys) -> tuple[str, str, str] | None:
     echoes = keys.get("EchoTrainLength")
     if echoes is not None:
         return ("turbo" if echoes > 1 else "spin"), sure, f"{evidence}; EchoTrainLength {echoes:g}"
-    tr = _time(keys, "RepetitionTime")
-    return ("turbo" if tr > LONG_TR else "spin"), "medium", f"{evidence}; TR {tr:g} s"
+    return _without_train_length(keys, evidence)
+
+
+def _without_train_length(keys: Keys, evidence: str) -> tuple[str, str, str]:
+    """A spin echo whose sidecar does not state how many echoes follow an excitation: one, or a train of them."""
+    tr, angle, variant = _time(keys, "RepetitionTime"), keys.get("FlipAngle"), read_codes(keys, CODE_KEYS[1:2])
+    evidence = f"{evidence}; TR {tr:g} s"
+    long = "taken for a turbo spin echo of the usual length"
+    if tr <= LONG_TR:
+        return "spin", "medium", f"{evidence}; {UNSTATED}: taken for one echo, usual at this TR"
+    if "SK" in variant:
+        return "turbo", "medium", f"{evidence}; {UNSTATED}: {long} because of {keys.named_by(CODE_KEYS[1])}"
+    if keys.get("MRAcquisitionType") == "3D":
+        return "turbo", "medium", f"{evidence}; {UNSTATED}: {long}, since it is a 3D scan"
+    if angle is not None and angle > LARGEST_EXCITATION:
+        return "turbo", "medium", f"{evidence}; {UNSTATED}: {long}, since FlipAngle {angle:g} is a refocusing angle"
+    if variant:
+        reason = f"{keys.named_by(CODE_KEYS[1])} is without SK, the code of a train"
+        return "spin", "medium", f"{evidence}; {UNSTATED}: taken for one echo, since {reason}"
+    if _inversions("", "spin", keys)[0]:
+        return "turbo", "medium", f"{evidence}; {UNSTATED}: {long}, since it is inverted"
+    if tr < LONGEST_PLAIN_TR:
+        reason = f"TR below {LONGEST_PLAIN_TR:g} s" + (f" and FlipAngle {angle:g}" if angle is not None else "")
+        return "spin", "low", f"{evidence}; {UNSTATED}: taken for one echo because of {reason}"
+    other = "it may be a plain spin echo (then add EchoTrainLength 1)"
+    return "turbo", "low", f"{evidence}; {UNSTATED}: {long}, since one echo would take too long; {other}"
 
 
 def _by_times(suffix: str, keys: Keys, where: object) -> tuple[str | None, str, str]:
@@ -167,8 +203,10 @@ def _inversions(suffix: str, kind: str, keys: Keys) -> tuple[int, str]:
     once = given or told(keys, INVERTED)
     if not once and "IR" in read_codes(keys):
         once = "DICOM's code IR"
-    if not once and kind == "gradient" and "MP" in read_codes(keys):
+    if not once and kind in ("gradient", "turbo-FLASH") and "MP" in read_codes(keys):
         once = "DICOM's code MP"
+    if not once and kind == "turbo-FLASH":
+        once = told(keys, KINDS["mprage"])
     once = once or next((key for key in PREPARATION_KEYS if key in keys.sidecar), "")
     if not once and suffix == "FLAIR" and kind not in READOUTS:
         once = "the suffix FLAIR"

@@ -57,6 +57,8 @@ EMPTY_AS_ZERO = (
 TIMES = ("EchoTime", "RepetitionTime", "InversionTime")
 SAME = 0.1
 """Relative difference of times up to which a protocol's entry describes a scan."""
+SHORTEST_SHOT = 0.05
+"""Shortest believable TR of an inversion-prepared scan [s]: below, it is the time between two excitations."""
 
 
 class Found(NamedTuple):
@@ -77,7 +79,8 @@ class Keys:
     """The keys of one scan.
 
     A protocol fills what a sidecar lacks only where the sidecar's own times are those of the protocol: half of another
-    scan's parameters would make one that nobody acquired.
+    scan's parameters would make one that nobody acquired. Of a scan whose RepetitionTime is between excitations, while
+    TE and TI are those of the protocol, it fills the time between inversions and nothing else.
 
     Args:
         sidecar: BIDS keys and values, none of them empty: see :func:`said`.
@@ -89,6 +92,14 @@ class Keys:
         both = [key for key in TIMES if key in sidecar and entry.get(key) is not None]
         self.differing = [key for key in both if not _close(sidecar[key], entry[key])]
         self.entry = {} if self.differing else entry
+        shot = _time_of_shot(entry)
+        if self.differing == ["RepetitionTime"] and shot and self.between_excitations and {*both} == {*TIMES}:
+            self.differing, self.entry = [], {PREPARATION_KEYS[0]: shot}
+
+    @property
+    def between_excitations(self) -> bool:
+        """Whether the sidecar's RepetitionTime is too short to be that of an inversion-prepared scan."""
+        return self.sidecar.get("RepetitionTime", SHORTEST_SHOT) < SHORTEST_SHOT
 
     def get(self, key: str) -> object:
         """Value of a key, None where nothing says it."""
@@ -157,6 +168,12 @@ def check_values(keys: Mapping, where: object) -> None:
     counts = _list(shots)
     if shots is not None and (len(counts) > 2 or not all(_count(count) for count in counts) or sum(counts) < 1):
         raise UserError(f"{where}: {SHOTS_KEY}", repr(shots), "give a number, or [before, after] the centre of k-space")
+
+
+def _time_of_shot(entry: Mapping) -> float | None:
+    """The time between inversions in a protocol's entry; None where it has none."""
+    times = (entry.get(key) for key in (*PREPARATION_KEYS, "RepetitionTime"))
+    return next((time for time in times if time is not None and time >= SHORTEST_SHOT), None)
 
 
 def _list(value: object) -> list:

@@ -21,19 +21,24 @@ KINDS = {
     "DESS": r"(?<![a-z])(de3d|dess(?![a-z]))",
     "mp2rage": r"mp2rage",
     "bssfp": r"fiesta|true-?_?fi|trufi|tfi[23]d|b-?_?ffe|balanced|bssfp|(?<![a-z])ciss|ci3d",
-    "vfa": r"(?<![a-z])spc|(?<!k)(?<!k[ _-])space(?![a-z])(?![ _-]?occup)|tse_?vfl|cube(?![a-z])|vista",
-    "mprage": r"mp-?_?rage|(?<![a-z])tfl|tfe(?![a-z])|bravo|turbo-?_?flash|ir-?_?f?spgr",
+    "vfa": r"(?<![a-z])spc|(?<!k)(?<!k[ _-])space(?![a-z])(?![ _-]?occup)|tse_?vfl|cube(?![a-z])|vista|fse_mx"
+    r"|iso-?fse|mvox",
+    "mprage": r"mp-?_?rage|bravo|ir-?_?f?spgr|magneti[sz]ation[ _-]prepared",
+    "turbo-FLASH": r"(?<![a-z])tfl|tfe(?![a-z])|turbo[ _-]?flash|(turbo|fast)[ _-]field[ _-]echo",
     "turbo": r"(?<![a-z])(s?tir|tse|tgse)|[tf]se(?![a-z])|haste(?![a-z])|(?<![a-z])rare(?![a-z])|blade|propeller"
-    r"|(?<![a-z])h[23]d|(fast|turbo)[ _-]?spin|grase|flair",
+    r"|(?<![a-z])h[23]d|(fast|turbo)[ _-]?spin|grase|gradient[ _-](and|plus)[ _-]spin|fase(?![a-z])|flair",
     "gradient": r"(?<![a-z])fl[23]d|flash|spgr|fgre|(?<![a-z])gre(?![a-z])|ffe(?![a-z])|medic(?![a-z])|vibe"
-    r"|lava(?![a-z])|(?<![a-z])sw(an|i)(?![a-z])",
+    r"|lava(?![a-z])|(?<![a-z])sw(an|i)(?![a-z])|(gradient|field)([ _-]recalled)?[ _-]?echo|rssg",
     "spin": r"(?<![a-z])se(?![a-z])|(?<![a-z])se[23]d|spin[ _-]?echo",
 }
 """Kind of sequence -> what its vendors' names contain; the first that fits counts."""
-INVERTED = r"(?<![a-z])(spc[a-z]*ir|s?tir[a-z]?(?![a-z])|ir([ _-]?[tf]?se)?(?![a-z]))|flair"
+INVERTED = (
+    r"(?<![a-z])(spc[a-z]*ir|s?tir[a-z]?(?![a-z])|ir([ _-]?[tf]?se)?(?![a-z]))|flair"
+    r"|inversion[ _-]recover|da(rk)?[ _-]?fl(uid)?(?![a-z])"
+)
 TWICE_INVERTED = r"(?<![a-z])dir(?![a-z\d])(?!-(ap|pa|lr|rl|is|si)(?![a-z]))|double[ _-]?inversion"
 """``dir-AP`` is BIDS's word for the direction of phase encoding."""
-READOUTS = ("PSIF", "DESS", "mp2rage", "bssfp", "mprage", "gradient")
+READOUTS = ("PSIF", "DESS", "mp2rage", "bssfp", "mprage", "turbo-FLASH", "gradient")
 """Kinds of gradient echoes; the others are spin echoes."""
 TOKEN = r"(%\w+%\\)?[\w*-]+"
 """One word, such as ``%SiemensSeq%\\tse_vfl``, is a name; what else stands under its key is anybody's prose."""
@@ -47,7 +52,7 @@ def named(keys: Keys) -> tuple[str, str, str] | None:
             if re.search(pattern, text, re.IGNORECASE) and (scanner or _fits(kind, codes)):
                 name = keys.named_by(key)
                 # An MP2RAGE runs under the name of an MPRAGE, so whoever tells it counts.
-                if kind in ("mprage", "gradient") and (told_so := told(keys, KINDS["mp2rage"])):
+                if kind in ("mprage", "turbo-FLASH", "gradient") and (told_so := told(keys, KINDS["mp2rage"])):
                     return "mp2rage", "medium", f"{name}; {told_so}"
                 return kind, "high" if scanner and key in keys.sidecar else "medium", name
     return None

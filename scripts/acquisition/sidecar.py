@@ -16,13 +16,25 @@ from collections.abc import Mapping
 from ..errors import UserError
 from ..signal import SEQUENCES
 from .defaults import complete, refocusing_angle
-from .identify import SHORTEST_SHOT, identify
-from .keys import EXCITATION_KEY, PREPARATION_KEYS, SEQUENCE_KEYS, SHOTS_KEY, Found, Keys, check_values, said
-from .protocols import NAMES
+from .identify import WAYS_OUT, identify
+from .keys import (
+    EXCITATION_KEY,
+    PREPARATION_KEYS,
+    SEQUENCE_KEYS,
+    SHORTEST_SHOT,
+    SHOTS_KEY,
+    Found,
+    Keys,
+    check_values,
+    said,
+)
+from .protocols import NAMES, load_protocol
 from .record import FIELDS, SIDECAR_KEYS, UNKNOWN, Acquisition, check, required
 from .timing import check_timing
 
 EQUATIONS = ("exact", "paper")
+LINES = {"te": 0.003, "tr": 2.3, "ti": 0.9}
+"""Usual times [s] of an inversion-prepared scan, for a line that a user pastes and completes."""
 TIMES = ("te", "tr", "ti", "ti2")
 ALIKE = (*TIMES, "field_strength")
 """Fields that mean the same in any sequence; an angle may be of a refocusing pulse, a train follow an inversion."""
@@ -80,13 +92,18 @@ def from_sidecar(
     # The network is told the TE of every scan that has an equation; to render one takes what its equation needs.
     asked_for = ("te", *fields) if fields and protocol != {} else fields
     missing = [name for name in dict.fromkeys(asked_for) if name not in found]
-    if missing and entry == UNKNOWN:
+    unequated = sequence is None and not missing
+    if (missing or unequated) and entry == UNKNOWN:
         return _unidentified(fields, found, _asked(missing, sequence, keys), evidence, where)
     if sequence in SEQUENCES and equations == "paper" and SEQUENCES[sequence].paper is None:
         do = "leave the scan out, or set equations to exact"
         raise UserError(where, f"{sequence}, for which the paper has no equation", do)
+    if unequated:
+        found = f"{evidence}: a turbo-FLASH without inversion, which no signal equation is for"
+        raise UserError(where, found, f"without an inversion {WAYS_OUT}; {_accept(suffix, protocol)}")
     if missing:
-        raise _incomplete(suffix, missing, sequence, keys, where, protocol)
+        names = _completing(suffix, sidecar, where, equations) if protocol is None else []
+        raise _incomplete(suffix, missing, sequence, keys, where, protocol, names)
     acquisition = _record(sequence, found, _unknown(sequence, keys, found), confidence, evidence)
     check(acquisition, where)
     return acquisition
@@ -190,24 +207,62 @@ def _unidentified(
     stated = {name: one for name, one in found.items() if one.origin != "assumed"}
     check_timing(_record(UNKNOWN, stated, {}, "low", ""), fields, where)
     remarks = {name: f"no {key}" for name, key in asked.items()}
-    evidence = f"too little is stated, no {', '.join(asked.values())}; {evidence}"
+    evidence = f"too little is stated, no {', '.join(asked.values())}; {evidence}" if asked else evidence
     acquisition = _record(UNKNOWN, {name: stated[name] for name in ALIKE if name in stated}, remarks, "low", evidence)
     check(acquisition, where)
     return acquisition
 
 
+def _completing(suffix: str, sidecar: Mapping, where: object, equations: str) -> list[str]:
+    """The named protocols with which a scan is complete; no other is worth naming."""
+    names = []
+    for name in NAMES:
+        try:
+            from_sidecar(suffix, sidecar, where, load_protocol(name), equations)
+        except UserError:
+            continue
+        names.append(name)
+    return names
+
+
+def _accept(suffix: str, protocol: Mapping | str | None) -> str:
+    """How to go on without a signal equation."""
+    where = f"--protocol {UNKNOWN}" if protocol is None else f'"{suffix}": "{UNKNOWN}" in a protocol file'
+    return f"or accept wider intervals with {where}"
+
+
 def _incomplete(
-    suffix: str, missing: list[str], sequence: str | None, keys: Keys, where: object, protocol: Mapping | None
+    suffix: str,
+    missing: list[str],
+    sequence: str | None,
+    keys: Keys,
+    where: object,
+    protocol: Mapping | None,
+    names: list[str],
 ) -> UserError:
-    """What is missing, all of it, and what to do about it."""
-    accept = f'accept wider intervals with "{suffix}": "{UNKNOWN}" in a protocol file'
-    do = f"add them to the sidecar or to the protocol's {suffix} entry, or {accept}" if protocol else "add them"
-    if protocol is None:
-        do = f"add them to the sidecar, name a protocol with --protocol ({', '.join(NAMES)}), or accept wider intervals"
-        do += f" with --protocol {UNKNOWN}"
-    elif keys.differing:
-        other = ", ".join(f"{key} {protocol[suffix][key]}" for key in keys.differing)
-        do = f"add them to the sidecar (the protocol's {suffix} entry is of another scan: {other}), or {accept}"
-    if sequence == "mprage" and "ti" in missing and (keys.get("RepetitionTime") or SHORTEST_SHOT) < SHORTEST_SHOT:
-        do += f"; without inversion: add ScanningSequence GR and FlipAngle, or {SEQUENCE_KEYS[0]}"
+    """What is missing, all of it, and what to do about it; ``names`` are the protocols that would complete it."""
+    between = "tr" in missing and keys.between_excitations
+    if between:
+        lines = ", ".join(f'"{SIDECAR_KEYS[name]}": {usual}' for name, usual in LINES.items() if name in missing)
+        lines = lines.replace(SIDECAR_KEYS["tr"], PREPARATION_KEYS[0])
+        do = (
+            f"add {lines} to the sidecar, with the scanner's own seconds (from one inversion to the next; Philips calls"
+        )
+        do += " it shot interval)"
+    else:
+        do = "add them to the sidecar" if protocol is None or keys.differing else "add them"
+    if keys.differing:
+        differing = [key for key in keys.differing if not (between and key == "RepetitionTime")]
+        other = ", ".join(f"{key} {protocol[suffix][key]}" for key in differing)
+        other = f"is of another scan: {other}" if other else "is for scans that state its EchoTime and InversionTime"
+        do += f" (the protocol's {suffix} entry {other})"
+    elif protocol and not between:
+        do += f" to the sidecar or to the protocol's {suffix} entry"
+    if names:
+        do += f", or name a protocol with --protocol ({', '.join(names)})"
+    if sequence == "mprage" and "ti" in missing and between:
+        angle = "" if keys.get("FlipAngle") else " and FlipAngle"
+        do += f'; without inversion: add "{SEQUENCE_KEYS[0]}": "spoiled_gradient_echo"{angle}'
+    if protocol != {}:
+        do += f"; {_accept(suffix, protocol)}"
     return UserError(where, "no " + ", ".join(_asked(missing, sequence, keys).values()), do)

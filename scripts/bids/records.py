@@ -147,7 +147,9 @@ def combine(problems: list[UserError]) -> UserError:
     for problem in problems:
         groups.setdefault(problem.found, []).append(str(problem.where))
     found = "; ".join(f"{found} in {', '.join(where)}" for found, where in groups.items())
-    return UserError(f"{len(problems)} images", found, "; ".join(dict.fromkeys(problem.do for problem in problems)))
+    clauses = [clause for problem in problems for clause in problem.do.split("; ")]
+    do = "; ".join(reversed(dict.fromkeys(reversed(clauses))))
+    return UserError(f"{len(problems)} images", found, do)
 
 
 def _table(protocol: str | Mapping | None) -> Mapping | str | None:
