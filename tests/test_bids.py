@@ -170,8 +170,7 @@ def test_two_files_of_one_name_are_a_problem(tmp_path):
 
 def test_absent_empty_and_ambiguous_folders_are_refused(tmp_path):
     assert refusal(find_sessions, tmp_path / "absent").found == "no such folder"
-    assert refusal(find_sessions, tmp_path).found.startswith("no T1w")
-    assert refusal(find_scans, tmp_path).found == "no images"
+    assert refusal(find_sessions, tmp_path).found == refusal(find_scans, tmp_path).found == "no images"
     (tmp_path / "sub-01" / "anat").mkdir(parents=True)
     assert refusal(find_sessions, tmp_path).found.startswith("no T1w")
     write(tmp_path / "sub-02" / "anat" / "sub-02_T1w.nii.gz")

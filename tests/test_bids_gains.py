@@ -53,7 +53,8 @@ def test_every_scan_has_its_own_gain_where_nothing_is_stated(tmp_path):
 
 
 def test_echoes_of_one_series_share_their_gain_whatever_their_names(tmp_path):
-    scans = {"FLAIR": {**ECHO, "InversionTime": 1.5}, "PDw": FIRST, "T2w": SECOND, "run-2_PDw": FIRST}
+    scans = {"FLAIR": {**ECHO, "InversionTime": 1.5}, "PDw": FIRST, "T2w": SECOND}
+    scans["run-2_PDw"] = {**FIRST, "AcquisitionTime": "13:07:34.5"}
     # The second run has the echo number of the first image, so nothing proves that it belongs to it.
     assert groups(tmp_path, scans) == [0, 1, 1, 2]
 

@@ -46,6 +46,41 @@ def test_the_table_is_complete():
         assert not values or len(spread["spread"]) == 3
 
 
+FREESURFER = {
+    "aseg": {31: "choroid plexus", 63: "choroid plexus", 77: "lesion", 80: "caudate and putamen", 85: "white matter"}
+    | dict.fromkeys(range(251, 256), "white matter"),
+    "aparc+aseg": {1000: "cortex", 1024: "cortex", 2035: "cortex", 11101: "cortex", 12175: "cortex"},
+    "wmparc": {3001: "white matter", 4035: "white matter", 5001: "white matter", 5002: "white matter"},
+    "SynthSeg": {24: "CSF", 26: "caudate and putamen", 28: "brain stem", 1035: "cortex", 77: "lesion"},
+    "SAMSEG": {165: "bone", 258: "other soft tissue", 259: "eye", 30: "vessel", 62: "vessel", 99: "lesion"},
+    "apas+head": {130: "air", 257: "CSF", 172: "cerebellar cortex", 174: "brain stem"},
+}
+
+
+@pytest.mark.parametrize("tool", FREESURFER)
+def test_what_freesurfer_writes_is_read(tmp_path, tool):
+    labels = ball()
+    places = [tuple(np.argwhere(labels == 2)[40 * number]) for number in range(len(FREESURFER[tool]))]
+    for place, number in zip(places, FREESURFER[tool]):
+        labels[place] = number
+    nib.save(nib.MGHImage(labels.astype(np.int32), np.eye(4)), tmp_path / "aseg.mgz")
+    anatomy = LabelMaps(tmp_path)[0]
+    inverse = np.linalg.inv(anatomy.affine)
+    for place, name in zip(places, FREESURFER[tool].values()):
+        x, y, z = np.round(nib.affines.apply_affine(inverse, place)).astype(int)
+        assert list(INDEX)[anatomy.classes[x, y, z]] == name
+
+
+def test_all_unknown_labels_are_listed_with_their_counts(tmp_path):
+    labels = ball()
+    places = np.argwhere(labels == 2)
+    for number in range(14):
+        labels[tuple(places[3 * number : 3 * number + number + 1].T)] = 700 + number
+    write_ball(tmp_path / "a.nii.gz", labels)
+    with pytest.raises(UserError, match="unknown labels 700 .*, 711 .* and 2 more"):
+        LabelMaps(tmp_path)[0]
+
+
 def test_every_shared_label_map_has_known_labels(shared):
     paths = sorted((shared / "data" / "label_maps").glob("*.nii.gz"))
     assert len(paths) == len(LabelMaps(shared / "data" / "label_maps")) == 16
@@ -114,7 +149,7 @@ def broken(folder, case: str) -> None:
     [
         ("text", "no readable image"),
         ("truncated", "truncated"),
-        ("unknown", "labels 999"),
+        ("unknown", r"unknown labels 999 \(\d+ voxels\)"),
         ("not whole", "labels 0.5"),
         ("4D", "4 dimensions"),
         ("no brain", "no label of the cerebrum"),

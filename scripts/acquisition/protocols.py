@@ -98,11 +98,13 @@ def _is_protocol(entry: object) -> bool:
 def read_json(path: str | Path, kinds: tuple[type, ...] = (dict,)) -> dict | list:
     """What a JSON file holds: an object, or another of ``kinds``.
 
+    Text that is not Unicode is taken for Latin-1, which older converters wrote: at worst a name is misspelt.
+
     Raises:
         UserError: when the file is absent, unreadable, broken, or holds something else.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        content = json.loads(_decode(Path(path).read_bytes()))
     except OSError as error:
         raise UserError(
             path, error.strerror.lower() if error.strerror else str(error), "name a readable file"
@@ -113,6 +115,13 @@ def read_json(path: str | Path, kinds: tuple[type, ...] = (dict,)) -> dict | lis
         found = KINDS.get(type(content), "number")
         raise UserError(path, f"a JSON {found}", f"give a JSON {' or '.join(KINDS[kind] for kind in kinds)}")
     return content
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def suggest(name: str, names: Iterable[str], otherwise: str = "") -> str:

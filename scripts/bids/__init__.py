@@ -13,24 +13,30 @@
 
 from .discovery import find_scans, find_sessions
 from .gains import gain_groups
+from .header import header_doubts
 from .images import check_image, load_image, write_image
+from .intensities import check_intensities
 from .maps import find_maps
 from .names import MAP_UNITS, parse_name
 from .outputs import dataset_description, output_path
 from .records import Contrast, Session, combine, resolve, resolve_all, resolve_contrast
 from .session_record import session_record
+from .shapes import find_dicom
 
 __all__ = [
     "MAP_UNITS",
     "Contrast",
     "Session",
     "check_image",
+    "check_intensities",
     "combine",
     "dataset_description",
+    "find_dicom",
     "find_maps",
     "find_scans",
     "find_sessions",
     "gain_groups",
+    "header_doubts",
     "load_image",
     "output_path",
     "parse_name",

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..acquisition import SEQUENCE_KEYS, Acquisition, from_sidecar, load_protocol
+from ..acquisition.keys import LABEL_KEYS
 from ..errors import UserError
 from .names import SUFFIXES, stem
-
-CONTRAST_AGENT = re.compile(r"gado|post(?!er)|t1(?:ce|c|gd)(?![a-z])|(?<![a-z])gd(?![a-z])")
+from .words import CONTRAST_AGENT
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Contrast:
         entities: BIDS entities besides subject and session, such as ``{"acq": "2d", "run": "1"}``.
         sidecar: merged sidecars, nearest wins; empty where there is none.
         problem: why the image cannot be used at all, such as a broken sidecar.
+        copy_of: name of the file that holds the same scan and counts instead; empty where none does.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Contrast:
     entities: dict[str, str]
     sidecar: dict
     problem: UserError | None = None
+    copy_of: str = ""
 
     @property
     def unused(self) -> str:
@@ -49,7 +51,9 @@ class Contrast:
         if "desc" in self.entities:
             return f"a derivative (desc-{self.entities['desc']})"
         part = self.entities.get("part", "mag")
-        return "" if part == "mag" else f"no magnitude image (part-{part})"
+        if part != "mag":
+            return f"no magnitude image (part-{part})"
+        return f"the same scan as {self.copy_of}, stored once more" if self.copy_of else ""
 
     @property
     def where(self) -> str:
@@ -61,8 +65,9 @@ class Contrast:
     def post_contrast(self) -> bool:
         """Whether the image looks as if taken after a contrast agent, which shortens T1."""
         agent = any(self.sidecar.get(key) for key in ("ContrastBolusAgent", "ContrastBolusIngredient"))
-        name = re.sub(r"(sub|ses)-[^_]*", "", stem(self.path)).lower()
-        return agent or "ce" in self.entities or CONTRAST_AGENT.search(name) is not None
+        name = re.sub(r"(sub|ses)-[^_]*", "", stem(self.path))
+        texts = (name, *(str(self.sidecar.get(key) or "") for key in LABEL_KEYS))
+        return agent or "ce" in self.entities or any(CONTRAST_AGENT.search(text.lower()) for text in texts)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..acquisition import FIELDS, UNKNOWN, Acquisition, load_protocol, sidecar_key
-from ..bids import Contrast, check_image, find_scans, resolve_contrast
+from ..bids import Contrast, check_image, find_scans, header_doubts, resolve_contrast
 from ..errors import UserError
 from ..files import write_atomically
 
@@ -40,6 +40,7 @@ COLUMNS = {
 MILLISECONDS = ("te", "tr", "ti", "echo_spacing", "te_equivalent", "ti2")
 MARKS = {"derived": "~", "assumed": "?"}
 LEGEND = "times in ms, angles in degrees; ~ derived, ? assumed, no mark: as the sidecar says"
+AGENT = "looks as if taken after a contrast agent, which shortens T1"
 WAYS_OUT = "add the key to the sidecars where you know better"
 
 
@@ -50,6 +51,8 @@ class Row:
     scan: Contrast
     acquisition: Acquisition | None
     problem: UserError | None
+    doubts: tuple[str, ...] = ()
+    """About the header: what is usable and yet may mislead."""
 
     @property
     def name(self) -> str:
@@ -73,7 +76,9 @@ class Row:
     @property
     def note(self) -> str:
         """What the reader has to know besides the acquisition."""
-        return f"not used: {self.scan.unused}" if self.scan.unused else self.found
+        if self.scan.unused:
+            return f"not used: {self.scan.unused}"
+        return "; ".join(filter(None, (self.found, AGENT if self.scan.post_contrast else "", *self.doubts)))
 
 
 class Listing:
@@ -116,13 +121,13 @@ class Listing:
 
 def examine(scan: Contrast, protocol: Mapping | str | None = None, equations: str = "exact") -> Row:
     """The acquisition of a scan or why it has none; arguments as :func:`scripts.bids.resolve_contrast`."""
-    acquisition = problem = None
+    acquisition, problem, doubts = None, None, ()
     try:
         acquisition = resolve_contrast(scan, protocol, equations)
-        check_image(scan.path)
+        doubts = header_doubts(check_image(scan.path))
     except UserError as error:
         problem = error
-    return Row(scan, acquisition, problem)
+    return Row(scan, acquisition, problem, doubts)
 
 
 def write_table(path: Path, root: Path, rows: Iterable[Row]) -> Path:
@@ -183,8 +188,8 @@ def _value(acquisition: Acquisition, name: str) -> str:
     value = getattr(acquisition, name)
     if value is None:
         return ""
-    scale = 1000 if name in MILLISECONDS else 1
-    return f"{scale * value:.4g}" + MARKS.get(acquisition.provenance.get(name, ""), "")
+    value *= 1000 if name in MILLISECONDS else 1
+    return (f"{value:.4g}" if value < 1000 else f"{value:.0f}") + MARKS.get(acquisition.provenance.get(name, ""), "")
 
 
 def _cells(root: Path, row: Row) -> list[str]:

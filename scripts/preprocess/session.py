@@ -25,7 +25,7 @@ from monai.transforms import MapTransform, Orientation, ResampleToMatch, Spacing
 from monai.transforms.utils import Transform
 from scipy import ndimage
 
-from ..bids import Session, load_image
+from ..bids import Session, check_intensities, load_image
 from ..errors import UserError
 from ..tissue import MAPS
 from .registration import reference_index, same_grid
@@ -54,14 +54,16 @@ class LoadSessiond(Transform):
         complete = set(TRUTH[:-1]) <= set(paths)
         return {
             **record,
-            "image": [_load(contrast.path) for contrast in session.contrasts],
+            "image": [_load(contrast.path, scan=True) for contrast in session.contrasts],
             "acquisition": torch.stack([acquisition.to_row() for acquisition in record["acquisitions"]]),
             "truth": {name: _load(path) for name, path in paths.items()} if complete else {},
         }
 
 
-def _load(path) -> MetaTensor:
+def _load(path, scan: bool = False) -> MetaTensor:
     data, affine = load_image(path)
+    if scan:
+        check_intensities(data, path)
     return MetaTensor(torch.from_numpy(data)[None], affine=torch.from_numpy(np.asarray(affine)))
 
 

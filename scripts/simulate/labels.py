@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Label maps of heads: a folder of FreeSurfer-numbered volumes, or the embedded head."""
+"""Label maps of heads: a folder of FreeSurfer's segmentations, or the embedded head."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +24,16 @@ from ..tissue import CLASSES
 from .anatomy import INDEX, Anatomy, crop_head
 from .embedded import EMBEDDED, embedded_head
 
+ENDINGS = (".nii", ".nii.gz", ".mgz", ".mgh")
+MOST_TOLD = 12
+"""So many unknown numbers are listed."""
+
 
 class LabelMaps:
-    """Heads to take shapes from: every ``.nii`` or ``.nii.gz`` of a folder in the order of their names.
+    """Heads to take shapes from: every ``.nii``, ``.nii.gz`` or ``.mgz`` of a folder in the order of their names.
+
+    The numbers are those of FreeSurfer's aseg, aparc+aseg and wmparc, SynthSeg and SAMSEG, see
+    :mod:`scripts.tissue.labels`.
 
     Args:
         folder: where the label maps are; None for the embedded head, made from the MNI152 average.
@@ -53,10 +60,10 @@ class LabelMaps:
             return []
         if not self.folder.is_dir():
             raise UserError(self.folder, "no such folder", "name a folder of label maps, or none for the embedded head")
-        found = sorted(path for path in self.folder.iterdir() if path.name.endswith((".nii", ".nii.gz")))
+        found = sorted(path for path in self.folder.iterdir() if path.name.lower().endswith(ENDINGS))
         chosen = found[self.first : None if self.count is None else self.first + self.count]
         if len(chosen) < (self.count or 1):
-            do = f"give at least {self.first + (self.count or 1)} .nii or .nii.gz files, or use fewer heads"
+            do = f"give at least {self.first + (self.count or 1)} .nii, .nii.gz or .mgz files, or use fewer heads"
             raise UserError(self.folder, f"{len(found)} label maps", do)
         return chosen
 
@@ -82,8 +89,8 @@ def read_label_map(path: Path) -> Anatomy:
     """A label map as classes: turned to RAS, resampled to 1 mm where it is not, cropped to the head.
 
     Raises:
-        UserError: for a file that cannot be read, is no volume, has labels that are not in ``labels.json``, or none of
-            the cerebrum.
+        UserError: for a file that cannot be read, is no volume, has labels that are not in ``labels.json`` (listed with
+            their counts), or none of the cerebrum.
     """
     data, affine = load_image(path, uniform=True)
     image = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
@@ -91,10 +98,13 @@ def read_label_map(path: Path) -> Anatomy:
         image = resample_to_output(image, 1.0, order=0)
     data = np.asanyarray(image.dataobj)
     numbers = {label: INDEX[name] for name, entry in CLASSES.items() for label in entry.labels}
-    unknown = sorted({float(label) for label in np.unique(data)} - set(numbers))
+    labels, counts = np.unique(data, return_counts=True)
+    unknown = {label: count for label, count in zip(labels.tolist(), counts.tolist()) if label not in numbers}
     if unknown:
-        found = f"labels {', '.join(f'{label:g}' for label in unknown[:5])}"
-        raise UserError(path, found, "use FreeSurfer's numbers, or add these to scripts/tissue/labels.json")
+        told = ", ".join(f"{label:g} ({count} voxels)" for label, count in [*unknown.items()][:MOST_TOLD])
+        more = f" and {len(unknown) - MOST_TOLD} more" if len(unknown) > MOST_TOLD else ""
+        do = "give a segmentation with FreeSurfer's numbers, or add these to scripts/tissue/labels.json"
+        raise UserError(path, f"unknown labels {told}{more}", do)
     table = np.zeros(max(numbers) + 1, np.uint8)
     table[list(numbers)] = list(numbers.values())
     return crop_head(table[data.astype(np.int64)], image.affine, path)

@@ -22,7 +22,7 @@ class LabelClass(NamedTuple):
     """A class of a head.
 
     Attributes:
-        labels: its FreeSurfer numbers.
+        labels: its FreeSurfer numbers, those of parcels among them.
         region: its name in :data:`REGIONS`.
         tissue: the row of :data:`scripts.tissue.TISSUES` with its PD, T1 and T2; None where that table has none.
     """
@@ -32,11 +32,14 @@ class LabelClass(NamedTuple):
     tissue: str | None = None
 
 
+def _label_class(labels: list[int], ranges: list[list[int]] = (), **others: str) -> LabelClass:
+    parcels = (number for first, last in ranges for number in range(first, last + 1))
+    return LabelClass((*labels, *parcels), **others)
+
+
 REGIONS: tuple[str, ...] = tuple(_TABLE["regions"])
 """Regions of a label map that this bundle writes; the number of a region there is its place here."""
-CLASSES: dict[str, LabelClass] = {
-    name: LabelClass(tuple(entry.pop("labels")), **entry) for name, entry in _TABLE["classes"].items()
-}
+CLASSES: dict[str, LabelClass] = {name: _label_class(**entry) for name, entry in _TABLE["classes"].items()}
 """Class -> its labels, region and tissue. Air is the first."""
 
 

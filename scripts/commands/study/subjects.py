@@ -19,7 +19,7 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
-from ...bids import check_image, combine, find_sessions, output_path, resolve_all, session_record
+from ...bids import check_image, combine, find_sessions, header_doubts, output_path, resolve_all, session_record
 from ...errors import UserError, switch
 from ...estimate.estimator import Estimator
 from ...estimate.grids import on_grid
@@ -198,6 +198,8 @@ def _unknown(names: Iterable[str], record: dict) -> list[str]:
 def _warn(record: dict) -> None:
     session = record["session"]
     for contrast in session.contrasts:
+        for doubt in header_doubts(check_image(contrast.path)):
+            logger.warning(f"{contrast.path.name}: {doubt}")
         if contrast.post_contrast:
             effect = "T1 will come out too short where the agent is"
             logger.warning(f"{contrast.path.name} looks as if taken after a contrast agent: {effect}")
