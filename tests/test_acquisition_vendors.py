@@ -167,7 +167,6 @@ def test_a_train_that_differs_a_little_from_its_name_is_the_stated_one():
         ("T1w", "field_echo", "spoiled_gradient_echo"),
         ("T2w", "gradient and spin echo", "turbo_spin_echo"),
         ("T2w", "Turbo Spin Echo", "turbo_spin_echo"),
-        ("T1w", "inversion recovery spin echo", "inversion_recovery"),
         ("T1w", "Magnetization-prepared rapid gradient echo", "mprage"),
         ("T2w", "fse_mx_3d", "vfa_turbo_spin_echo"),
         ("T2w", "isoFSE", "vfa_turbo_spin_echo"),
@@ -175,6 +174,12 @@ def test_a_train_that_differs_a_little_from_its_name_is_the_stated_one():
 )
 def test_sequences_in_words(suffix, words, sequence):
     times = {"EchoTime": 0.01, "RepetitionTime": 2.5, "FlipAngle": 15}
-    times |= {"InversionTime": 0.9} if sequence in ("mprage", "inversion_recovery") else {}
+    times |= {"InversionTime": 0.9} if sequence == "mprage" else {}
     acquisition = from_sidecar(suffix, {**times, "PulseSequenceType": words}, "x.json")
     assert (acquisition.sequence, acquisition.confidence) == (sequence, "high")
+
+
+@pytest.mark.parametrize("echoes, sequence", [(12, "turbo_spin_echo"), (1, "spin_echo"), (None, "spin_echo")])
+def test_converters_write_spin_echo_for_trains_too(echoes, sequence):
+    sidecar = {**SE, "RepetitionTime": 2.5, "EchoTrainLength": echoes, "PulseSequenceType": "Spin Echo"}
+    assert from_sidecar("T2w", sidecar, "x.json").sequence == sequence

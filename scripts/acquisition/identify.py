@@ -83,6 +83,8 @@ def identify(suffix: str, keys: Keys, where: object) -> Identity:
     kind, confidence, evidence = named(keys) or _by_code(keys) or _by_times(suffix, keys, where)
     if kind is None:
         return Identity(None, confidence, evidence)
+    if kind == "spin echo":
+        kind, confidence, evidence = _one_echo_or_more(keys, confidence, evidence)
     if kind not in EQUATIONS:
         raise UserError(where, f"{evidence}: {kind} imaging, which no signal equation is for", WAYS_OUT)
     if suffix == "UNIT1" and kind != "mp2rage":
@@ -125,6 +127,11 @@ def _by_code(keys: Keys) -> tuple[str, str, str] | None:
         return "gradient", sure, evidence
     if "SE" not in codes:
         return None
+    return _one_echo_or_more(keys, sure, evidence)
+
+
+def _one_echo_or_more(keys: Keys, sure: str, evidence: str) -> tuple[str, str, str]:
+    """A spin echo by its code or in words, which converters write for a turbo spin echo as well."""
     echoes = keys.get("EchoTrainLength")
     if echoes is not None:
         return ("turbo" if echoes > 1 else "spin"), sure, f"{evidence}; EchoTrainLength {echoes:g}"

@@ -29,7 +29,8 @@ KINDS = {
     r"|(?<![a-z])h[23]d|(fast|turbo)[ _-]?spin|grase|gradient[ _-](and|plus)[ _-]spin|fase(?![a-z])|flair",
     "gradient": r"(?<![a-z])fl[23]d|flash|spgr|fgre|(?<![a-z])gre(?![a-z])|ffe(?![a-z])|medic(?![a-z])|vibe"
     r"|lava(?![a-z])|(?<![a-z])sw(an|i)(?![a-z])|(gradient|field)([ _-]recalled)?[ _-]?echo|rssg",
-    "spin": r"(?<![a-z])se(?![a-z])|(?<![a-z])se[23]d|spin[ _-]?echo",
+    "spin": r"(?<![a-z])se(?![a-z])|(?<![a-z])se[23]d",
+    "spin echo": r"spin[ _-]?echo",
 }
 """Kind of sequence -> what its vendors' names contain; the first that fits counts."""
 INVERTED = (

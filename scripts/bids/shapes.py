@@ -34,6 +34,7 @@ OTHER_FORMATS = {
     (".zip", ".tar", ".tgz", ".tar.gz", ".7z"): "unpack them first",
 }
 """Endings of files that hold images all the same -> what to do."""
+NIFTI = (".nii", ".nii.gz")
 MOST_FILES = 2000
 """So many files are looked at to tell what a folder without images is."""
 logger = logging.getLogger(__name__)
@@ -90,13 +91,16 @@ def find_places(dataset_dir: str | Path) -> tuple[Path, list[Place]]:
 
 def images(folder: Path) -> list[Path]:
     """The NIfTI files of a folder, sorted, links to absent files among them."""
-    files = (path for path in folder.iterdir() if path.name.lower().endswith((".nii", ".nii.gz")))
+    files = (path for path in folder.iterdir() if path.name.lower().endswith(NIFTI))
     return sorted(path for path in files if path.name[0] != ".")
 
 
 def find_dicom(root: Path) -> Path | None:
-    """A DICOM file of a folder, at any depth; None where the first files of it are none."""
-    return next((path for path in _files(root) if _is_dicom(path)), None)
+    """A DICOM file of a folder without NIfTI files, at any depth; None for any other folder."""
+    files = [*_files(root)]
+    if any(path.name.lower().endswith(NIFTI) for path in files):
+        return None
+    return next((path for path in files if _is_dicom(path)), None)
 
 
 def named_by_contrast(folder: Path) -> bool:
@@ -152,12 +156,12 @@ def _explain(root: Path) -> None:
         found = f"images in the folder itself ({_some(flat)}), where nothing tells the subjects apart"
         raise UserError(root, found, HOW_TO_PLACE)
     files = [*_files(root)]
-    nested = [path for path in files if path.name.lower().endswith((".nii", ".nii.gz"))]
+    nested = [path for path in files if path.name.lower().endswith(NIFTI)]
     if nested:
         shown = min((path.relative_to(root) for path in nested), key=lambda path: (len(path.parts), path))
         found = f"no images in its sub-folders, but deeper ({shown.as_posix()})"
         raise UserError(root, found, f"{HOW_TO_PLACE}; or name the folder above the subjects, where that is another")
-    if any(map(_is_dicom, files)):
+    if find_dicom(root):
         raise UserError(root, "DICOM files, no NIfTI", HOW_TO_CONVERT)
     for endings, do in OTHER_FORMATS.items():
         other = [path for path in files if path.name.lower().endswith(endings)]

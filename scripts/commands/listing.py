@@ -21,6 +21,7 @@ from ..acquisition import FIELDS, UNKNOWN, Acquisition, load_protocol, sidecar_k
 from ..bids import Contrast, check_image, find_scans, header_doubts, resolve_contrast
 from ..errors import UserError
 from ..files import write_atomically
+from .dicom import nifti_folder
 
 TABLE = "acquisitions.tsv"
 COLUMNS = {
@@ -85,17 +86,26 @@ class Listing:
     """Lists the acquisitions of a folder, printed and as ``acquisitions.tsv``. Image data are not read.
 
     Args:
-        dataset_dir: BIDS folder, or one sub-folder of images per subject.
+        dataset_dir: BIDS folder, or one sub-folder of images per subject, or a folder of DICOM files.
         output_dir: where the table goes.
         protocol: named protocol or file for what sidecars lack, or ``unknown``, see
             :func:`scripts.acquisition.load_protocol`.
         equations: ``exact``, or ``paper`` for the published ones.
+        nifti_dir: where the images of a DICOM folder go, see :func:`scripts.commands.dicom.nifti_folder`; None for
+            ``<output_dir>_nifti``.
     """
 
     def __init__(
-        self, dataset_dir: str | None, output_dir: str, protocol: str | None = None, equations: str = "exact"
+        self,
+        dataset_dir: str | None,
+        output_dir: str,
+        protocol: str | None = None,
+        equations: str = "exact",
+        nifti_dir: str | None = None,
     ) -> None:
         self.dataset_dir, self.output_dir, self.protocol, self.equations = dataset_dir, output_dir, protocol, equations
+        output = Path(output_dir)
+        self.nifti_dir = output.with_name(f"{output.name}_nifti") if nifti_dir is None else Path(nifti_dir)
 
     def run(self) -> int:
         """Lists all scans; returns how many of those that count for estimation cannot be used.
@@ -107,8 +117,9 @@ class Listing:
         if self.dataset_dir is None:
             raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
         protocol = load_protocol(self.protocol)
-        rows = [examine(scan, protocol, self.equations) for scan in find_scans(self.dataset_dir)]
-        path = write_table(Path(self.output_dir) / TABLE, Path(self.dataset_dir), rows)
+        folder = nifti_folder(self.dataset_dir, self.nifti_dir)
+        rows = [examine(scan, protocol, self.equations) for scan in find_scans(folder)]
+        path = write_table(Path(self.output_dir) / TABLE, folder, rows)
         print(f"{describe(rows)}\n\nevery value and where it is from: {path}", flush=True)
         failed = sum(row.failed for row in rows)
         if failed:
