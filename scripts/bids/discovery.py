@@ -84,7 +84,8 @@ def _session(root: Path, place: Place, sidecars: Callable, read: Callable) -> Se
         others = "".join(f"; {scan.path.name}: {scan.unused}" for scan in unused[:3])
         problem = UserError(place.label, f"no {USABLE} images{others}", HOW_TO_PLACE)
     ignored = tuple(scan.path for scan in unused)
-    return Session(subject, session, contrasts, _true_maps(root, place), ignored, problem)
+    stripped = bool(contrasts) and all(contrast.skull_stripped for contrast in contrasts)
+    return Session(subject, session, contrasts, _true_maps(root, place), ignored, problem, stripped)
 
 
 def _scans(place: Place, sidecars: Callable, read: Callable) -> list[Contrast]:

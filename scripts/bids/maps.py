@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..acquisition import read_json
 from ..errors import UserError
 from .images import check_image
 from .names import MAP_UNITS, parse_name, stem
@@ -71,7 +72,16 @@ def _session(root: Path, anat: Path) -> Session:
     except UserError as error:
         problem = error
     label = session and session.removeprefix("ses-")
-    return Session(subject.removeprefix("sub-"), label, (), maps, tuple(ignored), problem)
+    stripped = bool(maps) and _states_stripped(maps["T1map"])
+    return Session(subject.removeprefix("sub-"), label, (), maps, tuple(ignored), problem, stripped)
+
+
+def _states_stripped(path: Path) -> bool:
+    """Whether the sidecar beside a map says that it shows the brain alone."""
+    try:
+        return read_json(path.with_name(f"{stem(path)}.json")).get("SkullStripped") is True
+    except UserError:
+        return False
 
 
 def _check_grids(maps: dict[str, Path]) -> None:

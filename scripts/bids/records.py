@@ -20,7 +20,7 @@ from ..acquisition import SEQUENCE_KEYS, Acquisition, from_sidecar, load_protoco
 from ..acquisition.keys import LABEL_KEYS
 from ..errors import UserError
 from .names import SUFFIXES, stem
-from .words import CONTRAST_AGENT
+from .words import CONTRAST_AGENT, STRIPPED
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,12 @@ class Contrast:
         return name if name.startswith("sub-") else f"{self.path.parent.name}/{name}"
 
     @property
+    def skull_stripped(self) -> bool:
+        """Whether sidecar or name say that the image shows the brain alone."""
+        stated = self.sidecar.get("SkullStripped")
+        return stated if isinstance(stated, bool) else STRIPPED.search(stem(self.path).lower()) is not None
+
+    @property
     def post_contrast(self) -> bool:
         """Whether the image looks as if taken after a contrast agent, which shortens T1."""
         agent = any(self.sidecar.get(key) for key in ("ContrastBolusAgent", "ContrastBolusIngredient"))
@@ -81,6 +87,7 @@ class Session:
         maps: ``PDmap``, ``T1map``, ``T2map`` and ``dseg``, ``T2starmap``, ``TB1map`` where they exist.
         ignored: anatomical images of other kinds, for a warning.
         problem: why the session cannot be used; :func:`resolve` raises it.
+        skull_stripped: whether all images or maps are said to be of the brain alone.
     """
 
     subject: str
@@ -89,6 +96,7 @@ class Session:
     maps: dict[str, Path] = field(default_factory=dict)
     ignored: tuple[Path, ...] = ()
     problem: UserError | None = None
+    skull_stripped: bool = False
 
     @property
     def name(self) -> str:

@@ -73,6 +73,10 @@ PROCESSED = re.compile(
     rf"|n?nd|dis[23]d){END}"
 )
 """What pipelines add to the name of a scan that they store once more."""
+STRIPPED = re.compile(
+    rf"(?:{SEPARATOR}|^)(?:brain|bet|bse|ss|no{SEPARATOR}?skull|(?:skull{SEPARATOR}?)?strip(?:ped)?){END}"
+)
+"""What says that a scan shows the brain alone."""
 CONTRAST_AGENT = re.compile(
     r"gado|gad(?![a-z])|magnevist|dotarem|multihance|prohance|contrast[ _-]enhanced|post(?!er|[ _-]?proc|[ _-]?op)"
     r"|t1w?[-_. ]?(?:ce|c|gd|km)(?![a-z0-9])|(?<![a-z])(?:gd|km)(?![a-z])|\+ ?c(?![a-z])|(?<![a-z])c\+"

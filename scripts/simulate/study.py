@@ -197,7 +197,7 @@ class Simulator:
             write_image(path, image.numpy(), head["affine"], to_sidecar(head["acquisitions"][suffix]))
         for (suffix, unit), image in zip(MAP_UNITS.items(), head["maps"]):
             path = partial / "truth" / "anat" / f"{name}_{suffix}.nii.gz"
-            write_image(path, image.numpy(), head["affine"], {"Units": unit})
+            write_image(path, image.numpy(), head["affine"], {"Units": unit, "SkullStripped": False})
         write_image(partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy(), head["affine"])
 
     def _write_participants(self) -> None:

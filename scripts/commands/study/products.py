@@ -90,6 +90,7 @@ def write_maps(folder: Path, session: Session, maps: Maps, about: dict, sd_note:
         about: what every sidecar says about their origin.
         sd_note: what the standard deviations are.
     """
+    about = {**about, "SkullStripped": session.skull_stripped}
     for i, (suffix, unit) in enumerate(MAP_UNITS.items()):
         note = "Relative, 0 in air." if suffix == "PDmap" else "0 where undefined: in air."
         sidecar = {"Units": unit, "Description": f"{suffix.removesuffix('map')} map. {note}", **about}
@@ -151,6 +152,7 @@ def write_contrasts(
             **to_sidecar(request.acquisition),
             "Units": "arbitrary",
             "Description": " ".join(about),
+            "SkullStripped": session.skull_stripped,
             "Sources": [sources[name] for name in used],
         }
         path = output_path(folder, session, request.suffix, **entities, acq=request.name)
