@@ -110,6 +110,7 @@ def test_a_turbo_flash_without_inversion_is_not_asked_for_its_time(suffix):
     assert "InversionTime" not in error.do and "leave the scan out" in error.do and "--protocol unknown" in error.do
     accepted = from_sidecar(suffix, TURBO_FLASH, "x.json", UNKNOWN)
     assert (accepted.sequence, accepted.tr) == (UNKNOWN, 1.44) and "no inversion is stated" in accepted.evidence
+    assert "no InversionTime" not in accepted.evidence and not accepted.remarks
     inverted = {**TURBO_FLASH, "SequenceVariant": "SP\\MP"}
     assert refusal(from_sidecar, suffix, inverted, "x.json").found.startswith("no InversionTime")
     named = {**TURBO_FLASH, "ProtocolName": "t1_mprage_sag"}
@@ -123,6 +124,7 @@ def test_a_turbo_flash_without_inversion_is_not_asked_for_its_time(suffix):
         ({"RepetitionTime": 2.5}, "spin_echo", "low", "TR below 3 s and FlipAngle 90"),
         ({"RepetitionTime": 3.5, "SequenceVariant": "SP\\OSP"}, "spin_echo", "medium", "without SK"),
         ({"RepetitionTime": 2.5, "SequenceVariant": "SK\\SP"}, "turbo_spin_echo", "medium", "SequenceVariant SK"),
+        ({"RepetitionTime": 4.5, "SequenceVariant": "NONE"}, "turbo_spin_echo", "low", "may be a plain spin echo"),
         ({"RepetitionTime": 2.5, "FlipAngle": 150}, "turbo_spin_echo", "medium", "a refocusing angle"),
         ({"RepetitionTime": 2.5, "MRAcquisitionType": "3D"}, "turbo_spin_echo", "medium", "a 3D scan"),
         ({"RepetitionTime": 4.5}, "turbo_spin_echo", "low", "it may be a plain spin echo (then add EchoTrainLength 1)"),
@@ -183,3 +185,12 @@ def test_sequences_in_words(suffix, words, sequence):
 def test_converters_write_spin_echo_for_trains_too(echoes, sequence):
     sidecar = {**SE, "RepetitionTime": 2.5, "EchoTrainLength": echoes, "PulseSequenceType": "Spin Echo"}
     assert from_sidecar("T2w", sidecar, "x.json").sequence == sequence
+
+
+@pytest.mark.parametrize("variant", [{}, {"SequenceVariant": "OSP"}])
+def test_an_inverted_spin_echo_of_unstated_length_has_a_train(variant):
+    flair = {**SE, **variant, "ScanningSequence": "SE\\IR", "RepetitionTime": 9.0, "InversionTime": 2.5}
+    acquisition = from_sidecar("FLAIR", flair, "x.json")
+    assert (
+        acquisition.sequence == "inversion_recovery_turbo_spin_echo" and "since it is inverted" in acquisition.evidence
+    )

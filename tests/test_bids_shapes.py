@@ -176,3 +176,41 @@ def test_the_listing_tells_a_contrast_agent_and_a_doubtful_header(tmp_path, caps
     Listing(str(tmp_path), str(tmp_path / "out"), "oasis3").run()
     text = capsys.readouterr().out
     assert "looks as if taken after a contrast agent" in text and "left and right may be exchanged" in text
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem_of_its_own(tmp_path, monkeypatch, caplog):
+    for name in ("p1", "p2"):
+        touch(tmp_path / name / "t1.nii.gz")
+    original = Path.iterdir
+
+    def iterdir(path: Path):
+        if path.name == "p1":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "p1")
+    first, second = find_sessions(tmp_path)
+    assert "cannot be read (Permission denied)" in first.problem.found and second.problem is None
+    assert [scan.path.parent.name for scan in find_scans(tmp_path)] == ["p2"] and "p1: left out" in caplog.text
+
+
+def test_sidecars_of_all_levels_are_inherited(tmp_path):
+    """Root, subject, session and image, the nearest first, as BIDS has it."""
+    anat = tmp_path / "sub-01" / "ses-a" / "anat"
+    touch(anat / "sub-01_ses-a_acq-x_T2w.nii.gz")
+    levels = {
+        tmp_path / "T2w.json": {"EchoTime": 0.1, "RepetitionTime": 1.0, "FlipAngle": 1, "EchoTrainLength": 2},
+        tmp_path / "sub-01" / "sub-01_T2w.json": {"RepetitionTime": 2.0, "FlipAngle": 2, "EchoTrainLength": 3},
+        tmp_path / "sub-01" / "ses-a" / "sub-01_ses-a_acq-x_T2w.json": {"FlipAngle": 3, "EchoTrainLength": 4},
+        anat / "sub-01_ses-a_acq-x_T2w.json": {"EchoTrainLength": 5},
+        tmp_path / "acq-y_T2w.json": {"EchoTime": 9.0},
+        tmp_path / "T1w.json": {"EchoTime": 8.0},
+        tmp_path / "sub-01" / "sub-02_T2w.json": {"EchoTime": 7.0},
+    }
+    for path, content in levels.items():
+        path.write_text(json.dumps(content))
+    expected = {"EchoTime": 0.1, "RepetitionTime": 2.0, "FlipAngle": 3, "EchoTrainLength": 5}
+    for folder in (tmp_path, tmp_path / "sub-01", tmp_path / "sub-01" / "ses-a", anat):
+        (session,) = find_sessions(folder)
+        assert session.contrasts[0].sidecar == expected

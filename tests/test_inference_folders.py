@@ -86,3 +86,25 @@ def test_what_moved_is_in_the_sidecars_and_beside_the_maps(infer, scans):
     [scan] = {**told["Registered"], **told["Refused"]}
     assert scan == "bids:raw:sub-01/anat/sub-01_T2w.nii.gz"
     assert (anat / "sub-01_from-T2w_to-FLAIR_mode-image_xfm.txt").exists() is bool(told["Registered"])
+
+
+def test_what_is_no_scan_and_what_is_stored_twice_are_refused_and_the_neighbour_is_not(infer, tmp_path):
+    scans = write_study(tmp_path / "clinic", subjects=3)
+    first = scans / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    noise = np.random.default_rng(0).uniform(1, 9, SHAPE).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), first)
+    second = scans / "sub-02" / "anat"
+    (second / "sub-02_acq-b_T1w.nii.gz").write_bytes((second / "sub-02_T1w.nii.gz").read_bytes())
+    (second / "sub-02_acq-b_T1w.json").write_text((second / "sub-02_T1w.json").read_text())
+    out = infer(dataset_dir=str(scans))
+    reasons = {name: str(error) for name, error in infer.failures.items()}
+    assert "no picture" in reasons["sub-01"] and str(first) in reasons["sub-01"]
+    assert "the same content as bids:raw:sub-02/anat/sub-02_" in reasons["sub-02"]
+    assert [path.name for path in out.glob("sub-*")] == ["sub-03"]
+
+
+def test_one_subjects_folder_is_a_study_of_one(infer, scans):
+    out = infer(dataset_dir=str(scans / "sub-02"))
+    assert not infer.failures and [path.name for path in out.glob("sub-*")] == ["sub-02"]
+    sidecar = json.loads((out / "sub-02" / "anat" / "sub-02_T1map.json").read_text())
+    assert "bids:raw:anat/sub-02_T1w.nii.gz" in sidecar["Sources"]

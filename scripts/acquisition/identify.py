@@ -151,14 +151,18 @@ def _without_train_length(keys: Keys, evidence: str) -> tuple[str, str, str]:
         return "turbo", "medium", f"{evidence}; {UNSTATED}: {long}, since it is a 3D scan"
     if angle is not None and angle > LARGEST_EXCITATION:
         return "turbo", "medium", f"{evidence}; {UNSTATED}: {long}, since FlipAngle {angle:g} is a refocusing angle"
-    if variant:
-        reason = f"{keys.named_by(CODE_KEYS[1])} is without SK, the code of a train"
-        return "spin", "medium", f"{evidence}; {UNSTATED}: taken for one echo, since {reason}"
     if _inversions("", "spin", keys)[0]:
         return "turbo", "medium", f"{evidence}; {UNSTATED}: {long}, since it is inverted"
+    if variant - {"NONE", "OTHER"}:
+        reason = f"{keys.named_by(CODE_KEYS[1])} is without SK, the code of a train"
+        return "spin", "medium", f"{evidence}; {UNSTATED}: taken for one echo, since {reason}"
     if tr < LONGEST_PLAIN_TR:
         reason = f"TR below {LONGEST_PLAIN_TR:g} s" + (f" and FlipAngle {angle:g}" if angle is not None else "")
-        return "spin", "low", f"{evidence}; {UNSTATED}: taken for one echo because of {reason}"
+        return (
+            "spin",
+            "low",
+            f"{evidence}; {UNSTATED}: taken for one echo because of {reason}; it may be a turbo spin echo (then add it)",
+        )
     other = "it may be a plain spin echo (then add EchoTrainLength 1)"
     return "turbo", "low", f"{evidence}; {UNSTATED}: {long}, since one echo would take too long; {other}"
 

@@ -182,7 +182,7 @@ def _asked(missing: list[str], sequence: str | None, keys: Keys) -> dict[str, st
         named["ti"] = "InversionTime (the other parameters are those of an MPRAGE)"
     if "ti2" in missing:
         named["ti2"] += " (or two values in InversionTime)"
-    if sequence is None and keys.find("InversionTime") is None:
+    if missing and sequence is None and keys.find("InversionTime") is None:
         named["ti"] = "InversionTime (MPRAGE only)"
     return {name: key for name, key in named.items() if name in (*TIMES, "flip_angle")}
 
@@ -245,17 +245,15 @@ def _incomplete(
     if between:
         lines = ", ".join(f'"{SIDECAR_KEYS[name]}": {usual}' for name, usual in LINES.items() if name in missing)
         lines = lines.replace(SIDECAR_KEYS["tr"], PREPARATION_KEYS[0])
-        do = (
-            f"add {lines} to the sidecar, with the scanner's own seconds (from one inversion to the next; Philips calls"
-        )
-        do += " it shot interval)"
+        do = f"add {lines} to the sidecar, with the scanner's own seconds from one inversion to the next"
+        do += ", which Philips calls shot interval"
     else:
         do = "add them to the sidecar" if protocol is None or keys.differing else "add them"
     if keys.differing:
         differing = [key for key in keys.differing if not (between and key == "RepetitionTime")]
         other = ", ".join(f"{key} {protocol[suffix][key]}" for key in differing)
         other = f"is of another scan: {other}" if other else "is for scans that state its EchoTime and InversionTime"
-        do += f" (the protocol's {suffix} entry {other})"
+        do += f", since the protocol's {suffix} entry {other}"
     elif protocol and not between:
         do += f" to the sidecar or to the protocol's {suffix} entry"
     if names:

@@ -11,6 +11,7 @@
 
 """Folders of scans as sessions: BIDS, or one sub-folder of images per subject."""
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +32,7 @@ POINTERS = {
 }
 """How small files begin that stand for data that are elsewhere -> what to do."""
 LARGEST_POINTER = 1024
+logger = logging.getLogger(__name__)
 HOW_TO_GET_RAW = "name the folder of the raw scans: these are derivatives, as fMRIPrep writes them"
 USABLE = ", ".join(dict.fromkeys(SUFFIXES.values()))
 
@@ -67,7 +69,12 @@ def find_scans(dataset_dir: str | Path) -> list[Contrast]:
     """
     _, places = find_places(dataset_dir)
     sidecars, read = cache(_sidecars), cache(read_json)
-    scans = [scan for place in places for scan in _scans(place, sidecars, read)]
+    scans = []
+    for place in places:
+        try:
+            scans += _scans(place, sidecars, read)
+        except OSError as error:
+            logger.warning(f"{place.folder}: left out, it cannot be read ({error.strerror or error})")
     if not scans:
         raise UserError(dataset_dir, "no images", HOW_TO_PLACE)
     return sorted(scans, key=lambda scan: scan.path)
@@ -76,7 +83,11 @@ def find_scans(dataset_dir: str | Path) -> list[Contrast]:
 def _session(root: Path, place: Place, sidecars: Callable, read: Callable) -> Session:
     """The session in one folder of images; ``sidecars`` lists a folder's JSON files, ``read`` reads one."""
     subject, session, *_ = [*(_label(name) for name in place.names), None]
-    scans = _scans(place, sidecars, read)
+    try:
+        scans = _scans(place, sidecars, read)
+    except OSError as error:
+        found = f"a folder that cannot be read ({error.strerror or error})"
+        return Session(subject, session, (), problem=UserError(place.folder, found, "make it readable"))
     contrasts = tuple(scan for scan in scans if not scan.unused)
     unused = [scan for scan in scans if scan.unused]
     problem = next((scan.problem for scan in scans if scan.problem and not (contrasts and scan.unused)), None)

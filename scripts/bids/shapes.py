@@ -76,7 +76,10 @@ def find_places(dataset_dir: str | Path) -> tuple[Path, list[Place]]:
     if inside is not None:
         return inside
     bids = [path for path in (*root.glob("sub-*/anat"), *root.glob("sub-*/ses-*/anat")) if path.is_dir()]
-    plain = [folder for folder in _folders(root) if images(folder)]
+    try:
+        plain = [folder for folder in _folders(root) if _may_hold_images(folder)]
+    except OSError as error:
+        raise UserError(root, f"a folder that cannot be read ({error.strerror or error})", "make it readable") from None
     if bids:
         _log_passed_over(root, plain)
         return root, [_place(root, path, False) for path in bids]
@@ -105,6 +108,8 @@ def find_dicom(root: Path) -> Path | None:
 
 def named_by_contrast(folder: Path) -> bool:
     """Whether a folder is named by one contrast, as all its images are: ``IXI-T1``, not a patient's ``PD-012``."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return False
     suffix = told_suffix(folder.name)
     words = {match.lastgroup for match in CONTRASTS.finditer(folder.name.lower())}
     if suffix not in SUFFIXES.values() or (len(words) > 1 and suffix != "FLAIR"):
@@ -141,6 +146,14 @@ def _place(root: Path, folder: Path, plain: bool) -> Place:
 def _folders(root: Path) -> list[Path]:
     folders = (path for path in root.iterdir() if path.is_dir() and path.name not in NOT_SUBJECTS)
     return sorted(path for path in folders if path.name[0] != ".")
+
+
+def _may_hold_images(folder: Path) -> bool:
+    """Whether there are images in a folder; a folder that cannot be read counts, and is told later."""
+    try:
+        return bool(images(folder))
+    except OSError:
+        return True
 
 
 def _log_passed_over(root: Path, plain: Iterable[Path]) -> None:

@@ -12,7 +12,7 @@
 """Inference on a folder of scans: scans -> tissue maps -> contrasts, one session after the other."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +141,7 @@ class SubjectStep:
 
     def _run(self, record: dict) -> None:
         session, facts = record["session"], self._facts(record)
+        _refuse_copies(facts["inputs"])
         plan = self.study.plan(session, facts, self.requests)
         if not plan.maps and not plan.render:
             return
@@ -193,6 +194,15 @@ class SubjectStep:
 def _unknown(names: Iterable[str], record: dict) -> list[str]:
     """Of the names of a session's scans, those of which too little is known for a signal equation."""
     return [name for name, acquisition in zip(names, record["acquisitions"]) if acquisition.sequence == UNKNOWN]
+
+
+def _refuse_copies(inputs: Mapping[str, str]) -> None:
+    """Refuses two files of one content: a scan that counts twice makes intervals too narrow."""
+    first: dict[str, str] = {}
+    for name, digest in inputs.items():
+        if digest in first:
+            raise UserError(name, f"the same content as {first[digest]}", "remove one of the two files")
+        first[digest] = name
 
 
 def _warn(record: dict) -> None:
