@@ -158,11 +158,8 @@ def _without_train_length(keys: Keys, evidence: str) -> tuple[str, str, str]:
         return "spin", "medium", f"{evidence}; {UNSTATED}: taken for one echo, since {reason}"
     if tr < LONGEST_PLAIN_TR:
         reason = f"TR below {LONGEST_PLAIN_TR:g} s" + (f" and FlipAngle {angle:g}" if angle is not None else "")
-        return (
-            "spin",
-            "low",
-            f"{evidence}; {UNSTATED}: taken for one echo because of {reason}; it may be a turbo spin echo (then add it)",
-        )
+        other = "it may be a turbo spin echo (then add it)"
+        return "spin", "low", f"{evidence}; {UNSTATED}: taken for one echo because of {reason}; {other}"
     other = "it may be a plain spin echo (then add EchoTrainLength 1)"
     return "turbo", "low", f"{evidence}; {UNSTATED}: {long}, since one echo would take too long; {other}"
 
