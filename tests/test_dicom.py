@@ -11,6 +11,7 @@
 
 """DICOM folders: converted where dcm2niix is installed, never into the input, never over what is there."""
 
+import locale
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,8 @@ SERIES = {"t2_tse_tra": (90, 4000), "t1_se_tra": (12, 600)}
 def write_series(folder: Path, patient: str, study: str, number: int, name: str, slices: int = 4) -> None:
     """A series of 2D spin echo slices, one DICOM file each."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Writing DICOM sets the locale of the process, and with it the encoding of files that are opened later.
+    before = locale.setlocale(locale.LC_ALL)
     te, tr = SERIES[name]
     volume = (np.random.default_rng(number).random((slices, 24, 20)) * 400).astype(np.int16)
     for z in range(slices):
@@ -48,6 +51,7 @@ def write_series(folder: Path, patient: str, study: str, number: int, name: str,
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(folder / f"IM{number}{z}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture

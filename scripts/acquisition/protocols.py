@@ -91,8 +91,9 @@ def _is_protocol(entry: object) -> bool:
     if not isinstance(entry, Mapping):
         return False
     scans = {suffix: keys for suffix, keys in entry.items() if suffix not in REMARKS}
-    is_keys = not scans or any(key in READ_KEYS for key in scans)
-    return not is_keys and all(isinstance(keys, Mapping) or keys == UNKNOWN for keys in scans.values())
+    if not scans or any(key in READ_KEYS for key in scans):
+        return False
+    return all(isinstance(keys, Mapping) or keys == UNKNOWN for keys in scans.values())
 
 
 def read_json(path: str | Path, kinds: tuple[type, ...] = (dict,)) -> dict | list:

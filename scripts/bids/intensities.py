@@ -67,7 +67,8 @@ def check_intensities(data: np.ndarray, path: str | Path) -> None:
     common = counts.argmax()
     lifted = float(values[common] - values[0]) / max(float(top - values[0]), 1e-12)
     if counts[common] > BACKGROUND * sample.size and lifted > LIFTED and values[common] != 0:
-        found = f"the value {values[common]:.4g} in {100 * counts[common] / sample.size:.0f} % of the voxels, and lower ones"
+        share = 100 * counts[common] / sample.size
+        found = f"the value {values[common]:.4g} in {share:.0f} % of the voxels, and lower ones"
         raise UserError(path, f"{found}: a background that is not 0, as of shifted z-scores", PICTURE)
     related = _neighbours(middle)
     if related < LEAST_RELATED:
