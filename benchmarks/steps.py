@@ -29,13 +29,21 @@ from monai.losses import JukeboxLoss
 from monai.networks.nets import PatchDiscriminator
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
-from scripts.networks import LatentDiffusionUNet, PhysicsVAE, on_device
-from scripts.networks.inferers import MapInferer, MapSampler
-from scripts.train import DiffusionStep, VAEObjective, VAEStep
+from scripts.networks import (
+    LatentDiffusionUNet,
+    MapInferer,
+    MapSampler,
+    PhysicsVAE,
+    PublishedDiffusionUNet,
+    PublishedVAE,
+    on_device,
+)
+from scripts.train import DiffusionStep, TrainingForward, VAEObjective, VAEStep
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"default": (), "paper": ("paper",)}
 """Size -> overlays of the training configs, which say what is measured."""
+NETWORKS = {"default": (PhysicsVAE, LatentDiffusionUNet), "paper": (PublishedVAE, PublishedDiffusionUNet)}
 NOISE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
 
 
@@ -65,42 +73,22 @@ def report(what: str, work: Callable[[], object], repeats: int) -> float:
     return took
 
 
-def make_vae(options: dict) -> PhysicsVAE:
-    """The physics VAE of these options with random weights."""
-    return on_device(
-        PhysicsVAE(
-            channels=options["vae_channels"],
-            num_res_blocks=options["vae_res_blocks"],
-            norm_num_groups=options["vae_groups"],
-            **{name: options[name] for name in ("adagn", "condition", "skip_channels", "covariance", "pd_median")},
-        ),
-        "cpu",
-    )
-
-
-def make_unet(options: dict) -> LatentDiffusionUNet:
-    """The diffusion network of these options with random weights, whose latents know their position."""
-    return on_device(
-        LatentDiffusionUNet(
-            spatial_dims=2,
-            in_channels=8,
-            out_channels=6,
-            channels=options["unet_channels"],
-            attention_levels=[False, True, True],
-            num_head_channels=options["unet_head_channels"],
-            num_res_blocks=2,
-            resblock_updown=True,
-            norm_num_groups=32,
-        ),
-        "cpu",
-    )
-
-
 def vae_step(vae: PhysicsVAE, weights: dict[str, float], amp: bool, batch_size: int) -> Callable[[], dict]:
     """A training iteration of stage 1 with three contrasts of 160 x 224, and the discriminator where it counts."""
     judge = on_device(PatchDiscriminator(2, 64, 1, num_layers_d=3), "cpu")
     optimizers = [torch.optim.Adam(network.parameters(), 1e-4) for network in (vae, judge)]
-    step = VAEStep(vae, judge, *optimizers, VAEObjective(weights, perceptual=JukeboxLoss(2)), amp=amp)
+    step = VAEStep(
+        TrainingForward(vae),
+        optimizers[0],
+        VAEObjective(weights, JukeboxLoss(2), judged="contrasts", fluid_weight=1.0),
+        judge,
+        optimizers[1],
+        adversarial_start=0,
+        modality_dropout=0.0,
+        skip_dropout=0.5,
+        seed=0,
+        amp=amp,
+    )
     batch = {
         "image": torch.rand(batch_size, 3, 160, 224) * 2 - 1,
         "window": torch.tensor([0.0, 500.0]).expand(batch_size, 3, 2),
@@ -116,7 +104,7 @@ def vae_step(vae: PhysicsVAE, weights: dict[str, float], amp: bool, batch_size: 
 def diffusion_step(unet: LatentDiffusionUNet, prediction_type: str, amp: bool, batch_size: int) -> Callable[[], dict]:
     """A training iteration of stage 2 on cached latents of 24 x 28."""
     inferer = DiffusionInferer(DDPMScheduler(num_train_timesteps=1000, prediction_type=prediction_type, **NOISE))
-    step = DiffusionStep(unet, torch.optim.Adam(unet.parameters(), 1e-4), inferer, amp=amp)
+    step = DiffusionStep(unet, torch.optim.Adam(unet.parameters(), 1e-4), inferer, seed=0, amp=amp)
     latents = torch.randn(2, batch_size, 6, 24, 28)
     indices = torch.arange(batch_size)
     batch = {"mean": latents[0], "sd": latents[1].abs(), "position": torch.zeros(batch_size), "index": indices}
@@ -140,7 +128,7 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
     for size in options.sizes:
         setting = settings(size)
-        vae, unet = make_vae(setting), make_unet(setting)
+        vae, unet = (on_device(network(), "cpu") for network in NETWORKS[size])
         weights, prediction = setting["loss_weights"], setting["prediction_type"]
         for batch_size in (1, 4):
             took = [

@@ -31,8 +31,10 @@ SIDECARS = {
     "FLAIR": {"EchoTime": 0.09, "RepetitionTime": 9.0, "InversionTime": 2.5},
 }
 RENDER = [{"name": "one", "suffix": "T1w", **SIDECARS["T1w"]}, {"name": "two", "suffix": "T2w", **SIDECARS["T2w"]}]
-VAE = {"vae_channels": [8, 8, 8], "vae_res_blocks": 1, "vae_groups": 4, "skip_channels": [4, 4]}
-UNET = {"unet_channels": [32, 32, 32], "unet_head_channels": [0, 32, 32]}
+TINY_VAE = {"channels": [8, 8, 8], "norm_num_groups": 4, "skip_channels": [4, 4]}
+TINY_UNET = {"channels": [32, 32, 32], "num_head_channels": [0, 32, 32]}
+VAE = {f"network_def::{name}": value for name, value in TINY_VAE.items()}
+UNET = {f"diffusion_def::{name}": value for name, value in TINY_UNET.items()}
 
 
 def true_maps() -> np.ndarray:
@@ -64,15 +66,7 @@ def write_study(folder: Path, subjects: int = 1, sidecars: bool = True) -> Path:
 
 def tiny_vae(spatial_dims: int = 2) -> PhysicsVAE:
     """A network of the shape :data:`VAE`, an estimator as the configs have it, with random weights."""
-    vae = PhysicsVAE(
-        spatial_dims,
-        channels=VAE["vae_channels"],
-        num_res_blocks=VAE["vae_res_blocks"],
-        norm_num_groups=VAE["vae_groups"],
-        condition="fingerprint",
-        skip_channels=VAE["skip_channels"],
-        covariance=True,
-    )
+    vae = PhysicsVAE(spatial_dims, **TINY_VAE)
     # It starts with one standard deviation for all and no correlation.
     torch.nn.init.normal_(vae.spread.conv.weight, std=0.05)
     return vae.eval()
@@ -83,17 +77,7 @@ def write_weights(folder: Path, seed: int = 0) -> dict:
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     vae = tiny_vae()
-    unet = LatentDiffusionUNet(
-        spatial_dims=2,
-        in_channels=8,
-        out_channels=6,
-        channels=UNET["unet_channels"],
-        attention_levels=[False, True, True],
-        num_head_channels=UNET["unet_head_channels"],
-        num_res_blocks=2,
-        resblock_updown=True,
-        norm_num_groups=32,
-    )
+    unet = LatentDiffusionUNet(**TINY_UNET)
     # An output of zero, as the network is initialised, would make all noise predictions alike.
     torch.nn.init.normal_(unet.out[2].conv.weight, std=0.05)
     torch.save(vae.state_dict(), folder / "model.pt")

@@ -20,6 +20,8 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow, create_workflow, verify_net_in_out
 
+from scripts.networks import PublishedVAE
+
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = {
     "train_vae": "train",
@@ -34,30 +36,25 @@ WORKFLOWS = {
     "calibrate": None,
 }
 VAES = ("train_vae", "train_ldm", "inference", "generate", "calibrate")
-VAE_OPTIONS = (
-    "vae_channels",
-    "vae_res_blocks",
-    "vae_groups",
-    "adagn",
-    "condition",
-    "skip_channels",
-    "covariance",
-    "pd_median",
-)
 SHARED = {
-    "network": [f"{name}#{'vae_def' if name in ('train_ldm', 'generate') else 'network_def'}" for name in VAES],
-    **{option: [f"{name}#{option}" for name in VAES] for option in VAE_OPTIONS},
-    "diffusion network": ("train_ldm#network_def", "generate#network_def"),
+    "network": [f"{name}#network_def" for name in VAES],
+    "published network": ("paper#network_def", "published#network_def"),
+    "diffusion network": ("train_ldm#diffusion_def", "generate#diffusion_def"),
+    "published diffusion network": ("paper#diffusion_def", "published#diffusion_def"),
+    "scans": ("train_vae#scans", "train_ldm#scans"),
+    "early stop": ("train_vae#early_stop", "train_ldm#early_stop"),
     "equations": [
         f"{name}#equations"
         for name in ("train_vae", "train_ldm", "inference", "generate", "acquisitions", "protocol_report", "render")
     ],
-    "diffusion width": ("train_ldm#unet_channels", "generate#unet_channels"),
-    "diffusion heads": ("train_ldm#unet_head_channels", "generate#unet_head_channels"),
-    "diffusion condition": ("train_ldm#condition_channels", "generate#condition_channels"),
     "diffusion steps": ("train_ldm#num_train_timesteps", "generate#num_train_timesteps"),
     "diffusion target": ("train_ldm#prediction_type", "generate#prediction_type"),
     "simulated slices": [f"{name}#cache_dir" for name in ("train_vae", "train_ldm", "calibrate")],
+}
+SMALL = {
+    "network_def::channels": [32, 32, 32],
+    "diffusion_def::channels": [32, 32, 32],
+    "diffusion_def::num_head_channels": 32,
 }
 
 
@@ -87,9 +84,9 @@ def test_a_config_can_be_built_without_data_or_weights_from_anywhere(name, tmp_p
 def test_a_config_can_be_built_with_an_overlay(name, overlay, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     files = [str(ROOT / f"configs/{file}.json") for file in (name, overlay)]
-    # The paper's networks are large, and its perceptual loss is an optional extra.
-    small = {"perceptual_loss": None, "vae_channels": [32, 32, 32], "unet_channels": [32, 32, 32], "skip_channels": []}
-    built = ConfigWorkflow(files, logging_file=False, workflow_type="train", unet_head_channels=32, **small)
+    # The published networks are large, and the paper's perceptual loss is an optional extra.
+    small = {} if overlay == "smoke" else {**SMALL, "loss_weights::perceptual": 0}
+    built = ConfigWorkflow(files, logging_file=False, workflow_type="train", **small)
     built.initialize()
     assert built.check_properties() == []
 
@@ -98,23 +95,19 @@ def test_a_config_can_be_built_with_an_overlay(name, overlay, monkeypatch, tmp_p
 def test_published_networks_can_be_used(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     # The published diffusion network has 180 million parameters: too many for a test.
-    small = {"unet_channels": [32, 32, 32], "unet_head_channels": 32}
     files = [str(ROOT / f"configs/{file}.json") for file in (name, "published")]
-    built = ConfigWorkflow(files, logging_file=False, workflow_type="infer", **small)
+    built = ConfigWorkflow(files, logging_file=False, workflow_type="infer", **SMALL)
     built.initialize()
-    assert built.check_properties() == []
+    assert built.check_properties() == [] and type(built.network_def) is PublishedVAE
     paper = config("paper")
-    for key in {*VAE_OPTIONS, "unet_channels", "unet_head_channels", "condition_channels", "prediction_type"} - {
-        "adagn"
-    }:
-        assert config("published")[key] == paper[key]
+    assert config("published")["prediction_type"] == paper["prediction_type"]
     assert [8 * size for size in config("published")["latent_size"]] == paper["crop_size"][:2]
 
 
 @pytest.mark.parametrize("overlay", ["smoke", "paper", "multi_gpu"])
 def test_overlays_change_only_what_the_main_files_have(overlay):
     own = {"multi_gpu": {"finalize"}, "paper": {"default_data", "default_data_dir", "subjects"}}.get(overlay, set())
-    assert set(config(overlay)) <= set(config("train_vae")) | set(config("train_ldm")) | own
+    assert {key.split("::")[0] for key in config(overlay)} <= set(config("train_vae")) | set(config("train_ldm")) | own
 
 
 @pytest.mark.parametrize("what", SHARED)
@@ -122,7 +115,9 @@ def test_what_configs_share_is_equal(what):
     nodes = []
     for place in SHARED[what]:
         name, key = place.split("#")
-        nodes.append(config(name)[key])
+        node = config(name)[key]
+        # What the authors released has one scale and shift for all layers; the paper describes one for each.
+        nodes.append({k: v for k, v in node.items() if k != "adagn"} if "published" in what else node)
     assert all(node == nodes[0] for node in nodes)
 
 
@@ -133,12 +128,11 @@ def test_main_files_run_under_both_names():
 
 def test_paper_has_the_published_numbers():
     paper = config("paper")
-    assert paper["vae_channels"] == [64, 128, 128, 128] and paper["vae_res_blocks"] == 3
-    assert paper["unet_channels"] == [256, 512, 768] and paper["unet_head_channels"] == [0, 512, 768]
-    assert paper["equations"] == "paper"
-    assert paper["gain"] == "unit" and paper["loss_weights"]["maps"] == 0 and paper["reconstruction_power"] == 2
-    assert paper["skip_channels"] == [] and not paper["covariance"] and paper["loss_weights"]["spread"] == 0
-    assert paper["condition"] == "parameters" and paper["prediction_type"] == "epsilon"
+    assert paper["network_def"]["_target_"] == "scripts.networks.PublishedVAE"
+    assert paper["diffusion_def"]["_target_"] == "scripts.networks.PublishedDiffusionUNet"
+    assert paper["equations"] == "paper" and paper["prediction_type"] == "epsilon"
+    assert paper["objective"]["gain"] == "unit" and paper["objective"]["power"] == 2
+    assert paper["loss_weights"]["maps"] == 0 and paper["loss_weights"]["spread"] == 0
     assert paper["loss_weights"]["prior"] == 5e-4 and paper["loss_weights"]["kl"] == 1e-6
     for stage, epochs, batch_size, rate in (("vae", 50, 4, 5e-5), ("ldm", 100, 16, 2.5e-5)):
         files = [str(ROOT / f"configs/{name}.json") for name in (f"train_{stage}", "paper")]
@@ -151,7 +145,10 @@ def test_the_default_networks_can_be_shipped():
     for name in ("train_vae", "train_ldm"):
         built = workflow(name)
         built.initialize()
-        assert sum(p.numel() for p in built.network_def.parameters()) <= 12e6
+        networks = [
+            built.parser.get_parsed_content(key) for key in ("network_def", "diffusion_def") if key in built.parser
+        ]
+        assert sum(p.numel() for network in networks for p in network.parameters()) <= 15e6
 
 
 def test_the_size_of_a_generated_latent_is_that_of_a_training_slice():
@@ -159,7 +156,7 @@ def test_the_size_of_a_generated_latent_is_that_of_a_training_slice():
     built.initialize()
     latent = [8 * size for size in config("generate")["latent_size"]]
     assert (
-        list(built.parser.get_parsed_content("train#stream").slices.size)
+        list(built.parser.get_parsed_content("stream").train.slices.size)
         == latent
         == config("train_ldm")["crop_size"][:2]
     )
@@ -167,7 +164,7 @@ def test_the_size_of_a_generated_latent_is_that_of_a_training_slice():
 
 def test_the_paper_trains_on_simulated_scans_where_no_others_are_given(tmp_path, capsys):
     files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "paper")]
-    small = {"perceptual_loss": None, "vae_channels": [32, 32, 32], "subjects": 2, "default_data::resolution": 8}
+    small = {**SMALL, "loss_weights::perceptual": 0, "subjects": 2, "default_data::resolution": 8}
     built = ConfigWorkflow(
         files, logging_file=False, workflow_type="train", default_data_dir=str(tmp_path / "study"), **small
     )
@@ -176,7 +173,7 @@ def test_the_paper_trains_on_simulated_scans_where_no_others_are_given(tmp_path,
     with pytest.raises(TypeError, match="does not exist yet"):
         len(dataset)
     built.parser.get_parsed_content("default_data").ensure(built.dataset_dir)
-    assert len(dataset) == 8 and dataset is built.parser.get_parsed_content("train#scans")
+    assert len(dataset) == 8 and dataset is built.parser.get_parsed_content("scans").train
 
 
 def test_the_network_fits_its_metadata():

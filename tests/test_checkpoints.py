@@ -192,7 +192,7 @@ def test_digest_tells_weights_apart():
 def test_frozen_encoder_loads_at_its_first_call(tmp_path, capsys):
     def tiny(seed: int) -> PhysicsVAE:
         torch.manual_seed(seed)
-        return PhysicsVAE(channels=(16, 16), num_res_blocks=1, norm_num_groups=8)
+        return PhysicsVAE(channels=(16, 16), skip_channels=(4,))
 
     path, trained = tmp_path / "model.pt", tiny(1).eval()
     encoder = FrozenEncoder(tiny(2), str(path), "cpu")

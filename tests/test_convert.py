@@ -26,9 +26,9 @@ from monai.bundle import run
 from torch import nn
 
 from scripts.acquisition import Acquisition
-from scripts.commands.convert import PUBLISHED_VAE, convert_files, convert_ldm, convert_vae, promote
+from scripts.commands.convert import convert_files, convert_ldm, convert_vae, promote
 from scripts.errors import UserError
-from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.networks import LatentDiffusionUNet, PublishedVAE
 from scripts.networks.weights import load_weights, weights_digest
 
 with warnings.catch_warnings():
@@ -42,14 +42,7 @@ PROTOCOL = (
 )
 PAPER = {"spatial_dims": 2, "channels": (64, 128, 128, 128), "num_res_blocks": 3, "latent_channels": 6}
 TINY = {"spatial_dims": 3, "channels": (32, 64), "num_res_blocks": 1, "latent_channels": 4}
-UNET = {
-    "spatial_dims": 2,
-    "in_channels": 6,
-    "out_channels": 6,
-    "num_res_blocks": 2,
-    "attention_levels": (False, True, True),
-    "num_head_channels": (0, 64, 96),
-}
+UNET = {"spatial_dims": 2, "attention_levels": (False, True, True), "num_head_channels": (0, 64, 96)}
 
 
 def randomised(module: nn.Module) -> nn.Module:
@@ -109,7 +102,8 @@ def reference_encode(autoencoder, mlp, image):
 def published_unet(channels, resblock_updown):
     """Reference diffusion network and the checkpoint dictionary that holds it."""
     torch.manual_seed(1)
-    unet = nets.DiffusionModelUNet(num_channels=channels, resblock_updown=resblock_updown, **UNET)
+    io = {"in_channels": 6, "out_channels": 6, "num_res_blocks": 2}
+    unet = nets.DiffusionModelUNet(num_channels=channels, resblock_updown=resblock_updown, **io, **UNET)
     weights = randomised(unet).state_dict()
     return unet, {"unet_model_state_dict": weights, "latent_scale_factor": torch.tensor(0.37)}
 
@@ -129,7 +123,7 @@ def checkpoint():
 @pytest.mark.parametrize("architecture, size", [(PAPER, (48, 64)), (TINY, (8, 12, 4))], ids=["paper", "3d"])
 def test_vae_gives_the_same_latents_and_maps_unverified_on_the_original_file(architecture, size):
     autoencoder, mlp, checkpoint = published_vae(**architecture)
-    network = PhysicsVAE(**architecture, **PUBLISHED_VAE).eval()
+    network = PublishedVAE(**architecture, adagn="shared_scalar").eval()
     network.load_state_dict(convert_vae(checkpoint))
     image = torch.randn(2, 3, *size)
     acquisition = torch.stack([scan.to_row() for scan in PROTOCOL]).expand(2, -1, -1)
@@ -150,7 +144,8 @@ def test_vae_gives_the_same_latents_and_maps_unverified_on_the_original_file(arc
 def test_unet_predicts_the_same_noise_unverified_on_the_original_file(resblock_updown):
     channels = (32, 64, 96)
     unet, checkpoint = published_unet(channels, resblock_updown)
-    network = LatentDiffusionUNet(channels=channels, resblock_updown=resblock_updown, **UNET).eval()
+    network = LatentDiffusionUNet(condition_channels=0, channels=channels, resblock_updown=resblock_updown, **UNET)
+    network.eval()
     network.load_state_dict(convert_ldm(checkpoint))
     latent, step = torch.randn(2, 6, 20, 28), torch.tensor([3, 812])
     assert relative(network(latent, step), unet(latent, step)) < 1e-5
@@ -215,7 +210,7 @@ def test_commands_convert_and_promote(checkpoint, bundle_root, tmp_path):
     options = {"config_file": str(bundle_root / "configs" / "convert.json"), "bundle_root": str(bundle_root)}
     run(vae=str(tmp_path / "vae.pth"), ldm=str(tmp_path / "ldm.pth"), output_dir=str(tmp_path / "out"), **options)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.pt", "model_ldm.pt"]
-    network = PhysicsVAE(**TINY, **PUBLISHED_VAE)
+    network = PublishedVAE(**TINY, adagn="shared_scalar")
     load_weights(network, tmp_path / "out" / "model.pt", "")
 
     source, target = tmp_path / "out" / "model_ldm.pt", tmp_path / "models" / "model_ldm.pt"
@@ -225,7 +220,7 @@ def test_commands_convert_and_promote(checkpoint, bundle_root, tmp_path):
     assert torch.equal(half["vae_digest"], weights_digest(network))
     assert half["out.2.conv.weight"].dtype == torch.float16
     assert all(torch.allclose(full[name].float(), half[name].float(), rtol=1e-3, atol=1e-7) for name in full | half)
-    LatentDiffusionUNet(channels=(32, 64, 96), resblock_updown=True, **UNET).load_state_dict(half)
+    LatentDiffusionUNet(condition_channels=0, channels=(32, 64, 96), **UNET).load_state_dict(half)
 
 
 def test_promotion_says_what_it_wrote(tmp_path, capsys):
@@ -252,6 +247,21 @@ def test_promotion_refuses_what_cannot_be_shipped(content, half, reason, tmp_pat
     assert (tmp_path / "model.pt").read_text() == "the weights shipped so far"
     with pytest.raises(UserError, match="source: found nothing"):
         promote(None, tmp_path / "model.pt", half)
+
+
+def test_promotion_replaces_nothing_unless_told_to(tmp_path):
+    trained, shipped = tmp_path / "trained.pt", tmp_path / "models" / "model.pt"
+    torch.save({"weight": torch.ones(2)}, trained)
+    shipped.parent.mkdir()
+    shipped.write_text("the weights shipped so far")
+    for target in (shipped, shipped.parent):
+        with pytest.raises(UserError, match="model.pt: found weights that exist; do .*--overwrite true"):
+            promote(str(trained), str(target))
+        with pytest.raises(UserError, match="overwrite: found 'yes'"):
+            promote(str(trained), str(target), overwrite="yes")
+    assert shipped.read_text() == "the weights shipped so far"
+    promote(str(trained), str(shipped), overwrite="true")
+    assert torch.load(shipped, weights_only=True)["weight"].tolist() == [1, 1]
 
 
 def test_promotion_into_a_folder_names_the_file_after_the_network(tmp_path):

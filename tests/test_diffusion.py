@@ -124,7 +124,7 @@ class Knowing(nn.Module):
 
     def __init__(self, scheduler, clean: torch.Tensor) -> None:
         super().__init__()
-        self.scheduler, self.clean = scheduler, clean
+        self.scheduler, self.clean, self.condition_channels = scheduler, clean, 2
         self.register_buffer("scale_factor", torch.tensor(0.5))
 
     def forward(self, x, timesteps, context=None):
@@ -143,7 +143,7 @@ def batch(size: int = 4) -> dict[str, torch.Tensor]:
 def make_step(prediction_type: str, network=None) -> DiffusionStep:
     scheduler = DDPMScheduler(num_train_timesteps=10, prediction_type=prediction_type)
     network = network or Knowing(scheduler, batch()["mean"])
-    return DiffusionStep(network, None, DiffusionInferer(scheduler), amp=False)
+    return DiffusionStep(network, None, DiffusionInferer(scheduler), seed=0, amp=False)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])

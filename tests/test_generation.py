@@ -51,16 +51,16 @@ def networks(spatial_dims: int, condition_channels: int):
     torch.manual_seed(0)
     unet = LatentDiffusionUNet(
         spatial_dims=spatial_dims,
-        in_channels=6 + condition_channels,
-        out_channels=6,
+        condition_channels=condition_channels,
         channels=(8, 16),
         attention_levels=(False, True),
         num_head_channels=(0, 8),
         num_res_blocks=1,
+        resblock_updown=False,
         norm_num_groups=8,
     )
     torch.nn.init.normal_(unet.out[2].conv.weight, std=0.05)
-    return PhysicsVAE(spatial_dims, channels=(8, 8), num_res_blocks=1, norm_num_groups=4), unet
+    return PhysicsVAE(spatial_dims, channels=(8, 8), norm_num_groups=4, skip_channels=(4,)), unet
 
 
 def test_the_count_the_batch_size_and_the_ranks_change_no_sample(generate, monkeypatch):
@@ -142,7 +142,7 @@ def test_impossible_requests_are_refused_before_anything_is_written(generate, tm
 @pytest.mark.parametrize("scheduler,trained_with", [(DDIMScheduler, 1000), (DDPMScheduler, 3)])
 def test_a_sample_depends_on_its_address_alone(spatial_dims, condition_channels, scheduler, trained_with):
     vae, unet = networks(spatial_dims, condition_channels)
-    sampler = MapSampler(scheduler(trained_with, **SCHEDULE), 3, (4, 8, 4)[:spatial_dims], condition_channels)
+    sampler = MapSampler(scheduler(trained_with, **SCHEDULE), 3, (4, 8, 4)[:spatial_dims])
     torch.manual_seed(1)
     expected, state = sampler((0, 5), vae, unet, 3.0), torch.get_rng_state()
     assert expected.shape == (1, 3, *(8, 16, 8)[:spatial_dims])
@@ -168,14 +168,14 @@ def test_guidance_changes_samples_and_what_they_say_they_depend_on():
     vae, unet = networks(2, 2)
     with torch.no_grad():
         unet.out[2].conv.weight.normal_(0, 0.1)
-    free, guided = (MapSampler(DDIMScheduler(1000, **SCHEDULE), 3, (4, 8), 2, guidance) for guidance in (0, 1.0))
+    free, guided = (MapSampler(DDIMScheduler(1000, **SCHEDULE), 3, (4, 8), guidance) for guidance in (0, 1.0))
     assert not torch.allclose(free((0, 0), vae, unet, 3.0), guided((0, 0), vae, unet, 3.0))
     assert free.settings != guided.settings
 
 
 def test_latents_are_divided_by_their_scale_before_decoding():
     vae, unet = networks(2, 0)
-    sampler = MapSampler(DDIMScheduler(1000, **SCHEDULE, clip_sample=False), 3, (4, 8), 0)
+    sampler = MapSampler(DDIMScheduler(1000, **SCHEDULE, clip_sample=False), 3, (4, 8))
     decoded = []
     vae.decode_stage_2_outputs = lambda z: decoded.append(z) or vae.decode(z)
     sampler((0, 0), vae, unet)

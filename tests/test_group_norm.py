@@ -53,7 +53,7 @@ def test_layouts_that_could_be_either_are_left_to_torch(shape):
 
 
 def test_group_norms_of_the_network_are_fast_ones_with_the_same_weights():
-    vae = PhysicsVAE(channels=(8, 8), num_res_blocks=1, norm_num_groups=4)
+    vae = PhysicsVAE(channels=(8, 8), norm_num_groups=4, skip_channels=(4,))
     norms = [m for m in vae.modules() if isinstance(m, nn.GroupNorm)]
     assert norms and all(type(norm) is GroupNorm for norm in norms)
     assert list(GroupNorm(4, 8).state_dict()) == list(nn.GroupNorm(4, 8).state_dict())

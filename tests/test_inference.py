@@ -39,7 +39,7 @@ def user_error(caught) -> str:
 
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_a_2d_network_sees_each_slice_alone_and_none_that_is_empty(calibrated):
-    plain = PhysicsVAE(2, channels=(8, 8), num_res_blocks=1, norm_num_groups=4).eval()
+    plain = PhysicsVAE(channels=(8, 8), norm_num_groups=4, skip_channels=(), covariance=False).eval()
     network = tiny_vae() if calibrated else plain
     image, mask = torch.randn(1, 2, 13, 18, 4), torch.zeros(1, 1, 13, 18, 4)
     mask[..., 1:3] = 1

@@ -18,7 +18,8 @@ from monai.networks.schedulers import DDIMScheduler
 
 from scripts.acquisition import Acquisition
 from scripts.errors import UserError
-from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.networks import LatentDiffusionUNet, PhysicsVAE, PublishedDiffusionUNet, PublishedVAE
+from scripts.networks.conditioning import parameters
 from scripts.networks.weights import weights_digest
 from scripts.tissue import MAPS, TissuePrior
 
@@ -37,8 +38,8 @@ CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 def make_vae(spatial_dims: int = 2, **options) -> PhysicsVAE:
     """A tiny network whose acquisitions matter."""
     torch.manual_seed(0)
-    small = {"channels": (16, 16), "num_res_blocks": 1, "norm_num_groups": 8, "num_draws": 2}
-    vae = PhysicsVAE(spatial_dims, **small, **options).eval()
+    plain = {"condition": "parameters", "skip_channels": (), "covariance": False}
+    vae = PhysicsVAE(spatial_dims, channels=(16, 16), num_draws=2, **plain, **options).eval()
     if vae.conditioning.mode != "none":
         torch.nn.init.normal_(vae.conditioning.mlp[2].weight, std=0.1)
     return vae
@@ -143,15 +144,16 @@ def test_a_subject_without_contrast_is_refused(vae, dims):
         vae(image, rows)
 
 
-def test_training_forward_decodes_the_draw(vae, dims):
+def test_training_decodes_a_sample_of_the_posterior(vae, dims):
     image, rows = scans(dims)
     mean, sd = vae.encode(image, rows)
     noise = torch.randn(mean.shape)
-    log_maps, _, *posterior = vae(image, rows, noise)
-    torch.testing.assert_close(posterior, [mean, sd])
+    sample = vae.sample_posterior(image, rows, noise, torch.zeros(len(image)))
+    torch.testing.assert_close((sample.mean, sample.sd), (mean, sd))
     inside = (..., *[slice(n) for n in SIZES[dims]])
-    torch.testing.assert_close(log_maps, vae.decode(mean + sd * noise)[inside])
-    torch.testing.assert_close(vae(image, rows, 0 * noise)[0], vae(image, rows)[:, :3])
+    torch.testing.assert_close(sample.estimate.log_maps, vae.decode(mean + sd * noise)[inside])
+    at_the_mean = vae.sample_posterior(image, rows, 0 * noise, torch.ones(len(image)))
+    torch.testing.assert_close(at_the_mean.estimate.log_maps, vae(image, rows)[:, :3])
 
 
 def test_posterior_is_float32_under_autocast(vae, dims):
@@ -165,7 +167,7 @@ def test_backward_reaches_every_parameter(dims, adagn):
     image, rows = scans(dims, batch=2)
     noise = torch.randn(2, vae.latent_channels, *vae.latent_size(SIZES[dims]))
     with torch.enable_grad():
-        log_maps, _, mean, sd = vae(image, rows, noise)
+        (log_maps, _), mean, sd = vae.sample_posterior(image, rows, noise, torch.ones(2))
         (log_maps.square().sum() + mean.square().sum() + sd.log().square().sum()).backward()
     # Softmax over keys does not see a bias common to all of them.
     parameters = {name: p for name, p in vae.named_parameters() if not name.endswith("attn.to_k.bias")}
@@ -194,12 +196,24 @@ def test_plain_encoder_is_monai_encoder(dims):
 
 
 def test_size_of_the_published_network():
-    vae = PhysicsVAE()
+    vae = PublishedVAE()
     # The published 3.815 and 4.038 million count one attention projection each that is never applied.
     projection = 128 * 128 + 128
     assert sum(p.numel() for p in vae.encoder.parameters()) == 3_815_494 - projection
     assert sum(p.numel() for p in vae.decoder.parameters()) == 4_038_019 - projection
     assert vae.latent_size((160, 224)) == (20, 28) and vae.latent_channels == 6
+
+
+def test_default_networks_are_the_shipped_ones(bundle_root):
+    for network, name in ((PhysicsVAE(), "model.pt"), (LatentDiffusionUNet(), "model_ldm.pt")):
+        network.load_state_dict(torch.load(bundle_root / "models" / name, weights_only=True))
+
+
+def test_published_networks_are_told_less():
+    vae, unet = PublishedVAE(channels=(32, 32)), PublishedDiffusionUNet(channels=(32, 32, 32), num_head_channels=32)
+    assert vae.conditioning.features is parameters and not vae.skips and vae.spread is None
+    torch.testing.assert_close(vae.prior.bias.exp(), torch.tensor([50.0, 1.0, 0.1]))
+    assert unet.condition_channels == 0 and unet.conv_in.conv.in_channels == unet.out[2].conv.out_channels == 6
 
 
 def test_prior_medians_are_what_an_output_of_zero_means():
@@ -222,7 +236,7 @@ def test_trace_works_at_other_sizes(vae, dims, stated):
 def make_unet(spatial_dims: int) -> LatentDiffusionUNet:
     torch.manual_seed(0)
     layers = {"channels": (8, 8), "attention_levels": (False, True), "num_head_channels": (0, 8), "num_res_blocks": 1}
-    return LatentDiffusionUNet(spatial_dims=spatial_dims, in_channels=6, out_channels=6, norm_num_groups=4, **layers)
+    return LatentDiffusionUNet(spatial_dims, condition_channels=0, resblock_updown=False, norm_num_groups=4, **layers)
 
 
 def test_monai_inferer_trains_and_samples(vae, dims):
@@ -251,5 +265,5 @@ def test_diffusion_weights_tell_their_latents():
 
 
 def test_widths_that_are_no_multiples_of_the_groups_are_refused():
-    with pytest.raises(UserError, match="vae_channels: found .*; do use multiples of vae_groups"):
+    with pytest.raises(UserError, match="channels: found .*; do use multiples of norm_num_groups"):
         PhysicsVAE(channels=(20, 30), norm_num_groups=16)

@@ -216,7 +216,8 @@ def test_a_part_of_a_page_is_replaced_and_the_rest_kept(tmp_path):
 
 def test_network_and_data_consistency_are_those_of_the_config(tmp_path):
     network = ConfigParser.load_config_file(CONFIG)
-    small = network | {"vae_channels": [8, 16], "skip_channels": [4], "weights": None}
+    network["network_def"] |= {"channels": [8, 16], "skip_channels": [4]}
+    small = network | {"weights": None}
     (tmp_path / "config.json").write_text(json.dumps(small))
     parser = ConfigParser(small)
     torch.save(parser.get_parsed_content("network_def").state_dict(), tmp_path / "model.pt")

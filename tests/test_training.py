@@ -10,6 +10,7 @@
 # limitations under the License.
 """Both training stages through their configs, on a small simulated study."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -24,7 +25,10 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
+from scripts.errors import UserError
+from scripts.train import EarlyStop
 from scripts.train.monitor import draw_curves, draw_example
+from scripts.train.vae import judged_samples
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -33,14 +37,13 @@ TINY = {
     "num_slices": 2,
     "slice_step": 2,
     "batch_size": 2,
-    "vae_channels": [16, 16, 16],
-    "vae_res_blocks": 1,
-    "vae_groups": 8,
-    "skip_channels": [4, 4],
+    "network_def::channels": [16, 16, 16],
+    "network_def::skip_channels": [4, 4],
     "val_interval": 1,
 }
 ADVERSARIAL = {"loss_weights::adversarial": 0.01, "adversarial_start": 1}
-TINY_LDM = {**TINY, "unet_channels": [32, 32, 32], "unet_head_channels": [0, 32, 32]}
+UNET = {"diffusion_def::channels": [32, 32, 32], "diffusion_def::num_head_channels": [0, 32, 32]}
+TINY_LDM = {**TINY, **UNET}
 
 
 def train(stage: str, study: Path, runs: Path, **overrides) -> Path:
@@ -157,11 +160,8 @@ def write_label_maps(folder: Path) -> Path:
 def simulated(folder: Path) -> dict:
     """Options of a short training on simulated slices, which are cached in this folder."""
     heads = write_label_maps(folder / "heads")
-    streams = [f"{part}::stream" for part in ("train", "validate")]
     # No workers: starting processes takes longer than the work.
-    small = {
-        f"{stream}::{key}": value for stream in streams for key, value in (("slices::size", [32, 48]), ("workers", 0))
-    }
+    small = {"stream::slices::size": [32, 48], "stream::workers": 0}
     return {
         **{"label_maps": str(heads), "train_heads": [0, 1], "validation_heads": [1, 1], "cache_dir": str(folder)},
         **{"slices": 4, "validation_slices": 2, "max_epochs": 1, "val_interval": 1, "dataset_dir": None, **small},
@@ -188,7 +188,7 @@ def test_who_simulates_the_slices_and_when_changes_nothing(tmp_path):
         simulated(part) | {"slices": 24, "max_epochs": 3, "slice_crop": [24, 32]} for part in parts.values()
     )
     train("vae", None, parts["alone"], **alone)
-    ahead |= {"train::stream::workers": 2, "train::stream::slices::per_head": 8}
+    ahead |= {"stream::workers": 2, "stream::slices::per_head": 8}
     config = ["--config_file", str(ROOT / "configs/train_vae.json")]
     words = command("vae", None, parts["ahead"], *config, overrides=ahead)
     kill_after_an_epoch(words, parts["ahead"] / "train_vae/last.pt")
@@ -214,16 +214,17 @@ def test_a_finished_run_is_not_overwritten_by_accident(tiny_study, trained_vae):
 
 def test_a_run_is_not_resumed_with_other_networks(tiny_study, trained_vae):
     with pytest.raises(Exception) as caught:
-        train("vae", tiny_study, trained_vae.parent, max_epochs=3, resume=True, vae_channels=[8, 8, 8])
+        train("vae", tiny_study, trained_vae.parent, max_epochs=3, resume=True, **{"network_def::channels": [8, 8, 8]})
     assert "another configuration" in str(caught.value.__cause__)
 
 
 def test_stage_2_trains_resumes_and_stores_its_scale(tiny_study, tmp_path, trained_vae):
     weights = {"vae_weights": str(trained_vae / "model.pt")}
-    straight = train("ldm", tiny_study, tmp_path / "a", max_epochs=2, **weights)
+    straight = train("ldm", tiny_study, tmp_path / "a", max_epochs=2, sample_interval=1, **weights)
     cut = train("ldm", tiny_study, tmp_path / "b", max_epochs=2, **weights, **{"train::trainer::max_epochs": 1})
     train("ldm", tiny_study, tmp_path / "b", max_epochs=2, resume=True, **weights)
     assert_same_state(straight, cut)
+    assert (straight / "samples.png").exists() and not (cut / "samples.png").exists()
     state = torch.load(straight / "model.pt", weights_only=True)
     assert state["scale_factor"] > 0 and state["scale_factor"] != 1
     assert state["vae_digest"].any()
@@ -261,13 +262,70 @@ def test_what_cannot_be_frozen_is_named(tiny_study, tmp_path):
 
 def test_stage_2_without_condition_as_in_the_paper(tiny_study, tmp_path, trained_vae):
     weights = {"vae_weights": str(trained_vae / "model.pt")}
-    assert (train("ldm", tiny_study, tmp_path, max_epochs=1, condition_channels=0, **weights) / "model.pt").exists()
+    condition = {"diffusion_def::condition_channels": 0}
+    assert (train("ldm", tiny_study, tmp_path, max_epochs=1, **condition, **weights) / "model.pt").exists()
+
+
+def test_training_stops_where_nothing_gets_better(tiny_study, tmp_path):
+    """A rate of 0 changes nothing, so the second and third validation are no better than the first."""
+    options = {"max_epochs": 6, "learning_rate": 0.0}
+    patient = train("vae", tiny_study, tmp_path / "a", patience=2, **options)
+    assert torch.load(patient / "last.pt", weights_only=True)["epoch"] == 3
+    # The count goes on where a run was cut.
+    cut = train("vae", tiny_study, tmp_path / "b", patience=2, **options, **{"train::trainer::max_epochs": 2})
+    assert torch.load(cut / "last.pt", weights_only=True)["epoch"] == 2
+    train("vae", tiny_study, tmp_path / "b", patience=2, resume=True, **options)
+    assert_same_state(patient, cut)
+
+
+def test_patience_is_a_number_of_validations():
+    for patience in (0, -1, 1.5, True):
+        with pytest.raises(UserError, match="patience: found .*; do use a whole number of validations"):
+            EarlyStop(None, patience)
+
+
+def test_losses_that_weigh_nothing_are_not_built():
+    files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "paper")]
+    for weight, built in ((0, False), (0.01, True)):
+        options = {
+            "loss_weights::perceptual": 0,
+            "loss_weights::adversarial": weight,
+            "network_def::channels": [32, 32],
+        }
+        workflow = ConfigWorkflow(files, logging_file=False, workflow_type="train", **options)
+        workflow.initialize()
+        step = workflow.parser.get_parsed_content("train#step")
+        assert step.objective.perceptual is None
+        assert (step.discriminator is not None) == (step.discriminator_optimizer is not None) == built
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lpips") is not None, reason="needs an environment without lpips")
+def test_the_paper_asks_for_lpips_before_anything_is_done(tmp_path):
+    files = str([str(ROOT / f"configs/{name}.json") for name in ("train_vae", "paper")])
+    paths = ["--default_data_dir", str(tmp_path / "data"), "--runs_dir", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", files, *paths]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr[-2000:]
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: perceptual loss 'alex': found no package lpips") and "--no-deps lpips" in last
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_discriminator_judges_what_is_made_without_skips():
+    with_skips = torch.tensor([1.0, 0.0, 1.0])
+    judged, weight = judged_samples(with_skips, has_skips=True)
+    assert judged.tolist() == [False, True, False] and weight == 1
+    # It runs all the same where there is nothing to judge, as on the other ranks, and counts for nothing.
+    judged, weight = judged_samples(torch.ones(3), has_skips=True)
+    assert judged.all() and weight == 0
+    judged, weight = judged_samples(torch.ones(3), has_skips=False)
+    assert judged.all() and weight == 1
 
 
 @pytest.mark.parametrize("adagn", ["shared_scalar", "none"])
 def test_three_dimensions_and_the_other_conditionings(tiny_study, tmp_path, adagn):
     # In bfloat16 a CPU's gradients of convolutions of 2 x 2 x 2 voxels are not always finite.
-    options = {"spatial_dims": 3, "crop_size": [32, 32, 32], "max_epochs": 1, "amp": False, "adagn": adagn}
+    options = {"spatial_dims": 3, "crop_size": [32, 32, 32], "max_epochs": 1, "amp": False, "network_def::adagn": adagn}
     vae = train("vae", tiny_study, tmp_path, **options)
     ldm = train("ldm", tiny_study, tmp_path, vae_weights=str(vae / "model.pt"), **options)
     assert torch.load(ldm / "model.pt", weights_only=True)["conv_in.conv.weight"].ndim == 5

@@ -15,7 +15,7 @@ The same network is trained on the same heads and nuisances, but each region of 
 texture, and nothing is said about acquisitions (Billot et al. 2023, doi:10.1016/j.media.2023.102789). Train it with::
 
     python -m monai.bundle run training --config_file configs/train_vae.json --output_dir runs/control \
-        --train#stream#scanner#_target_ benchmarks.results.control.RandomIntensities
+        --stream::scanner::_target_ benchmarks.results.control.RandomIntensities
 """
 
 from dataclasses import dataclass

@@ -34,8 +34,8 @@ SCANS = {
     "FLAIR": {"EchoTime": 0.09, "RepetitionTime": 9.0, "InversionTime": 2.5},
 }
 RENDER = [{"name": "late", "suffix": "T2w", "EchoTime": 0.2, "RepetitionTime": 4.0}]
-VAE = {"vae_channels": [8, 8, 8], "vae_groups": 4, "skip_channels": [4, 4]}
-UNET = {"unet_channels": [32, 32, 32], "unet_head_channels": [0, 32, 32]}
+VAE = {"network_def::channels": [8, 8, 8], "network_def::norm_num_groups": 4, "network_def::skip_channels": [4, 4]}
+UNET = {"diffusion_def::channels": [32, 32, 32], "diffusion_def::num_head_channels": [0, 32, 32]}
 TRAINING = {
     "max_epochs": 1,
     "val_interval": 1,
@@ -166,15 +166,14 @@ class TestBrainMriPhysicsLatentDiffusion(unittest.TestCase):
         self.assert_written("generated", "sub-0001", "anat", "sub-0001_T1map.nii.gz")
 
     def test_overlays(self):
-        # The paper's networks are large, and its perceptual loss is an optional extra.
-        paper = {"perceptual_loss": None, "vae_channels": [32, 32], "unet_channels": [32, 32, 32]}
+        # The published networks are large, and the paper's perceptual loss is an optional extra.
+        small = {"network_def::channels": [32, 32], **UNET}
         for stage in ("train_vae", "train_ldm"):
-            for overlay, override in (("smoke", {}), ("paper", {**paper, "unet_head_channels": 32})):
+            for overlay, override in (("smoke", {}), ("paper", {**small, "loss_weights::perceptual": 0})):
                 with self.subTest(stage=stage, overlay=overlay):
                     self.check(f"{stage}+{overlay}", "train", run=False, dataset_dir=self.scans, **override)
         for config in ("inference", "generate"):
             with self.subTest(config=config):
-                small = {"vae_channels": [32, 32], "unet_channels": [32, 32, 32], "unet_head_channels": 32}
                 self.check(f"{config}+published", "infer", run=False, dataset_dir=self.scans, **small)
 
 

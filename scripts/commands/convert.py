@@ -11,7 +11,7 @@
 
 """Weights from elsewhere: published checkpoints become ours, a trained checkpoint becomes a shipped one.
 
-The published VAE is ``PhysicsVAE(**PUBLISHED_VAE)``, the published diffusion network a ``LatentDiffusionUNet``. Both
+The released VAE is ``PublishedVAE(adagn="shared_scalar")``, the diffusion network ``PublishedDiffusionUNet()``. Both
 were built from monai-generative 0.2.3; only names differ. MONAI's own ``load_old_state_dict`` is not used: it keeps
 random values for weights that the old file lacks, and says nothing of those it does not know. The layout read here is
 the documented one; no original file has been converted yet.
@@ -25,13 +25,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, switch
 from ..files import save_atomically, write_atomically
-from ..networks import LatentDiffusionUNet, PhysicsVAE
+from ..networks import LatentDiffusionUNet, PublishedVAE
 from ..networks.weights import RECORD, load_file, read_record, weights_digest
-
-PUBLISHED_VAE = {"adagn": "shared_scalar", "pd_median": 50.0}
-"""Arguments of :class:`PhysicsVAE` that converted weights need and that no weight tells."""
 
 VAE, ACQUISITION = "autoencoder_model_state_dict", "acq_param_encoder_model_state_dict"
 UNET, SCALE = "unet_model_state_dict", "latent_scale_factor"
@@ -45,7 +42,7 @@ UNUSED = ".proj_attn."
 
 
 def convert_vae(checkpoint: dict, where: object = "VAE checkpoint") -> dict[str, Tensor]:
-    """Published VAE checkpoint -> state dict of :class:`PhysicsVAE` with :data:`PUBLISHED_VAE`.
+    """Published VAE checkpoint -> state dict of :class:`PublishedVAE` with one scale and shift for all layers.
 
     Encoder, decoder and the MLP from TE, TR, TI to one scale and one shift. Gain regressor and optimisers are left out.
 
@@ -85,8 +82,8 @@ def convert_ldm(checkpoint: dict, where: object = "diffusion checkpoint") -> dic
     with torch.device("meta"):
         network = LatentDiffusionUNet(
             spatial_dims=weights[first].ndim - 2,
-            in_channels=weights[first].shape[1],
-            out_channels=weights[last].shape[0],
+            latent_channels=weights[last].shape[0],
+            condition_channels=weights[first].shape[1] - weights[last].shape[0],
             channels=channels,
             num_res_blocks=[len(_find(weights, rf"{level}\.resnets\.\d+\.conv1\.conv\.weight")) for level in levels],
             attention_levels=[f"{level}.attentions.0.norm.weight" in weights for level in levels],
@@ -127,7 +124,7 @@ def convert_files(vae: str | None, ldm: str | None, output_dir: str) -> list[Pat
     return [_save(weights, Path(output_dir) / name) for name, weights in converted.items()]
 
 
-def promote(source: str | None, target: str, half: bool = False) -> Path:
+def promote(source: str | None, target: str, half: bool = False, overwrite: bool = False) -> Path:
     """Puts a trained checkpoint where the bundle ships it, checked, and in half precision where asked to.
 
     Args:
@@ -135,10 +132,11 @@ def promote(source: str | None, target: str, half: bool = False) -> Path:
         target: file to write, its folder made where it is absent. A folder gets ``model.pt``, or ``model_ldm.pt`` for
             weights of the diffusion model.
         half: store float weights as float16, half the size; scalars, such as the latents' scale, stay as they are.
+        overwrite: replace a file that exists.
 
     Raises:
-        UserError: when source is no raw state dict or has weights that are not finite (in float16), or target cannot
-            be written.
+        UserError: when source is no raw state dict or has weights that are not finite (in float16), or target exists
+            or cannot be written.
     """
     if source is None:
         raise UserError("source", "nothing", "name a trained checkpoint, for example --source runs/train_vae/model.pt")
@@ -154,6 +152,8 @@ def promote(source: str | None, target: str, half: bool = False) -> Path:
     path = Path(target)
     if not path.suffix:
         path /= "model_ldm.pt" if "scale_factor" in weights else "model.pt"
+    if path.exists() and not switch("overwrite", overwrite):
+        raise UserError(path, "weights that exist", "replace them with --overwrite true, or name another --target")
     return _save(weights, path)
 
 
@@ -174,20 +174,20 @@ def _section(checkpoint: dict, name: str, where: object) -> dict[str, Tensor]:
     return section
 
 
-def _vae(weights: dict[str, Tensor], where: object) -> PhysicsVAE:
+def _vae(weights: dict[str, Tensor], where: object) -> PublishedVAE:
     """The network of converted weights, without values: levels and blocks are counted."""
     _require(weights, ["encoder.blocks.0.conv.weight"], where)
     last = _find(weights, r"encoder\.blocks\.\d+\.conv\.weight")[-1]
     channels = [w.shape[0] for w in _find(weights, r"encoder\.blocks\.\d+\.conv\.conv\.weight")] + [last.shape[1]]
     blocks = len(_find(weights, r"encoder\.blocks\.\d+\.norm1\.weight"))
     with torch.device("meta"):
-        return PhysicsVAE(
+        return PublishedVAE(
             spatial_dims=last.ndim - 2,
             channels=channels,
             num_res_blocks=(blocks - 2) // len(channels),  # two more stand around the attention
             latent_channels=last.shape[0],
             norm_num_groups=1,  # any number has the same weights
-            **PUBLISHED_VAE,
+            adagn="shared_scalar",
         )
 
 

@@ -15,9 +15,9 @@ Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contras
 """
 
 from .device import bf16, on_device, unwrap
-from .diffusion import LatentDiffusionUNet
+from .diffusion import LatentDiffusionUNet, PublishedDiffusionUNet
 from .inferers import MapInferer, MapSampler
-from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE
+from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
 from .skips import PrecisionSkip
 
 __all__ = [
@@ -26,7 +26,10 @@ __all__ = [
     "MapInferer",
     "MapSampler",
     "PhysicsVAE",
+    "PosteriorSample",
     "PrecisionSkip",
+    "PublishedDiffusionUNet",
+    "PublishedVAE",
     "bf16",
     "on_device",
     "unwrap",

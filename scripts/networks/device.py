@@ -24,9 +24,10 @@ def bf16(device: torch.device | str, enabled: bool) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=enabled)
 
 
-def on_device(network: nn.Module, device: torch.device | str, spatial_dims: int = 2) -> nn.Module:
+def on_device(network: nn.Module, device: torch.device | str) -> nn.Module:
     """The network on its device, channels last: the layout in which bfloat16 convolutions are fast."""
-    layout = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+    volumes = any(parameter.ndim == 5 for parameter in network.parameters())
+    layout = torch.channels_last_3d if volumes else torch.channels_last
     return network.to(device=device, memory_format=layout)
 
 

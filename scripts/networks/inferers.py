@@ -81,7 +81,6 @@ class MapSampler(Inferer):
         scheduler: one of MONAI's noise schedulers.
         num_inference_steps: network calls a sample.
         latent_size: spatial size of a latent.
-        condition_channels: 2 (slice position and whether it is known) or 0, as the network was trained.
         guidance: scale of :class:`.guidance.PerturbedAttentionGuidance`; above 0 a step takes twice as long.
 
     Raises:
@@ -94,7 +93,6 @@ class MapSampler(Inferer):
         scheduler: Scheduler,
         num_inference_steps: int = 50,
         latent_size: tuple[int, ...] = (24, 28),
-        condition_channels: int = 2,
         guidance: float = 0.0,
     ) -> None:
         if not (is_number(guidance) and guidance >= 0):
@@ -103,7 +101,7 @@ class MapSampler(Inferer):
             do = f"use {scheduler.num_train_timesteps} with DDPM, or another scheduler"
             raise UserError("num_inference_steps", str(num_inference_steps), do)
         self.scheduler, self.num_inference_steps, self.guidance = scheduler, num_inference_steps, guidance
-        self.latent_size, self.condition_channels = tuple(latent_size), condition_channels
+        self.latent_size = tuple(latent_size)
 
     @property
     def settings(self) -> dict:
@@ -116,7 +114,6 @@ class MapSampler(Inferer):
             "clip_sample": getattr(scheduler, "clip_sample", False),
             "num_inference_steps": self.num_inference_steps,
             "latent_size": self.latent_size,
-            "condition_channels": self.condition_channels,
             "guidance": self.guidance,
         }
 
@@ -129,14 +126,14 @@ class MapSampler(Inferer):
         Args:
             inputs: address of the sample's noise, ``(seed, index)``.
             network: the physics VAE.
-            diffusion: the diffusion network, with ``scale_factor``.
+            diffusion: the diffusion network, a :class:`.diffusion.LatentDiffusionUNet`.
             position: slice position [mm above the centre of the cerebrum], None where it is free.
         """
         device = next(diffusion.parameters()).device
         stream = generator(*inputs)
         noise = torch.randn(1, network.latent_channels, *self.latent_size, generator=stream)
         condition = None
-        if self.condition_channels:
+        if diffusion.condition_channels:
             known = torch.tensor([position is not None])
             condition = position_planes(torch.tensor([position or 0.0]), known, self.latent_size).to(device)
         self.scheduler.set_timesteps(self.num_inference_steps)
@@ -149,6 +146,6 @@ class MapSampler(Inferer):
                 autoencoder_model=network,
                 diffusion_model=PerturbedAttentionGuidance(diffusion, self.guidance),
                 conditioning=condition,
-                mode="concat" if self.condition_channels else "crossattn",
+                mode="concat" if diffusion.condition_channels else "crossattn",
                 verbose=False,
             ).cpu()

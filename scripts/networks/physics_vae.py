@@ -12,6 +12,7 @@
 """The physics VAE: scans and their acquisitions -> tissue maps."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +34,26 @@ DEFAULT_PROTOCOL = tuple(request.acquisition for request in load_render("oasis3"
 """What three scans without stated acquisition are taken for: T1w, T2w, FLAIR of OASIS-3."""
 
 
+class PosteriorSample(NamedTuple):
+    """What is decoded from one sample of the latent posterior, as training sees it.
+
+    Attributes:
+        estimate: the log maps and their covariance.
+        mean: mean of the latent posterior ``(B, L, ...)``.
+        sd: its standard deviation ``(B, L, ...)``.
+    """
+
+    estimate: Estimate
+    mean: Tensor
+    sd: Tensor
+
+
 class PhysicsVAE(AutoencoderKL):
     """Scans and their acquisitions -> latent Gaussian -> tissue maps.
 
     One encoder, conditioned on the acquisition, reads each contrast alone; a product of experts fuses whatever
     contrasts exist; the decoder's three channels ``o`` become log maps under the tissue prior. Layers and weight names
-    are MONAI's :class:`AutoencoderKL`; defaults are those of Lüpke et al. 2024. Two options make it an estimator:
+    are MONAI's :class:`AutoencoderKL`; the defaults are those of the shipped weights. Two options make it an estimator:
     skips at finer scales, which generation does without, and a head for the covariance of the log maps.
 
     Args:
@@ -61,19 +76,19 @@ class PhysicsVAE(AutoencoderKL):
     def __init__(
         self,
         spatial_dims: int = 2,
-        channels: Sequence[int] = (64, 128, 128, 128),
-        num_res_blocks: int = 3,
+        channels: Sequence[int] = (24, 48, 96, 128),
+        num_res_blocks: int = 1,
         latent_channels: int = 6,
-        norm_num_groups: int = 32,
+        norm_num_groups: int = 8,
         adagn: str = "per_channel",
-        condition: str = "parameters",
-        skip_channels: Sequence[int] = (),
-        covariance: bool = False,
+        condition: str = "fingerprint",
+        skip_channels: Sequence[int] = (8, 16, 32),
+        covariance: bool = True,
         pd_median: float = 0.8,
         num_draws: int = 4,
     ) -> None:
         if any(width % norm_num_groups for width in channels):
-            raise UserError("vae_channels", str(list(channels)), f"use multiples of vae_groups ({norm_num_groups})")
+            raise UserError("channels", str(list(channels)), f"use multiples of norm_num_groups ({norm_num_groups})")
         if len(skip_channels) >= len(channels):
             raise UserError("skip_channels", str(list(skip_channels)), f"give {len(channels) - 1} numbers at most")
         super().__init__(
@@ -89,7 +104,7 @@ class PhysicsVAE(AutoencoderKL):
         )
         use_fast_group_norm(self)
         self.factor = 2 ** (len(channels) - 1)
-        self.prior = TissuePrior(pd_median=pd_median)
+        self.pd_median, self.prior = pd_median, TissuePrior(pd_median=pd_median)
         norms = [m for m in self.encoder.modules() if isinstance(m, nn.GroupNorm)]
         self.conditioning = AcquisitionConditioning([n.num_channels for n in norms], mode=adagn, condition=condition)
         self.skips = nn.ModuleDict(
@@ -137,17 +152,14 @@ class PhysicsVAE(AutoencoderKL):
             acquisition: rows ``(B, M, A)``; None for the default three-scan protocol.
         """
         size = image.shape[2:]
-        keep = image.new_ones(image.shape[0])
-        mean, sd, skipped = self._encode(image, acquisition, keep)
+        mean, sd, skipped = self._encode(image, acquisition, image.new_ones(image.shape[0]))
         estimate = self._decode(mean, skipped)
         if self.spread is None:
             samples = torch.stack([self._decode(mean + sd * self._tile(n, mean), skipped).log_maps for n in self.noise])
             estimate = Estimate.independent(estimate.log_maps, (samples - estimate.log_maps).square().mean(0).sqrt())
         return Estimate(*(self._crop(x, size) for x in estimate))
 
-    def forward(
-        self, image: Tensor, acquisition: Tensor | None = None, noise: Tensor | None = None, keep: Tensor | None = None
-    ):
+    def forward(self, image: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Log maps and their standard deviations, ``pred (B, 6, ...)``: ln PD, ln T1, ln T2, then the sd of each.
 
         Deterministic: maps are decoded from the posterior mean. See :meth:`estimate` for the whole covariance.
@@ -155,16 +167,24 @@ class PhysicsVAE(AutoencoderKL):
         Args:
             image: contrasts ``(B, M, ...)`` scaled to about [-1, 1].
             acquisition: rows ``(B, M, A)``; None for the default three-scan protocol.
-            noise: a training step gives standard normal noise ``(B, L, ...)`` and gets log maps of that draw, the
-                factor of their covariance, mean and standard deviation of the latent instead.
-            keep: with ``noise``, 1 where a subject's skips are used, 0 where they are dropped ``(B,)``; None drops all.
         """
-        if noise is None:
-            estimate = self.estimate(image, acquisition)
-            return torch.cat([estimate.log_maps, estimate.sd], 1)
-        mean, sd, skipped = self._encode(image, acquisition, keep)
-        log_maps, spread = (self._crop(x, image.shape[2:]) for x in self._decode(mean + sd * noise, skipped))
-        return log_maps, spread, mean, sd
+        estimate = self.estimate(image, acquisition)
+        return torch.cat([estimate.log_maps, estimate.sd], 1)
+
+    def sample_posterior(
+        self, image: Tensor, acquisition: Tensor, noise: Tensor, with_skips: Tensor
+    ) -> PosteriorSample:
+        """The estimate decoded from ``mean + sd * noise`` instead of the mean: the forward pass of training.
+
+        Args:
+            image: contrasts ``(B, M, ...)`` scaled to about [-1, 1].
+            acquisition: rows ``(B, M, A)``.
+            noise: standard normal ``(B, L, ...)``.
+            with_skips: 1 where a sample is decoded with its skips, 0 where from its latent alone ``(B,)``.
+        """
+        mean, sd, skipped = self._encode(image, acquisition, with_skips)
+        estimate = self._decode(mean + sd * noise, skipped)
+        return PosteriorSample(Estimate(*(self._crop(x, image.shape[2:]) for x in estimate)), mean, sd)
 
     def encode_stage_2_inputs(self, image: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Posterior mean ``(B, L, ...)``, for MONAI's LatentDiffusionInferer."""
@@ -179,7 +199,7 @@ class PhysicsVAE(AutoencoderKL):
         return tuple(-(-s // self.factor) for s in size)
 
     def _encode(
-        self, image: Tensor, acquisition: Tensor | None, keep: Tensor | None
+        self, image: Tensor, acquisition: Tensor | None, with_skips: Tensor | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Latent mean and standard deviation, and what the skips add to the decoder's features, by level."""
         default = acquisition is None
@@ -199,9 +219,9 @@ class PhysicsVAE(AutoencoderKL):
         with torch.autocast(h.device.type, enabled=False):
             mean, log_var = self.quant_conv_mu(h.float()), self.quant_conv_log_sigma(h.float())
             mean, sd = product_of_experts(mean, log_var.clamp(-30.0, 20.0), exists)
-        if keep is None:
+        if with_skips is None:
             return mean, sd, self._dropped()
-        return mean, sd, {level: skip(features[level], exists, keep) for level, skip in self.skips.items()}
+        return mean, sd, {level: skip(features[level], exists, with_skips) for level, skip in self.skips.items()}
 
     def _dropped(self) -> dict[str, Tensor]:
         return {level: skip.dropped() for level, skip in self.skips.items()}
@@ -233,3 +253,40 @@ class PhysicsVAE(AutoencoderKL):
         for axis in range(1, noise.ndim):
             noise = noise.index_select(axis, torch.arange(like.shape[axis + 1], device=noise.device) % 16)
         return noise
+
+
+class PublishedVAE(PhysicsVAE):
+    """The physics VAE of Lüpke et al. 2024 (arXiv:2409.13532): told TE, TR and TI, without skips and covariance.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: width of each level.
+        num_res_blocks: residual blocks per level.
+        latent_channels: L.
+        norm_num_groups: groups of every GroupNorm.
+        adagn: ``per_channel`` as in the paper's Eq. 2; the weights that the authors released have ``shared_scalar``.
+        pd_median: median of the PD prior.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        channels: Sequence[int] = (64, 128, 128, 128),
+        num_res_blocks: int = 3,
+        latent_channels: int = 6,
+        norm_num_groups: int = 32,
+        adagn: str = "per_channel",
+        pd_median: float = 50.0,
+    ) -> None:
+        super().__init__(
+            spatial_dims=spatial_dims,
+            channels=channels,
+            num_res_blocks=num_res_blocks,
+            latent_channels=latent_channels,
+            norm_num_groups=norm_num_groups,
+            adagn=adagn,
+            condition="parameters",
+            skip_channels=(),
+            covariance=False,
+            pd_median=pd_median,
+        )

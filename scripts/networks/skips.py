@@ -40,19 +40,19 @@ class PrecisionSkip(nn.Module):
         nn.init.zeros_(self.inject.weight)
         nn.init.zeros_(self.inject.bias)
 
-    def forward(self, features: Tensor, exists: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, features: Tensor, exists: Tensor, with_skips: Tensor) -> Tensor:
         """What to add to the decoder's features ``(B, decoder_channels, ...)``.
 
         Args:
             features: of the contrasts that exist ``(N, encoder_channels, ...)``.
             exists: which of each subject's contrasts these are ``(B, M)``.
-            keep: 1 where a subject's skip is used, 0 where it is dropped ``(B,)``.
+            with_skips: 1 where a subject's skip is used, 0 where it is dropped ``(B,)``.
         """
         mean, log_var = self.expert(features).chunk(2, 1)
         with torch.autocast(features.device.type, enabled=False):
             mean, sd = product_of_experts(mean.float(), log_var.float().clamp(-10.0, 10.0), exists, prior=True)
-            kept = keep.float().view(-1, *[1] * (mean.ndim - 1))
-            fused = torch.cat([mean, -2 * sd.log()], 1) * kept
+            used = with_skips.float().view(-1, *[1] * (mean.ndim - 1))
+            fused = torch.cat([mean, -2 * sd.log()], 1) * used
         return self.inject(fused)
 
     def dropped(self) -> Tensor:

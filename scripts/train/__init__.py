@@ -12,26 +12,32 @@
 """Training: what one iteration does, its losses and data, how it is watched and kept; MONAI's engines call it."""
 
 from .checkpoints import InitialWeights, TrainingState
-from .common import freeze, same
+from .common import Handlers, freeze
 from .diffusion import DiffusionStep, DiffusionValidationStep, LatentScale, MovingAverage
-from .metrics import MeanOf
+from .early_stop import EarlyStop
+from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
 from .objective import VAEObjective
-from .vae import VAEStep, VAEValidationStep
+from .samples import SamplePictures
+from .vae import TrainingForward, VAEStep, VAEValidationStep
 
 __all__ = [
     "DiffusionStep",
     "DiffusionValidationStep",
+    "EarlyStop",
+    "Handlers",
     "History",
     "InitialWeights",
     "LatentScale",
     "MeanOf",
     "MovingAverage",
     "Progress",
+    "SamplePictures",
+    "TrainingForward",
     "TrainingState",
     "VAEObjective",
     "VAEStep",
     "VAEValidationStep",
     "freeze",
-    "same",
+    "vae_metrics",
 ]

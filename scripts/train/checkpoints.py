@@ -55,9 +55,13 @@ class TrainingState:
     ``last.pt`` holds everything that is needed to go on; since random numbers are functions of (seed, epoch, index),
     a resumed run ends exactly as an undisturbed one. ``model.pt`` is a raw state dict. Attach it after the validation.
 
+    MONAI's CheckpointSaver writes in place, so a kill while it writes leaves half a file; it does not keep the best
+    metric of the evaluator, so a resumed run would take its first validation for the best; and it does not refuse to
+    write into the folder of another run.
+
     Args:
         output_dir: folder of the run.
-        objects: name -> whatever has ``state_dict`` and ``load_state_dict``.
+        objects: name -> whatever has ``state_dict`` and ``load_state_dict``; None is left out.
         model: the network whose raw state dict becomes ``model.pt``.
         evaluator: the validation engine, whose best metric decides.
         resume: go on from ``last.pt``.
@@ -67,13 +71,14 @@ class TrainingState:
     def __init__(
         self,
         output_dir: str,
-        objects: dict[str, object],
+        objects: dict[str, object | None],
         model: nn.Module,
         evaluator: Engine,
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self.output_dir, self.objects, self.model, self.evaluator = Path(output_dir), objects, model, evaluator
+        self.objects = {name: thing for name, thing in objects.items() if thing is not None}
+        self.output_dir, self.model, self.evaluator = Path(output_dir), model, evaluator
         self.resume, self.overwrite = resume, overwrite
 
     def attach(self, engine: Engine) -> None:

@@ -14,6 +14,7 @@
 from collections.abc import Sequence
 
 import torch
+from ignite.engine import Engine
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -49,6 +50,20 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer, network: nn.Module, 
         optimizer.step()
 
 
-def same(handler: object) -> object:
-    """The handler itself: lets a config's list of handlers, which must hold objects, name one defined elsewhere."""
-    return handler
+class Handlers:
+    """Several handlers as one, attached in their order.
+
+    MONAI's property check reads the ``_target_`` of every entry of a config's list of handlers. An object that other
+    nodes refer to as well therefore cannot stand in that list by its name. It can stand in this one.
+
+    Args:
+        handlers: whatever has ``attach``; None, as a disabled node gives, is left out.
+    """
+
+    def __init__(self, handlers: Sequence[object]) -> None:
+        self.handlers = [handler for handler in handlers if handler is not None]
+
+    def attach(self, engine: Engine) -> None:
+        """Attaches them."""
+        for handler in self.handlers:
+            handler.attach(engine)

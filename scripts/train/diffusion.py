@@ -42,11 +42,10 @@ class DiffusionStep:
         optimizer: its optimizer.
         inferer: MONAI's DiffusionInferer, which adds the noise; its scheduler's ``prediction_type`` is ``epsilon``
             or ``v_prediction``.
-        condition_channels: 2 (position and whether it is known, as constant planes) or 0 (no condition).
-        condition_dropout: probability of hiding the position.
         seed: of all random numbers.
         amp: bfloat16 autocast.
         max_norm: largest gradient norm.
+        condition_dropout: probability of hiding the position from a network that is told it.
 
     Raises:
         UserError: for another prediction type.
@@ -57,18 +56,16 @@ class DiffusionStep:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         inferer,
-        condition_channels: int = 2,
-        condition_dropout: float = 0.1,
-        seed: int = 0,
-        amp: bool = True,
+        seed: int,
+        amp: bool,
         max_norm: float = 1.0,
+        condition_dropout: float = 0.1,
     ) -> None:
         if inferer.scheduler.prediction_type not in PREDICTIONS:
             found = repr(str(inferer.scheduler.prediction_type))
             raise UserError("prediction_type", found, f"use one of {', '.join(PREDICTIONS)}")
         self.network, self.unet, self.optimizer, self.inferer = network, unwrap(network), optimizer, inferer
-        self.condition_channels, self.condition_dropout = condition_channels, condition_dropout
-        self.seed, self.amp, self.max_norm = seed, amp, max_norm
+        self.seed, self.amp, self.max_norm, self.condition_dropout = seed, amp, max_norm, condition_dropout
 
     def __call__(self, engine: Engine, batch: dict[str, Tensor]) -> dict[str, float]:
         """Updates the network; returns the loss."""
@@ -90,7 +87,7 @@ class DiffusionStep:
         latent, noise, timestep = (torch.stack(x).to(device) for x in (latents, noises, timesteps))
         latent = latent * self.unet.scale_factor
         condition = None
-        if self.condition_channels:
+        if self.unet.condition_channels:
             condition = position_planes(batch["position"], torch.stack(known), latent.shape[2:]).to(device)
         with bf16(device, self.amp):
             predicted = self.inferer(
@@ -99,7 +96,7 @@ class DiffusionStep:
                 noise=noise,
                 timesteps=timestep,
                 condition=condition,
-                mode="concat" if self.condition_channels else "crossattn",
+                mode="concat" if self.unet.condition_channels else "crossattn",
             )
         velocity = scheduler.prediction_type == "v_prediction"
         target = scheduler.get_velocity(latent, noise, timestep) if velocity else noise

@@ -78,12 +78,15 @@ def alexnet_perceptual(spatial_dims: int = 2, device: torch.device | str = "cpu"
     Raises:
         UserError: when the packages or the network's weights are not there.
     """
-    for package in ("torchvision", "lpips"):
-        if not optional_import(package)[1]:
-            install = f"pip install --no-deps {package}, in a version that fits the installed torch"
-            raise UserError("perceptual loss 'alex'", f"no package {package}", install)
+    missing = [package for package in ("lpips", "torchvision") if not optional_import(package)[1]]
+    if missing:
+        # lpips by itself would replace torch by another build.
+        install = "pip install --no-deps lpips torchvision, the latter in a build for the installed torch, or give"
+        found = f"no package {' and '.join(missing)}"
+        raise UserError("perceptual loss 'alex'", found, f"{install} --loss_weights::perceptual 0")
     try:
         return PerceptualLoss(spatial_dims, network_type="alex", is_fake_3d=spatial_dims == 3).to(device)
     except Exception as error:
         what = f"no AlexNet weights ({' '.join(str(error).split())})"
-        raise UserError("perceptual loss 'alex'", what, "download them once, or use the default JukeboxLoss") from error
+        do = "download them once, or give --loss_weights::perceptual 0"
+        raise UserError("perceptual loss 'alex'", what, do) from error

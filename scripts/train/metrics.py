@@ -69,6 +69,16 @@ def map_errors(log_maps: Tensor, maps: Tensor, labels: Tensor) -> dict[str, floa
     return errors
 
 
+RECONSTRUCTION = ("MSE", "MAE", "PSNR", "MS-SSIM")
+"""What :func:`reconstruction_metrics` computes."""
+
+
+def vae_metrics() -> dict[str, "MeanOf"]:
+    """Means of all :func:`reconstruction_metrics` and :func:`map_errors`, for an evaluator's ``additional_metrics``."""
+    errors = [f"{name} error {tissue}" for name in MAPS for tissue in reversed(TISSUES)]
+    return {name: MeanOf(name) for name in (*RECONSTRUCTION, *errors)}
+
+
 class MeanOf(Average):
     """Mean of one entry of the evaluator's outputs, a list of dictionaries, over the samples that have it.
 

@@ -19,6 +19,7 @@ import pandas as pd
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from monai.handlers import TensorBoardStatsHandler
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -33,7 +34,11 @@ DECADES = 30
 
 
 class Progress:
-    """Progress bar over all epochs, with the loss and the time left."""
+    """Progress bar over all epochs, with the loss and the time left.
+
+    Ignite's ProgressBar counts the iterations of one epoch, or whole epochs. Neither says within the first epoch how
+    long the whole run will take.
+    """
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -56,10 +61,15 @@ class Progress:
 
 
 class History:
-    """Losses and validation metrics of every epoch: TensorBoard, ``history.tsv``, ``curves.png`` and example pictures.
+    """Losses and validation metrics: TensorBoard, ``history.tsv``, ``curves.png`` and example pictures.
 
-    Its state belongs to the checkpoint, so a resumed run keeps the whole history. Attach it after the validation and
-    before the checkpoint.
+    MONAI's TensorBoardStatsHandler writes the losses of every iteration and the metrics of every validation. It would
+    create its file when it is built; here this happens when training starts, and what a killed run wrote after its
+    last checkpoint is purged. MONAI has no table and no curves that a resumed run continues. Its StatsHandler logs
+    lines that tear the progress bar, and its TensorBoardImageHandler scales each picture by itself, without a unit.
+
+    The table belongs to the checkpoint, so a resumed run keeps the whole history. Attach this after the validation
+    and before the checkpoint.
 
     Args:
         output_dir: folder of the run.
@@ -70,7 +80,7 @@ class History:
         self.output_dir, self.evaluator = Path(output_dir), evaluator
         self.rows: list[dict[str, float]] = []
         self._values: dict[str, list[float]] = {}
-        self._writer: SummaryWriter | None = None
+        self._pictures: SummaryWriter | None = None
 
     def state_dict(self) -> dict:
         """The table."""
@@ -83,8 +93,24 @@ class History:
     def attach(self, engine: Engine) -> None:
         """Hooks into the trainer."""
         if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._open)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._close_epoch)
+
+    def show(self, name: str, figure: Figure, epoch: int) -> None:
+        """Keeps a picture in the output folder and in TensorBoard."""
+        self._pictures.add_figure(name, figure, epoch, close=False)
+        self._pictures.flush()
+        _save(figure, self.output_dir / f"{name}.png")
+
+    def _open(self, engine: Engine) -> None:
+        """Starts TensorBoard's files, one for steps that are iterations and one for epochs."""
+        if self._pictures is None:
+            folder, state = self.output_dir / "tensorboard", engine.state
+            losses = SummaryWriter(str(folder / "training"), purge_step=state.iteration + 1)
+            self._pictures = SummaryWriter(str(folder / "validation"), purge_step=state.epoch)
+            TensorBoardStatsHandler(losses, epoch_log=False, output_transform=lambda output: output).attach(engine)
+            TensorBoardStatsHandler(self._pictures, iteration_log=False).attach(self.evaluator)
 
     def _add(self, engine: Engine) -> None:
         for name, value in engine.state.output.items():
@@ -101,20 +127,13 @@ class History:
         self._write(row)
 
     def _write(self, row: dict[str, float]) -> None:
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=row["epoch"])
-        for name, value in row.items():
-            self._writer.add_scalar(name, value, row["epoch"])
         table = pd.DataFrame(self.rows)
         text = table.to_csv(sep="\t", index=False, float_format="%.6g")
         write_atomically(self.output_dir / "history.tsv", text)
         _save(draw_curves(table), self.output_dir / "curves.png")
         example = self.evaluator.state.output[0] if self.evaluator.state.epoch == row["epoch"] else {}
         if "log_maps" in example:
-            figure = draw_example(example)
-            self._writer.add_figure("maps and contrasts", figure, row["epoch"], close=False)
-            _save(figure, self.output_dir / "example.png")
-        self._writer.flush()
+            self.show("example", draw_example(example), row["epoch"])
 
 
 def _save(figure: Figure, path: Path) -> None:

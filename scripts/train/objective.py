@@ -67,17 +67,18 @@ class VAEObjective:
         weights: loss name -> weight: ``maps`` and ``spread`` (true maps, where they exist, and the likelihood of the
             errors), ``reconstruction``, ``prior``, ``kl``, ``perceptual``, ``adversarial``. What weighs 0 is not
             computed.
+        perceptual: loss of image pairs ``(N, 1, ...)`` in [-1, 1]; None where it weighs 0.
+        judged: what a discriminator is shown: ``contrasts`` (the paper), or ``maps`` where true ones exist.
+        fluid_weight: of the errors of maps in fluid, in estimates with skips. It fills little of a head, and where T1w
+            and FLAIR are dark alike nothing but its surroundings tell it from what gives no signal.
         gain: ``profiled`` (each contrast's gain by least squares, intensities relative to the window's upper end) or
             ``unit`` (gain 1, raw intensities; the paper).
         power: 1 or 2, the norm of the reconstruction error.
         signed: render signed signals, as the paper does; else magnitudes, as scanners store them.
-        perceptual: loss of image pairs ``(N, 1, ...)`` in [-1, 1], or None.
-        judged: what a discriminator is shown: ``contrasts`` (the paper), or ``maps`` where true ones exist.
-        fluid_weight: of the errors of maps in fluid, in estimates with skips. It fills little of a head, and where T1w
-            and FLAIR are dark alike nothing but its surroundings tell it from what gives no signal.
 
     Raises:
-        UserError: for an unknown gain mode or loss name, or something else to judge.
+        UserError: for an unknown gain mode or loss name, something else to judge, or no perceptual loss where it
+            weighs something.
     """
 
     NAMES = ("maps", "spread", "reconstruction", "prior", "kl", "perceptual", "adversarial")
@@ -85,18 +86,21 @@ class VAEObjective:
     def __init__(
         self,
         weights: dict[str, float],
+        perceptual: nn.Module | None,
+        judged: str,
+        fluid_weight: float,
         gain: str = "profiled",
         power: int = 1,
         signed: bool = False,
-        perceptual: nn.Module | None = None,
-        judged: str = "contrasts",
-        fluid_weight: float = 1.0,
     ) -> None:
         for option, value, known in (("gain", gain, GAINS), ("judged", judged, JUDGED)):
             if value not in known:
                 raise UserError(option, repr(value), f"use one of {', '.join(known)}")
         if set(weights) != set(self.NAMES):
             raise UserError("loss_weights", ", ".join(weights), f"name {', '.join(self.NAMES)}")
+        if weights["perceptual"] and perceptual is None:
+            do = "define one, or give --loss_weights::perceptual 0"
+            raise UserError("perceptual_loss", f"none, with a weight of {weights['perceptual']}", do)
         self.weights, self.gain, self.power, self.perceptual = weights, gain, power, perceptual
         self.judged, self.fluid_weight = judged, fluid_weight
         self.signal_model = SignalModel(signed)
@@ -117,9 +121,19 @@ class VAEObjective:
         compared: Compared,
         batch: dict[str, Tensor],
         bias: Tensor,
-        kept: Tensor | float = 0.0,
+        with_skips: Tensor | float = 0.0,
     ) -> dict[str, Tensor]:
-        """The terms that compare maps and contrasts with the truth, unweighted; ``kept (B,)`` is 1 where skips are."""
+        """The terms that compare maps and contrasts with the truth, unweighted, but for those that weigh 0.
+
+        Args:
+            log_maps: predicted ln PD, ln T1, ln T2 ``(B, 3, ...)``.
+            spread: factor of their covariance ``(B, 6, ...)``.
+            signal: rendered contrasts ``(B, M, ...)``.
+            compared: what these are compared with.
+            batch: the batch, with ``maps``, ``mask`` and ``labels`` where they are known.
+            bias: of the map prior ``(3,)``.
+            with_skips: 1 where a sample was decoded with skips ``(B,)``.
+        """
         terms, target = {}, compared.target
         if "maps" in batch:
             truth = (batch["maps"], batch["mask"])
@@ -128,7 +142,7 @@ class VAEObjective:
                 if self.fluid_weight != 1:
                     if "labels" not in batch:
                         raise UserError("fluid_weight", "true maps without labels", "use 1, or data with label maps")
-                    extra = (self.fluid_weight - 1) * torch.as_tensor(kept).view(-1, *[1] * (log_maps.ndim - 1))
+                    extra = (self.fluid_weight - 1) * torch.as_tensor(with_skips).view(-1, *[1] * (log_maps.ndim - 1))
                     weight = 1 + extra * (batch["labels"] == FLUID)
                 terms["maps"] = map_error(log_maps, *truth, weight)
             if self.weights["spread"]:

@@ -13,12 +13,15 @@
 Every random number of a sample is drawn from its own generator, addressed by (seed, epoch, index).
 """
 
+from typing import NamedTuple
+
 import torch
 from ignite.engine import Engine
 from monai.losses import PatchAdversarialLoss
 from torch import Tensor, nn
 
 from ..acquisition import present
+from ..networks import PhysicsVAE, PosteriorSample
 from ..networks.device import bf16, unwrap
 from ..networks.fusion import kl_divergence
 from ..randomness import generator
@@ -27,15 +30,67 @@ from .metrics import map_errors, reconstruction_metrics
 from .objective import Compared, VAEObjective
 
 
-class VAEStep:
-    """One training iteration of the physics VAE against a patch discriminator with least-squares loss.
+class TrainingForward(nn.Module):
+    """The forward pass of training, :meth:`scripts.networks.PhysicsVAE.sample_posterior`, as a module of its own.
+
+    ``DistributedDataParallel`` averages the gradients of whatever went through the ``forward`` of the module that it
+    wraps. It wraps this one, so that ``PhysicsVAE.forward`` is the estimate alone.
 
     Args:
-        network: the VAE, or the same wrapped for data-parallel training.
-        discriminator: likewise. It sees what is made without skips: an estimate is no guess at what it cannot know.
+        network: the VAE.
+    """
+
+    def __init__(self, network: PhysicsVAE) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, acquisition: Tensor, noise: Tensor, with_skips: Tensor) -> PosteriorSample:
+        """Maps decoded from one sample of the posterior of each subject."""
+        return self.network.sample_posterior(image, acquisition, noise, with_skips)
+
+
+class Randomness(NamedTuple):
+    """Everything random in one training iteration.
+
+    Attributes:
+        noise: of the latent ``(B, L, ...)``, standard normal.
+        seen: contrasts that the encoder is shown ``(B, M)``.
+        with_skips: 1 for samples decoded with skips, 0 for those decoded from the latent alone ``(B,)``.
+    """
+
+    noise: Tensor
+    seen: Tensor
+    with_skips: Tensor
+
+
+def judged_samples(with_skips: Tensor, has_skips: bool) -> tuple[Tensor, float]:
+    """Which samples of a batch the discriminator judges, and how much its verdict weighs.
+
+    It judges samples decoded without skips, because an estimate is no guess at what it cannot know; of a network that
+    has no skips it judges all. Under data-parallel training all ranks must run the discriminator in the same
+    iterations. Where a batch has nothing to judge, it is therefore shown everything, and its verdict weighs 0.
+
+    Args:
+        with_skips: 1 for samples decoded with skips ``(B,)``.
+        has_skips: whether the network has any.
+
+    Returns:
+        Mask ``(B,)``, and a weight of 1 or 0.
+    """
+    everything = torch.ones_like(with_skips, dtype=torch.bool)
+    judged = with_skips == 0 if has_skips else everything
+    return (judged, 1.0) if judged.any() else (everything, 0.0)
+
+
+class VAEStep:
+    """One training iteration of the physics VAE, against a patch discriminator with least-squares loss where it counts.
+
+    Args:
+        training_forward: :class:`TrainingForward` of the VAE, or the same wrapped for data-parallel training.
         optimizer: of the VAE.
-        discriminator_optimizer: of the discriminator.
         objective: the loss.
+        discriminator: its network, or the same wrapped; None where the adversarial loss weighs 0.
+        discriminator_optimizer: likewise.
         adversarial_start: epochs before the adversarial loss and the discriminator's training set in.
         modality_dropout: probability with which a contrast is hidden from the encoder; one always stays. Hidden ones
             are still rendered and compared.
@@ -47,19 +102,19 @@ class VAEStep:
 
     def __init__(
         self,
-        network: nn.Module,
-        discriminator: nn.Module,
+        training_forward: nn.Module,
         optimizer: torch.optim.Optimizer,
-        discriminator_optimizer: torch.optim.Optimizer,
         objective: VAEObjective,
-        adversarial_start: int = 0,
-        modality_dropout: float = 0.0,
-        skip_dropout: float = 0.5,
-        seed: int = 0,
-        amp: bool = True,
+        discriminator: nn.Module | None,
+        discriminator_optimizer: torch.optim.Optimizer | None,
+        adversarial_start: int,
+        modality_dropout: float,
+        skip_dropout: float,
+        seed: int,
+        amp: bool,
         max_norm: float = 1.0,
     ) -> None:
-        self.network, self.vae = network, unwrap(network)
+        self.training_forward, self.vae = training_forward, unwrap(training_forward).network
         self.discriminator, self.judge = discriminator, unwrap(discriminator)
         self.optimizer, self.discriminator_optimizer, self.objective = optimizer, discriminator_optimizer, objective
         self.adversarial_start, self.modality_dropout = adversarial_start, modality_dropout
@@ -69,42 +124,49 @@ class VAEStep:
 
     def __call__(self, engine: Engine, batch: dict[str, Tensor]) -> dict[str, float]:
         """Updates VAE and discriminator; returns the losses."""
-        noise, keep, skip = self._draw(batch, engine.state.epoch)
-        batch = to_device(batch, engine.state.device)
-        seen = batch["acquisition"] * keep.to(engine.state.device).unsqueeze(-1)
-        self.network.train()
-        with bf16(engine.state.device, self.amp):
-            log_maps, spread, mean, sd = self.network(
-                batch["image"], seen, noise.to(engine.state.device), skip.to(engine.state.device)
-            )
-        compared = Compared.of(batch)
+        device = engine.state.device
+        noise, seen, with_skips = (x.to(device) for x in self.randomness(batch, engine.state.epoch))
+        batch = to_device(batch, device)
+        self.vae.train()
+        with bf16(device, self.amp):
+            sample = self.training_forward(batch["image"], batch["acquisition"] * seen.unsqueeze(-1), noise, with_skips)
+        compared, bias = Compared.of(batch), self.vae.prior.bias
+        log_maps, spread = sample.estimate
         signal = self.objective.render(log_maps, compared)
-        kept = skip.to(log_maps.device)
-        terms = self.objective.terms(log_maps, spread, signal, compared, batch, self.vae.prior.bias, kept)
-        terms["kl"] = kl_divergence(mean, sd)
+        terms = self.objective.terms(log_maps, spread, signal, compared, batch, bias, with_skips)
+        terms["kl"] = kl_divergence(sample.mean, sample.sd)
         weights = self.objective.weights
         adversarial = weights["adversarial"] and engine.state.epoch > self.adversarial_start
         if adversarial:
-            alone = kept == 0 if self.vae.skips else kept >= 0
-            # All ranks must train the discriminator in the same steps; from a batch with nothing to judge none learns.
-            counts = float(alone.any())
-            alone = alone if counts else ~alone
-            fake, real = self.objective.pair(log_maps, signal, compared, batch, self.vae.prior.bias, alone)
+            judged, weight = judged_samples(with_skips, bool(self.vae.skips))
+            made, real = self.objective.pair(log_maps, signal, compared, batch, bias, judged)
             self.judge.requires_grad_(False)
-            with bf16(engine.state.device, self.amp):
-                verdict = self.judge(fake)[-1]
+            with bf16(device, self.amp):
+                verdict = self.judge(made)[-1]
             term = self.adversarial(verdict.float(), target_is_real=True, for_discriminator=False)
-            terms["adversarial"] = counts * term
+            terms["adversarial"] = weight * term
             self.judge.requires_grad_(True)
         loss = sum(weights[name] * term for name, term in terms.items())
         descend(loss, self.optimizer, self.vae, self.max_norm)
         if adversarial:
-            terms["discriminator"] = self._train_discriminator(engine, fake.detach(), real, counts)
+            terms["discriminator"] = self._train_discriminator(device, made.detach(), real, weight)
         return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
 
-    def _train_discriminator(self, engine: Engine, fake: Tensor, real: Tensor, weight: float) -> Tensor:
-        with bf16(engine.state.device, self.amp):
-            verdicts = [self.discriminator(images)[-1].float() for images in (fake, real)]
+    def randomness(self, batch: dict[str, Tensor], epoch: int) -> Randomness:
+        """What is random for the samples of a batch, on the CPU."""
+        shape = (self.vae.latent_channels, *self.vae.latent_size(batch["image"].shape[2:]))
+        noise, seen, with_skips = [], [], []
+        for index, exists in zip(batch["index"].tolist(), present(batch["acquisition"])):
+            draw = generator(self.seed, epoch, index)
+            noise.append(torch.randn(shape, generator=draw))
+            score = torch.rand(len(exists), generator=draw).masked_fill(~exists, -1.0)
+            seen.append((score >= self.modality_dropout) | (score == score.max()))
+            with_skips.append(torch.rand((), generator=draw) >= self.skip_dropout)
+        return Randomness(torch.stack(noise), torch.stack(seen), torch.stack(with_skips).float())
+
+    def _train_discriminator(self, device: torch.device, made: Tensor, real: Tensor, weight: float) -> Tensor:
+        with bf16(device, self.amp):
+            verdicts = [self.discriminator(images)[-1].float() for images in (made, real)]
         loss = weight * sum(
             self.adversarial(verdict, target_is_real=is_real, for_discriminator=True) / 2
             for verdict, is_real in zip(verdicts, (False, True))
@@ -112,24 +174,12 @@ class VAEStep:
         descend(loss, self.discriminator_optimizer, self.judge, self.max_norm)
         return loss
 
-    def _draw(self, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Latent noise ``(B, L, ...)``, which contrasts the encoder sees ``(B, M)``, who keeps the skips ``(B,)``."""
-        shape = (self.vae.latent_channels, *self.vae.latent_size(batch["image"].shape[2:]))
-        noise, keep, skip = [], [], []
-        for index, exists in zip(batch["index"].tolist(), present(batch["acquisition"])):
-            draw = generator(self.seed, epoch, index)
-            noise.append(torch.randn(shape, generator=draw))
-            score = torch.rand(len(exists), generator=draw).masked_fill(~exists, -1.0)
-            keep.append((score >= self.modality_dropout) | (score == score.max()))
-            skip.append(torch.rand((), generator=draw) >= self.skip_dropout)
-        return torch.stack(noise), torch.stack(keep), torch.stack(skip).float()
-
 
 class VAEValidationStep:
     """One validation iteration: metrics of every sample, from the posterior mean.
 
     Args:
-        network: the VAE, not wrapped.
+        network: the VAE.
         objective: renders, and gives the loss terms :data:`JUDGED` behind ``val_loss``.
         amp: bfloat16 autocast.
     """

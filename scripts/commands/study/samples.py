@@ -170,7 +170,7 @@ class SampleStep:
 
     def _position(self, index: int) -> float | None:
         """Slice position of a sample; None where it is free."""
-        if not self.inferer.condition_channels:
+        if not self.diffusion.condition_channels:
             return None
         if self.slice_position is not None:
             return None if self.slice_position == "none" else float(self.slice_position)

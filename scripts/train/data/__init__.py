@@ -17,6 +17,7 @@ Nothing here touches the disk before its first item is asked for, so every confi
 from .batches import RAGGED, EpochSampler, Preload, collate
 from .latents import FrozenEncoder, LatentDataset
 from .sessions import SPLITS, SessionDataset, TrainingDataset
+from .source import Scans, Stream, loader
 
 __all__ = [
     "EpochSampler",
@@ -25,7 +26,10 @@ __all__ = [
     "Preload",
     "RAGGED",
     "SPLITS",
+    "Scans",
     "SessionDataset",
+    "Stream",
     "TrainingDataset",
     "collate",
+    "loader",
 ]

@@ -12,7 +12,6 @@
 """Latent posteriors of training samples: what the diffusion model learns from."""
 
 import logging
-from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from torch.utils.data import Dataset
 
 from ...errors import UserError
 from ...files import save_atomically
+from ...networks import bf16, on_device
 from ...networks.weights import load_file, load_weights, weights_digest
 
 logger = logging.getLogger(__name__)
@@ -101,14 +101,12 @@ class FrozenEncoder:
         network: the physics VAE.
         weights: its state dict's file.
         device: where it runs.
-        autocast: precision it runs in; None for float32.
+        amp: bfloat16 autocast.
     """
 
-    def __init__(
-        self, network: nn.Module, weights: str, device: torch.device | str, autocast: torch.autocast | None = None
-    ) -> None:
-        self.network, self.weights, self.device = network, weights, device
-        self.autocast, self._loaded = autocast or nullcontext(), False
+    def __init__(self, network: nn.Module, weights: str, device: torch.device | str, amp: bool = False) -> None:
+        self.network, self.weights, self.device, self.amp = network, weights, device, amp
+        self._loaded = False
         self._digest: Tensor | None = None
 
     def load(self) -> nn.Module:
@@ -116,7 +114,7 @@ class FrozenEncoder:
         if not self._loaded:
             do = "train the VAE first with configs/train_vae.json, or name its weights with --vae_weights"
             load_weights(self.network, self.weights, do)
-            self.network.to(self.device).eval().requires_grad_(False)
+            on_device(self.network, self.device).eval().requires_grad_(False)
             self._loaded = True
         return self.network
 
@@ -130,6 +128,6 @@ class FrozenEncoder:
     def __call__(self, image: Tensor, acquisition: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and sd ``(B, L, ...)`` on the CPU."""
         network = self.load()
-        with self.autocast:
+        with bf16(self.device, self.amp):
             mean, sd = network.encode(image.to(self.device), acquisition.to(self.device))
         return mean.cpu(), sd.cpu()

@@ -1,0 +1,103 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Generated brains while the diffusion model trains."""
+
+import ignite.distributed as idist
+import matplotlib.pyplot as plt
+import torch
+from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
+from monai.networks.schedulers import DDIMScheduler, Scheduler
+from torch import Tensor
+
+from ..errors import UserError
+from ..networks import LatentDiffusionUNet, MapSampler
+from ..render import SignalModel
+from ..tissue import MAPS
+from .data import LatentDataset
+from .monitor import UNITS, History
+
+POSITIONS = (-20.0, 0.0, 20.0, 35.0)
+"""Slices that are drawn [mm above the centre of the cerebrum]."""
+STEPS = 20
+CONTRASTS = ("T1w", "T2w", "FLAIR")
+"""Those of the default protocol."""
+
+
+class SamplePictures:
+    """A few generated brains every so many epochs, maps and contrasts: ``samples.png`` and TensorBoard.
+
+    Their noise is the same each time, so pictures of two epochs can be compared, and training is not disturbed: no
+    random number, weight or mode of it changes. It is drawn with few steps and without guidance, so ``generate.json``
+    does better.
+
+    Args:
+        diffusion: the diffusion network, usually the moving average of the trained one.
+        data: latents of the training samples, whose encoder is the VAE that decodes.
+        scheduler: the noise schedule of training.
+        history: where pictures go.
+        interval: epochs from one picture to the next.
+
+    Raises:
+        UserError: for an interval that is no such number.
+    """
+
+    def __init__(
+        self, diffusion: LatentDiffusionUNet, data: LatentDataset, scheduler: Scheduler, history: History, interval: int
+    ) -> None:
+        if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
+            raise UserError("sample_interval", repr(interval), "use a whole number of epochs")
+        self.diffusion, self.data, self.scheduler = diffusion, data, scheduler
+        self.history, self.interval = history, interval
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer; attach it after the history."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.draw)
+
+    def draw(self, engine: Engine) -> None:
+        """Draws the samples and hands their picture to the history."""
+        vae = self.data.encoder.load()
+        sampler = MapSampler(_ddim(self.scheduler), STEPS, self.data[0]["mean"].shape[1:])
+        samples = [sampler((0, number), vae, self.diffusion, at) for number, at in enumerate(POSITIONS)]
+        log_maps = torch.cat(samples)
+        rows = vae.default_acquisition.cpu().expand(len(log_maps), -1, -1)
+        figure = draw_samples(log_maps.exp(), SignalModel()(log_maps.exp(), rows))
+        self.history.show("samples", figure, engine.state.epoch)
+
+
+def _ddim(scheduler: Scheduler) -> DDIMScheduler:
+    """A DDIM scheduler with the noise schedule of another scheduler."""
+    ddim = DDIMScheduler(
+        num_train_timesteps=scheduler.num_train_timesteps, prediction_type=scheduler.prediction_type, clip_sample=False
+    )
+    ddim.betas, ddim.alphas, ddim.alphas_cumprod = scheduler.betas, scheduler.alphas, scheduler.alphas_cumprod
+    return ddim
+
+
+def draw_samples(maps: Tensor, signal: Tensor) -> Figure:
+    """One row a sample: PD, T1, T2 ``(N, 3, ...)`` and contrasts ``(N, 3, ...)``; of volumes the middle slice."""
+    if maps.ndim == 5:
+        maps, signal = (x[..., x.shape[-1] // 2] for x in (maps, signal))
+    titles = [f"{name} [{unit}]" for name, unit in zip(MAPS, UNITS)] + list(CONTRASTS)
+    images = torch.cat([maps, signal], 1).numpy()
+    size = (1.5 * len(titles), 1.7 * len(images))
+    figure, axes = plt.subplots(*images.shape[:2], figsize=size, squeeze=False, layout="constrained")
+    for column, title in enumerate(titles):
+        # One window for the column, so that samples can be compared.
+        top = float(torch.from_numpy(images[:, column]).flatten().quantile(0.99)) or 1.0
+        axes[0, column].set_title(title, fontsize=9)
+        for row, axis in enumerate(axes[:, column]):
+            colours = "viridis" if column < len(MAPS) else "gray"
+            axis.imshow(images[row, column].T, origin="lower", cmap=colours, vmin=0, vmax=top)
+            axis.axis("off")
+    return figure
