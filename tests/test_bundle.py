@@ -10,11 +10,14 @@
 # limitations under the License.
 """What MONAI's tools and the model zoo ask of a bundle."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import torch
@@ -119,6 +122,30 @@ def test_what_configs_share_is_equal(what):
         # What the authors released has one scale and shift for all layers; the paper describes one for each.
         nodes.append({k: v for k, v in node.items() if k != "adagn"} if "published" in what else node)
     assert all(node == nodes[0] for node in nodes)
+
+
+def nodes(content: object) -> Iterator[dict]:
+    """Every node of a config that builds something of ours."""
+    if isinstance(content, dict) and str(content.get("_target_", "")).startswith("scripts."):
+        yield content
+    if isinstance(content, (dict, list)):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from nodes(part)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=lambda path: path.stem)
+def test_no_node_repeats_a_default_of_its_constructor(path):
+    """Options at the top of a file are what a user sees; below them each fact stands in one place."""
+
+    def plain(value):
+        return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+    for node in nodes(json.loads(path.read_text())):
+        parameters = inspect.signature(locate(node["_target_"])).parameters
+        given = {name: value for name, value in node.items() if not name.startswith("_")}
+        assert set(given) <= set(parameters), node["_target_"]
+        repeated = [name for name, value in given.items() if plain(value) == plain(parameters[name].default)]
+        assert repeated == [], node["_target_"]
 
 
 def test_main_files_run_under_both_names():
