@@ -19,7 +19,7 @@ STAMP := $(VENV)/.requirements-installed
 SOURCES := scripts tests benchmarks integrations
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test format lint clean
+.PHONY: help setup demo options test format lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -41,6 +41,9 @@ $(STAMP): requirements.txt requirements-dev.txt
 demo: setup ## simulate, infer and generate on this machine; ends with the picture's path
 	rm -rf demo
 	$(PYTHON) -m scripts.commands.demo
+
+options: setup ## write docs/options.md anew, from the table of options and the configs
+	$(PYTHON) -m scripts.commands.options
 
 # One thread a worker: two workers share two cores, and what the tests start inherits it.
 test: setup ## run the test suite

@@ -42,21 +42,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-
-
-def switch(option: str, value: bool | str, *others: str) -> bool | str:
-    """A switch of the command line, where ``true`` is a word.
-
-    Args:
-        option: its name.
-        value: what was given.
-        others: words that it knows besides.
-
-    Raises:
-        UserError: for any other word.
-    """
-    words = {"true": True, "false": False, **{word: word for word in others}}
-    if str(value).lower() not in words:
-        *first, last = words
-        raise UserError(option, repr(value), f"use {', '.join(first)} or {last}")
-    return words[str(value).lower()]

@@ -170,6 +170,15 @@ def test_weights_of_another_network_are_refused(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    state = linear().state_dict()
+    state["0.weight"][0, 0] = value
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="model.pt: found weights that are not finite, such as 0.weight; do use others"):
+        InitialWeights(linear(), str(tmp_path / "model.pt")).load()
+
+
 def test_digest_is_that_of_the_float16_weights():
     network, stored = linear(), linear(1)
     digest = weights_digest(network)

@@ -56,6 +56,37 @@ def test_options_of_an_overlay_and_of_an_arguments_file_count(tmp_path):
     assert last_line(process) == "error: nowhere: found no such folder; do name an existing folder of scans"
 
 
+def test_values_of_overlays_and_argument_files_are_checked_before_anything_happens(tmp_path):
+    (tmp_path / "overlay.json").write_text(json.dumps({"heads": 5, "output_dir": "out"}))
+    (tmp_path / "args.json").write_text(json.dumps({"subjects": 1}))
+    files = f"['{ROOT / 'configs' / 'simulate.json'}','overlay.json']"
+    process = bundle_run("--config_file", files, "--args_file", "args.json", cwd=tmp_path)
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    assert last_line(process).startswith("error: heads: found 5; do give [first, count]")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_seed_that_is_none_is_refused_though_monai_takes_it_before(tmp_path):
+    train = str(ROOT / "configs" / "train_vae.json")
+    process = bundle_run("training", "--config_file", train, "--seed", "no", "--runs_dir", "runs", cwd=tmp_path)
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    assert last_line(process) == "error: seed: found 'no'; do give a whole number from 0 to 2^53"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_whose_name_is_a_number_and_words_for_truth_values(tmp_path):
+    (tmp_path / "2024").mkdir()
+    process = bundle_run(*INFERENCE, "--dataset_dir", "2024", "--overwrite", "false", cwd=tmp_path)
+    assert process.returncode == 2
+    assert last_line(process).startswith("error: 2024: found no ")
+
+
+def test_help_lists_the_options_and_does_nothing(tmp_path):
+    process = bundle_run(*INFERENCE, "--threads", "0", "--help", cwd=tmp_path)
+    assert process.returncode == 0 and "Traceback" not in process.stderr
+    assert "  --threads  2\n      Threads of a network call" in process.stdout
+
+
 def test_debug_shows_the_traceback_and_the_same_last_line(tmp_path):
     process = bundle_run(*INFERENCE, "--debug", cwd=tmp_path)
     assert process.returncode == 2

@@ -24,7 +24,6 @@ from torch import nn
 
 from scripts.bids import find_sessions, resolve, session_record
 from scripts.commands.study import subjects
-from scripts.errors import UserError
 from scripts.estimate import Estimator, Scans
 from scripts.estimate.anchoring import reference
 from scripts.estimate.consistency import DataConsistency
@@ -162,15 +161,12 @@ def test_the_field_of_view_changes_nothing(network, volume):
     assert one.values.shape[1:] == one.mask.shape == (64, 72, 6)
 
 
-@pytest.mark.parametrize("asked", [True, "true"])
-def test_correlations_on_request(network, volume, asked):
-    maps, _ = estimator(network, data_consistency="False", correlations=asked)(volume, NAMES)
+def test_correlations_on_request(network, volume):
+    maps, _ = estimator(network, data_consistency=False, correlations=True)(volume, NAMES)
     mask = volume["mask"][None]
     found = MapInferer()(volume["image"].as_tensor()[None], network, volume["acquisition"][None], mask)
     np.testing.assert_allclose(maps.correlations, (found.correlations[0] * mask[0]).numpy(), atol=1e-5)
     assert (np.abs(maps.correlations) <= 1 + 1e-5).all() and maps.correlations.any()
-    with pytest.raises(UserError, match="correlations: found 'maybe'; do use true or false"):
-        estimator(network, correlations="maybe")
 
 
 @pytest.mark.parametrize("part", [0, 1])

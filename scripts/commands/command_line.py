@@ -15,62 +15,72 @@ import inspect
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
-from difflib import get_close_matches
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import monai.bundle
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import ensure_tuple
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..errors import UserError, find_user_error
+from ..errors import find_user_error
+from .options import check_arguments, check_names, check_unused, check_value, check_values, help_text
 
 WRONG_USE, INCOMPLETE, INTERRUPTED = 2, 1, 130
 """Exit codes: nothing was done because of a user error; some of what was asked for failed; Ctrl-C."""
+HELP = {"help", "h"}
+"""Ask for the options of a config instead of a run."""
 
 
 class CommandLine:
-    """The command line a config was started from; without one (a workflow made in Python) it does nothing.
+    """How a config was started: from the command line, or by a workflow made in Python.
 
     Args:
         debug: show the traceback of user errors too.
     """
 
-    def __init__(self, debug: bool = False) -> None:
+    def __init__(self, debug: bool | str = False) -> None:
         self.debug, self.active = debug, False
         self.redirected = ExitStack()
 
     def check(self) -> None:
-        """Makes user errors end in one line on stderr and exit code 2, then refuses options that no config file has.
+        """Checks all options, before any work: values, names, and the arguments of nodes.
+
+        From the command line, user errors end in one line on stderr and exit code 2, and ``--help`` shows the options
+        instead. A workflow made in Python raises them.
 
         From here on, log lines are written above a progress bar, not into it.
 
         Raises:
-            UserError: for an override whose top-level key is in none of the config files.
+            UserError: for a value that an option does not accept, and for a name that is none.
         """
         arguments = _arguments()
-        if arguments is None:
-            return
+        if arguments is not None:
+            self._start(arguments)
+        frame = _frame(ConfigWorkflow._run_expr)
+        if frame is not None:
+            parser = frame.f_locals["self"].parser
+            check_unused(parser)
+            check_arguments(parser)
+            check_values(parser)
+            self.debug = parser.get_parsed_content("debug", default=self.debug)
+
+    def _start(self, arguments: dict) -> None:
         self.active = True
         # A file name need not be UTF-8.
         sys.stdout.reconfigure(errors="backslashreplace")
         sys.excepthook = self._excepthook
         # It lasts as long as this object, which is as long as the process.
         self.redirected.enter_context(logging_redirect_tqdm(_console_loggers()))
-        if not self.debug:
+        if not check_value("debug", self.debug):
             for handler in _log_handlers():
                 handler.addFilter(_hides_user_errors)
         files = ensure_tuple(arguments.pop("config_file"))
-        known = {_top_level(key) for file in files for key in ConfigParser.load_config_file(file)}
-        known |= set(inspect.signature(monai.bundle.run).parameters)
-        for name in map(_top_level, arguments):
-            if name not in known:
-                nearest = get_close_matches(name, known, n=1)
-                hint = (
-                    f"you mean --{nearest[0]}?" if nearest else f"look the options up in {', '.join(map(str, files))}"
-                )
-                raise UserError(f"--{name}", "no such option", hint)
+        if HELP & arguments.keys():
+            print(help_text(files), flush=True)
+            raise SystemExit(0)
+        check_names(arguments, files, inspect.signature(monai.bundle.run).parameters)
 
     def leave(self, failures: int) -> None:
         """Ends the process with exit code 1 when some of the work failed."""
@@ -100,12 +110,8 @@ def _arguments() -> dict | None:
     They are read from the frame of MONAI's function, where the command line is parsed already.
     """
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if main is None or main.name != "monai.bundle.__main__":
-        return None
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code is not monai.bundle.run.__code__:
-        frame = frame.f_back
-    if frame is None:
+    frame = _frame(monai.bundle.run)
+    if main is None or main.name != "monai.bundle.__main__" or frame is None:
         return None
     given = frame.f_locals
     arguments = ConfigParser.load_config_file(given["args_file"]) if given["args_file"] else {}
@@ -114,9 +120,12 @@ def _arguments() -> dict | None:
     return arguments | given["override"]
 
 
-def _top_level(key: str) -> str:
-    """``+train::trainer::max_epochs`` -> ``train``."""
-    return key.lstrip("+").replace("#", "::").split("::")[0]
+def _frame(function: Callable) -> FrameType | None:
+    """The call of a function that is under way, None where there is none."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame
 
 
 def _loggers() -> list[logging.Logger]:

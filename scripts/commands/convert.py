@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError, switch
+from ..errors import UserError
 from ..files import save_atomically, write_atomically
 from ..networks import LatentDiffusionUNet, PublishedVAE
 from ..networks.weights import RECORD, load_file, read_record, weights_digest
@@ -152,7 +152,7 @@ def promote(source: str | None, target: str, half: bool = False, overwrite: bool
     path = Path(target)
     if not path.suffix:
         path /= "model_ldm.pt" if "scale_factor" in weights else "model.pt"
-    if path.exists() and not switch("overwrite", overwrite):
+    if path.exists() and not overwrite:
         raise UserError(path, "weights that exist", "replace them with --overwrite true, or name another --target")
     return _save(weights, path)
 

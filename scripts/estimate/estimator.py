@@ -19,7 +19,6 @@ import torch
 from monai.transforms import generate_spatial_bounding_box
 from torch import Tensor, nn
 
-from ..errors import switch
 from ..tissue import Estimate
 from .anchoring import Anchor, anchor
 from .calibration import recalibrate
@@ -54,20 +53,13 @@ class Estimator:
         consistency: a :class:`scripts.estimate.consistency.DataConsistency`.
         data_consistency: whether it is used; else the network's estimate stays as it is.
         correlations: also give the correlations between the errors of the maps.
-
-    Raises:
-        UserError: for a switch that is neither true nor false.
     """
 
     network: nn.Module
     inferer: Callable[..., Estimate]
     consistency: Callable[..., Fit]
-    data_consistency: bool | str = True
-    correlations: bool | str = False
-
-    def __post_init__(self) -> None:
-        self.data_consistency = switch("data_consistency", self.data_consistency)
-        self.correlations = switch("correlations", self.correlations)
+    data_consistency: bool = True
+    correlations: bool = False
 
     @property
     def settings(self) -> dict:

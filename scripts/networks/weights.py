@@ -64,7 +64,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) 
     names both. ``models/model.pt`` is where MONAI Label and the model zoo look for weights, whoever trained them.
 
     Raises:
-        UserError: when the file is missing, broken or made for another architecture.
+        UserError: when the file is missing, broken, made for another architecture or has weights that are not finite.
     """
     state = load_file(path, how_to_make)
     try:
@@ -73,6 +73,9 @@ def load_weights(network: nn.Module, path: str | os.PathLike, how_to_make: str) 
         reason = str(error).splitlines()[-1].strip()
         do = f"match the widths, or {how_to_make}"
         raise UserError(path, f"weights of another network ({reason})", do) from error
+    broken = [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]
+    if broken:
+        raise UserError(path, f"weights that are not finite, such as {broken[0]}", f"use others, or {how_to_make}")
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     if idist.get_rank() == 0:
         print(f"weights {path} sha256 {sha256}", flush=True)

@@ -15,7 +15,7 @@ import logging
 
 from monai.transforms.utils import Transform
 
-from ..errors import switch
+from ..errors import UserError
 from .registration import Alignment, Refused, reference_index, register, same_grid
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,13 @@ class RegisterContrastsd(Transform):
             have been aligned by whoever resampled them, or are of one prescription. True registers all, False none.
 
     Raises:
-        UserError: for any other word.
+        UserError: for anything else.
     """
 
     def __init__(self, register: bool | str = "auto") -> None:
-        self.register = switch("register", register, "auto")
+        if register not in (True, False, "auto"):
+            raise UserError("register", repr(register), "use true, false or auto")
+        self.register = register
 
     def __call__(self, record: dict) -> dict:
         images, contrasts = [*record["image"]], record["session"].contrasts

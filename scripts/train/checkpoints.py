@@ -44,7 +44,7 @@ class InitialWeights:
         """Loads the weights.
 
         Raises:
-            UserError: when they are missing, broken or made for another architecture.
+            UserError: when they are missing, broken, not finite or made for another architecture.
         """
         load_weights(self.network, self.weights, "name an existing file with --initial_weights")
 

@@ -20,7 +20,7 @@ from ignite.engine import Engine, Events
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
 from ...bids import check_image, combine, find_sessions, header_doubts, output_path, resolve_all, session_record
-from ...errors import UserError, switch
+from ...errors import UserError
 from ...estimate.estimator import Estimator
 from ...estimate.grids import on_grid
 from ...estimate.maps import Maps
@@ -92,9 +92,6 @@ class SubjectStep:
         threads: pieces of work on the CPU that run side by side; results do not depend on it. None for as many as the
             process has cores.
         native: write results on the grid of the reference scan, else RAS at 1 mm.
-
-    Raises:
-        UserError: for ``native`` that is neither true nor false.
     """
 
     study: Study
@@ -104,10 +101,7 @@ class SubjectStep:
     weights: str
     render: object
     threads: int | None = None
-    native: bool | str = False
-
-    def __post_init__(self) -> None:
-        self.native = switch("native", self.native)
+    native: bool = False
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
