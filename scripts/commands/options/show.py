@@ -17,10 +17,10 @@ from pathlib import Path
 
 from monai.bundle import ConfigComponent, ConfigParser
 
-from ... import BUNDLE_ROOT
 from .table import OPTIONS, TABLE, accepted, as_text
 
-CONFIGS, PAGE = Path(BUNDLE_ROOT, "configs"), Path(BUNDLE_ROOT, "docs", "options.md")
+ROOT = Path(__file__).parents[3]
+CONFIGS, PAGE = ROOT / "configs", ROOT / "docs" / "options.md"
 ABOUT = Path(__file__).with_name("about.md")
 """What stands above the tables of the page."""
 
