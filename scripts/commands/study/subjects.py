@@ -12,11 +12,14 @@
 """Inference on a folder of scans: scans -> tissue maps -> contrasts, one session after the other."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from ignite.engine import Engine, Events
+from nibabel.spatialimages import SpatialImage
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
 from ...bids import check_image, combine, find_sessions, header_doubts, output_path, resolve_all, session_record
@@ -33,6 +36,12 @@ from .folder import Study
 from .products import fingerprints, read_maps, render, write_contrasts, write_maps
 
 HOW_TO_TRAIN = "train one with configs/train_vae.json, then put it there with configs/convert.json (run promote)"
+PROGRAM_BYTES = 0.65e9
+"""Memory of the program itself."""
+SCAN_BYTES, RESAMPLING_BYTES = 4, 21
+"""Of each voxel of every scan that is read, and besides of the scan that is being resampled."""
+ESTIMATE_BYTES, CONTRAST_BYTES = 100, 16
+"""Of each voxel of 1 mm for the estimate, and for each contrast."""
 logger = logging.getLogger(__name__)
 
 
@@ -40,10 +49,19 @@ class UsableSessions(SessionDataset):
     """The sessions of a folder that can be used; why the others cannot stands in ``failures`` by name.
 
     Headers and sidecars of all sessions are read when the first record is asked for, image data are not.
+
+    Args:
+        dataset_dir: the folder.
+        protocol: fills what sidecars lack, see :func:`scripts.bids.resolve`.
+        equations: ``exact``, or ``paper`` for the published ones.
+        memory_budget: GB of main memory that a session may take, see :func:`memory_needed`.
     """
 
-    def __init__(self, dataset_dir: str | None, protocol: str | None = None, equations: str = "exact") -> None:
+    def __init__(
+        self, dataset_dir: str | None, protocol: str | None = None, equations: str = "exact", memory_budget: float = 8.0
+    ) -> None:
         super().__init__(dataset_dir, protocol, equations=equations)
+        self.memory_budget = memory_budget
         self.failures: dict[str, UserError] = {}
 
     @property
@@ -61,8 +79,10 @@ class UsableSessions(SessionDataset):
             usable = [session for session in sessions if session.name in acquisitions]
             for session in usable:
                 try:
-                    for contrast in session.contrasts:
-                        check_image(contrast.path)
+                    needed = memory_needed([check_image(contrast.path) for contrast in session.contrasts])
+                    if needed > self.memory_budget:
+                        found = f"scans that take {needed:.1f} GB of memory, of {self.memory_budget:g} that are allowed"
+                        raise UserError(session.name, found, "resample them, or allow more with --memory_budget")
                 except UserError as error:
                     self.failures[session.name] = error
             usable = [session for session in usable if session.name not in self.failures]
@@ -73,6 +93,22 @@ class UsableSessions(SessionDataset):
 
     def __iter__(self) -> Iterator[dict]:
         return iter(self.records)
+
+
+def memory_needed(images: Sequence[SpatialImage]) -> float:
+    """Peak of the main memory [GB] that a session takes, with the program's own, from constants that were measured.
+
+    All scans are in memory while the largest is resampled to 1 mm, and later their copies on that grid with the
+    estimate.
+
+    Args:
+        images: the scans, of which headers suffice.
+    """
+    voxels = [math.prod(image.shape[:3]) for image in images]
+    grid = max(count * abs(np.linalg.det(image.affine[:3, :3])) for count, image in zip(voxels, images))
+    loading = SCAN_BYTES * sum(voxels) + RESAMPLING_BYTES * max(voxels)
+    estimating = (ESTIMATE_BYTES + CONTRAST_BYTES * len(images)) * grid
+    return (PROGRAM_BYTES + max(loading, estimating)) / 1e9
 
 
 @dataclass(eq=False)
