@@ -24,7 +24,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, where: object, found: str, do: str) -> None:  # noqa: B042 (see __reduce__)
-        super().__init__(f"{where}: found {found}; do {do}")
+        super().__init__(f"{where}: found {found}; {do}")
         self.where, self.found, self.do = where, found, do
 
     def __reduce__(self) -> tuple:

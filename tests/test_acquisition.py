@@ -143,7 +143,7 @@ def test_milliseconds_are_told_and_converted(key, value, seconds):
     flair = {"EchoTime": 0.09, "RepetitionTime": 9.0, "InversionTime": 2.5}
     error = refusal(from_sidecar, "FLAIR", {**flair, key: value}, "sub-01_FLAIR.json")
     first = value[0] if isinstance(value, list) else value
-    assert str(error) == f"sub-01_FLAIR.json: {key}: found {first}; do give seconds ({seconds})"
+    assert str(error) == f"sub-01_FLAIR.json: {key}: found {first}; give seconds ({seconds})"
 
 
 @pytest.mark.parametrize("shots", [0, -1, "all", [1, 2, 3], [0, 0], [88, "x"], True])

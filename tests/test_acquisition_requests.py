@@ -219,7 +219,7 @@ def test_bad_requests_are_refused(request_, found):
 def test_short_names_are_bids_keys_and_a_parameter_is_given_once():
     assert with_bids_keys({"te": 0.09, "EchoTrainLength": 3}, "scan") == {"EchoTime": 0.09, "EchoTrainLength": 3}
     message = str(refusal(with_bids_keys, {"te": 0.09, "EchoTime": 0.09}, "scan"))
-    assert message == "scan: found te and EchoTime, which are the same; do give EchoTime alone"
+    assert message == "scan: found te and EchoTime, which are the same; give EchoTime alone"
 
 
 def test_request_names_are_unique_and_presets_suggested():

@@ -119,7 +119,7 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path):
     plain = PhysicsVAE(channels=(8, 8), norm_num_groups=4, skip_channels=(), covariance=False)
     with pytest.raises(UserError, match="covariance: found a network without it"):
         Calibration(plain, source, heads(), str(tmp_path / "out.pt")).run()
-    with pytest.raises(UserError, match="calibration: found no voxel of WM; do give more slices"):
+    with pytest.raises(UserError, match="calibration: found no voxel of WM; give more slices"):
         Calibration(Estimator(), source, heads(labels=3), str(tmp_path / "out.pt")).run()
     with pytest.raises(UserError, match="absent.pt: found no such file.*--weights"):
         Calibration(Estimator(), str(tmp_path / "absent.pt"), heads(), str(tmp_path / "out.pt")).run()

@@ -121,6 +121,6 @@ def test_scans_without_truth_calibrate_nothing(tmp_path):
     def scans_alone(record: dict) -> dict:
         return {key: value for key, value in session.volume(record).items() if key != "maps"}
 
-    with pytest.raises(UserError, match="sub-1: found no true maps and labels; do name a study"):
+    with pytest.raises(UserError, match="sub-1: found no true maps and labels; name a study"):
         CalibrationAfterConsistency(source, Records(tmp_path), scans_alone, session, str(tmp_path / "out.pt")).run()
     assert not (tmp_path / "out.pt").exists()

@@ -82,7 +82,7 @@ def test_failed_saving_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_missing_file_names_the_command_that_makes_it(tmp_path):
-    with pytest.raises(UserError, match=f"absent.pt: found no such file; do {MAKE}"):
+    with pytest.raises(UserError, match=f"absent.pt: found no such file; {MAKE}"):
         load_file(tmp_path / "absent.pt", MAKE)
     with pytest.raises(UserError, match="no such file"):
         load_file(tmp_path, MAKE)
@@ -114,9 +114,7 @@ def test_no_changed_byte_gives_other_weights(tmp_path):
     weight = next(name for name in zipfile.ZipFile(io.BytesIO(whole)).namelist() if name.endswith("data/0"))
     place = whole.index(network[0].weight.detach().numpy().tobytes())
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    with pytest.raises(
-        UserError, match=f"a damaged file .the checksum of {weight} is wrong.; do copy it anew, or {MAKE}"
-    ):
+    with pytest.raises(UserError, match=f"a damaged file .the checksum of {weight} is wrong.; copy it anew, or {MAKE}"):
         load_file(path, MAKE)
 
 
@@ -175,7 +173,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     state = linear().state_dict()
     state["0.weight"][0, 0] = value
     torch.save(state, tmp_path / "model.pt")
-    with pytest.raises(UserError, match="model.pt: found weights that are not finite, such as 0.weight; do use others"):
+    with pytest.raises(UserError, match="model.pt: found weights that are not finite, such as 0.weight; use others"):
         InitialWeights(linear(), str(tmp_path / "model.pt")).load()
 
 
@@ -207,7 +205,7 @@ def test_frozen_encoder_loads_at_its_first_call(tmp_path, capsys):
     encoder = FrozenEncoder(tiny(2), str(path), "cpu")
     image, rows = torch.randn(1, 1, 8, 6), Acquisition("paper_spin_echo", te=0.09, tr=4.0).to_row()[None, None]
     with pytest.raises(
-        UserError, match="model.pt: found no such file; do train the VAE first with configs/train_vae.json"
+        UserError, match="model.pt: found no such file; train the VAE first with configs/train_vae.json"
     ):
         encoder(image, rows)
     save_atomically(trained.state_dict(), path)
@@ -246,14 +244,14 @@ def state(folder: Path, network: nn.Module | None = None, **options) -> tuple[Tr
 
 
 def test_check_refuses_to_resume_nothing(tmp_path):
-    with pytest.raises(UserError, match="resume: found no .*last.pt; do start without --resume"):
+    with pytest.raises(UserError, match="resume: found no .*last.pt; start without --resume"):
         state(tmp_path / "run", resume=True)[0].check()
     assert names(tmp_path) == []
 
 
 def test_check_refuses_to_overwrite_unasked(tmp_path):
     (tmp_path / LAST).touch()
-    with pytest.raises(UserError, match="an earlier run; do go on with --resume, or give --overwrite"):
+    with pytest.raises(UserError, match="an earlier run; go on with --resume, or give --overwrite"):
         state(tmp_path)[0].check()
     for options in ({"resume": True}, {"overwrite": True}):
         state(tmp_path, **options)[0].check()
@@ -269,12 +267,12 @@ def test_two_trainings_cannot_write_into_one_folder(tmp_path):
         "TrainingState(sys.argv[1], {}, None, None).check()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert "found another run that is writing here; do wait until it has ended" in done.stderr.splitlines()[-1]
+    assert "found another run that is writing here; wait until it has ended" in done.stderr.splitlines()[-1]
 
 
 def test_check_refuses_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written .*; do choose another"):
+    with pytest.raises(UserError, match="cannot be written .*; choose another"):
         state(tmp_path / "file" / "run")[0].check()
 
 

@@ -255,7 +255,7 @@ def test_promotion_replaces_nothing_unless_told_to(tmp_path):
     shipped.parent.mkdir()
     shipped.write_text("the weights shipped so far")
     for target in (shipped, shipped.parent):
-        with pytest.raises(UserError, match="model.pt: found weights that exist; do .*--overwrite true"):
+        with pytest.raises(UserError, match="model.pt: found weights that exist; .*--overwrite true"):
             promote(str(trained), str(target))
         with pytest.raises(UserError, match="overwrite: found 'yes'"):
             promote(str(trained), str(target), overwrite="yes")

@@ -103,7 +103,7 @@ def test_split_is_a_function_of_the_seed(folder):
 def test_one_subject_cannot_be_split(folder):
     for place in list(folder.glob("sub-[1-9]")):
         place.rename(folder / f".{place.name}")
-    with pytest.raises(UserError, match="one subject; do give two or more"):
+    with pytest.raises(UserError, match="one subject; give two or more"):
         SessionDataset(str(folder), split="train").records
 
 

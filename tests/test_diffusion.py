@@ -171,5 +171,5 @@ def test_the_velocity_leads_back_to_the_latent():
 
 
 def test_other_predictions_are_refused():
-    with pytest.raises(UserError, match="prediction_type: found 'sample'; do use one of epsilon, v_prediction"):
+    with pytest.raises(UserError, match="prediction_type: found 'sample'; use one of epsilon, v_prediction"):
         make_step("sample", nn.Identity())

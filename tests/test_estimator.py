@@ -216,7 +216,7 @@ def test_backward_reaches_every_parameter(dims):
 @torch.no_grad()
 def test_some_levels_may_have_no_skip(dims):
     assert list(make_estimator(dims, skip_channels=(0, 4)).skips) == ["1"]
-    with pytest.raises(UserError, match="skip_channels: found .*; do give 2 numbers at most"):
+    with pytest.raises(UserError, match="skip_channels: found .*; give 2 numbers at most"):
         make_estimator(dims, skip_channels=(1, 1, 1))
 
 

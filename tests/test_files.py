@@ -104,7 +104,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
                 save_atomically({"x": torch.ones(3)}, tmp_path / "model.pt")
         assert str(caught.value) == (
             f"{tmp_path}: found a folder that cannot be written (No space left on device); "
-            "do choose another folder, or make room there"
+            "choose another folder, or make room there"
         )
     assert names(tmp_path) == []
 
@@ -203,7 +203,7 @@ def test_the_longest_name_can_be_written(tmp_path):
 
 
 def test_a_second_run_is_refused_until_the_first_ends(tmp_path, writer):
-    with pytest.raises(UserError, match="found another run that is writing here; do wait until it has ended"):
+    with pytest.raises(UserError, match="found another run that is writing here; wait until it has ended"):
         lock_folder(tmp_path)
     writer.kill()
     writer.wait()

@@ -125,7 +125,7 @@ def test_the_slice_position_is_asked_for_drawn_or_left_free(generate, given, pos
         ({"seed": -1}, "seed: found -1"),
         ({"slice_position": "top"}, "slice_position: found 'top'"),
         ({"latent_size": [9, 12]}, "latent_size"),
-        ({"weights": "absent.pt"}, "do train one with configs/train_ldm.json"),
+        ({"weights": "absent.pt"}, "train one with configs/train_ldm.json"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_is_written(generate, tmp_path, overrides, message):

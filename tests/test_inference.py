@@ -175,7 +175,7 @@ def test_weights_stored_in_half_precision_are_cast_up(infer, tmp_path):
 @pytest.mark.parametrize(
     "overrides,message",
     [
-        ({"weights": "absent.pt"}, "absent.pt: found no such file; do train one with configs/train_vae.json"),
+        ({"weights": "absent.pt"}, "absent.pt: found no such file; train one with configs/train_vae.json"),
         ({"render": "fig4"}, "render"),
         ({"dataset_dir": "absent"}, "absent: found no such folder"),
         ({"dataset_dir": None}, "name one with --dataset_dir"),

@@ -21,9 +21,9 @@ from .studies import RENDER, SHAPE, files, true_maps, write_study
 
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 BROKEN = {
-    "4 dimensions (32 x 40 x 6 x 2); do split it": lambda voxels: np.stack([voxels, voxels], -1),
-    "colour voxels; do give a real": lambda voxels: np.zeros(SHAPE, RGB),
-    "complex64 voxels; do give a real": lambda voxels: voxels.astype(np.complex64),
+    "4 dimensions (32 x 40 x 6 x 2); split it": lambda voxels: np.stack([voxels, voxels], -1),
+    "colour voxels; give a real": lambda voxels: np.zeros(SHAPE, RGB),
+    "complex64 voxels; give a real": lambda voxels: voxels.astype(np.complex64),
     "1 of 7680 voxels NaN": lambda voxels: np.where(np.arange(voxels.size).reshape(SHAPE), voxels, np.nan),
 }
 """Reason of a refusal -> what gives it."""

@@ -77,7 +77,7 @@ def test_what_is_wrong_stands_in_the_row_and_below_the_table(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "--protocol" in captured.out.split("To be completed")[1]
     assert "2 of 5 scans can be used" in captured.out
-    assert captured.err.splitlines()[-1].startswith("error: 3 scans: found no usable acquisition; do complete")
+    assert captured.err.splitlines()[-1].startswith("error: 3 scans: found no usable acquisition; complete")
 
 
 def test_scans_that_do_not_count_are_listed_and_are_no_failures(tmp_path, capsys):

@@ -181,7 +181,7 @@ def test_prior_penalty_is_the_square_of_the_decoder_output(size):
 @pytest.mark.parametrize("missing", ["torchvision", "lpips"])
 def test_missing_package_of_the_perceptual_loss_is_one_line(missing, monkeypatch):
     monkeypatch.setattr(losses, "optional_import", lambda name: (None, name != missing))
-    install = f"no package {missing}; do pip install --no-deps lpips torchvision.*--loss_weights::perceptual 0"
+    install = f"no package {missing}; pip install --no-deps lpips torchvision.*--loss_weights::perceptual 0"
     with pytest.raises(UserError, match=install) as caught:
         alexnet_perceptual()
     assert "\n" not in str(caught.value)

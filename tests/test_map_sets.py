@@ -59,20 +59,16 @@ def test_a_set_is_found_with_what_belongs_to_it(folder):
 @pytest.mark.parametrize(
     "suffix,change,message",
     [
-        ("T1map", lambda v: 1000 * v, "T1map.nii.gz: found the median 1330; do give seconds"),
-        ("T2map", lambda v: 1000 * v, "T2map.nii.gz: found the median 110; do give seconds"),
+        ("T1map", lambda v: 1000 * v, "T1map.nii.gz: found the median 1330; give seconds"),
+        ("T2map", lambda v: 1000 * v, "T2map.nii.gz: found the median 110; give seconds"),
         ("T2map", lambda v: np.where(v == 0, np.nan, v), "T2map.nii.gz: found 480 of 1440 voxels NaN or infinite"),
         ("T1map", lambda v: np.where(v == 0, np.inf, v), "T1map.nii.gz: found 480 of 1440 voxels NaN or infinite"),
         ("PDmap", lambda v: np.where(v == 0, -1, v), "PDmap.nii.gz: found 480 of 1440 voxels negative"),
         ("T1map", lambda v: v[:-1], "T1map.nii.gz: found another shape than that of sub-01_PDmap.nii.gz"),
         ("T1map", lambda v: v[..., None, None] * [1, 2], "5 dimensions"),
         ("PDmap", lambda v: np.where(v == 0, 1, 0), "no voxel where PD, T1 and T2 are positive"),
-        ("TB1map", lambda v: np.linspace(70, 130, 1440).reshape(24, 20, 3), "found the median 100; do give values rel"),
-        (
-            "T2starmap",
-            lambda v: 40 + quantities()["T2map"],
-            "T2starmap.nii.gz: found the median 40.11; do give seconds",
-        ),
+        ("TB1map", lambda v: np.linspace(70, 130, 1440).reshape(24, 20, 3), "found the median 100; give values rel"),
+        ("T2starmap", lambda v: 40 + quantities()["T2map"], "T2starmap.nii.gz: found the median 40.11; give seconds"),
     ],
 )
 def test_maps_that_cannot_be_are_refused(folder, suffix, change, message):

@@ -17,7 +17,6 @@ import pytest
 
 from scripts.commands.study import UsableSessions
 from scripts.commands.study.subjects import memory_needed
-from scripts.errors import UserError
 
 from .studies import write_study
 from .test_bids_images import header_only
@@ -39,6 +38,6 @@ def test_only_the_session_that_takes_too_much_is_refused_with_the_number(tmp_pat
     assert [record["session"].name for record in dataset.records] == ["sub-01"]
     assert str(dataset.failures["sub-02"]) == (
         "sub-02: found scans that take 15.4 GB of memory, of 8 that are allowed; "
-        "do resample them, or allow more with --memory_budget"
+        "resample them, or allow more with --memory_budget"
     )
     assert len(UsableSessions(str(study), memory_budget=16).records) == 2

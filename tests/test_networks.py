@@ -265,5 +265,5 @@ def test_diffusion_weights_tell_their_latents():
 
 
 def test_widths_that_are_no_multiples_of_the_groups_are_refused():
-    with pytest.raises(UserError, match="channels: found .*; do use multiples of norm_num_groups"):
+    with pytest.raises(UserError, match="channels: found .*; use multiples of norm_num_groups"):
         PhysicsVAE(channels=(20, 30), norm_num_groups=16)

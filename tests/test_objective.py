@@ -44,6 +44,6 @@ def test_fluid_is_known_by_labels():
 
 def test_a_perceptual_loss_that_weighs_something_must_be_there():
     weights = MAPS_ALONE | {"perceptual": 0.5}
-    with pytest.raises(UserError, match="perceptual_loss: found none, with a weight of 0.5; do .*perceptual 0"):
+    with pytest.raises(UserError, match="perceptual_loss: found none, with a weight of 0.5; .*perceptual 0"):
         VAEObjective(weights, None, "contrasts", 1.0)
     assert VAEObjective(weights, torch.nn.MSELoss(), "contrasts", 1.0).perceptual is not None

@@ -35,10 +35,9 @@ from scripts.commands.options import (
 from scripts.commands.options.show import PAGE
 from scripts.commands.options.table import TABLE, accepted
 from scripts.errors import UserError, find_user_error
-from scripts.networks.conditioning import CONDITIONS, MODES
 from scripts.simulate.population import FIELD_STRENGTHS
 from scripts.train.diffusion import PREDICTIONS
-from scripts.train.objective import GAINS, JUDGED
+from scripts.train.objective import JUDGED
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {
@@ -47,8 +46,8 @@ CONFIGS = {
     if path.stem != "metadata"
 }
 OVERLAYS = {"smoke": "train_vae", "paper": "train_ldm", "published": "generate", "multi_gpu": "train_vae"}
-NO_OPTIONS = {"_desc_", "imports", "displayable_configs"}
-"""Top-level keys that hold values but are for readers, for MONAI, and for MONAI Label's user interfaces."""
+NO_OPTIONS = {"_desc_", "imports", "data"}
+"""Top-level keys that hold values but are for readers, for MONAI, and a choice between two nodes."""
 HOSTILE = (
     *("no", "yes", "", "true", "nan", "inf", "-1", "$__import__('os')", "@seed", "%run", "x" * 5000, "a\0b", "../.."),
     *(math.nan, math.inf, -math.inf, -1, 0, 1, 1.5, 2.0, 2024, 10**30, True, False, None, b"x", {1}, ...),
@@ -67,7 +66,6 @@ FITS = {
     "path": lambda v: isinstance(v, str) and v and "\0" not in v,
     "device": lambda v: isinstance(v, str) and torch.device(v),
     "counts": lambda v: isinstance(v, list) and v and all(type(one) is int and one >= 1 for one in v),
-    "wholes": lambda v: isinstance(v, list) and all(type(one) is int and one >= 0 for one in v),
     "heads": lambda v: type(v[0]) is int and v[0] >= 0 and (v[1] is None or v[1] >= 1),
     "weights": lambda v: isinstance(v, dict) and all(0 <= one < math.inf for one in v.values()),
     "choice": lambda v: True,
@@ -77,7 +75,11 @@ FITS = {
 def is_option(name: str, value: object) -> bool:
     """A value, rather than a node, a structure of nodes, or what is run."""
     runs = isinstance(value, list) and value and str(value[0]).startswith(("$", "@"))
-    return name not in NO_OPTIONS and not (runs or "_target_" in str(value) or str(value).startswith("%"))
+    return (
+        name not in NO_OPTIONS
+        and "::" not in name
+        and not (runs or "_target_" in str(value) or str(value).startswith("%"))
+    )
 
 
 def parser(config: str, **overrides) -> ConfigParser:
@@ -116,8 +118,8 @@ def test_a_row_is_complete(name):
 
 
 def test_choices_are_those_of_the_code():
-    known = {"equations": EQUATIONS, "adagn": MODES, "condition": CONDITIONS, "prediction_type": PREDICTIONS}
-    for name, words in {**known, "gain": GAINS, "judged": JUDGED}.items():
+    known = {"equations": EQUATIONS, "prediction_type": PREDICTIONS, "judged": JUDGED}
+    for name, words in known.items():
         assert OPTIONS[name]["enum"] == [*words]
     assert OPTIONS["field_strengths"]["items"]["enum"] == [*FIELD_STRENGTHS]
 
@@ -140,27 +142,25 @@ def test_a_hostile_value_is_refused_in_one_line_or_fits(name):
 @pytest.mark.parametrize(
     "name,value,message",
     [
-        ("overwrite", "no", "overwrite: found 'no'; do give true or false"),
-        ("batch_size", 0, "batch_size: found 0; do give a whole number from 1 to 10 million"),
-        ("num_inference_steps", 0, "num_inference_steps: found 0; do give a whole number from 1 to 10 million"),
-        ("max_norm", -1, "max_norm: found -1; do give a number above 0, or inf for no limit"),
-        ("max_norm", "nan", "max_norm: found 'nan'; do give a number above 0, or inf for no limit"),
-        ("max_epochs", 1.5, "max_epochs: found 1.5; do give a whole number from 1 to 10 million"),
-        ("learning_rate", math.nan, "learning_rate: found nan; do give a number above 0"),
-        ("threads", 0, "threads: found 0; do give a whole number from 1 to 1024"),
-        ("device", "cuda:7", "device: found 'cuda:7'; do give a device of this machine: cpu, cuda, cuda:1"),
-        ("device", "meta", "device: found 'meta'; do give a device of this machine: cpu, cuda, cuda:1"),
-        ("heads", 5, "heads: found 5; do give [first, count], where count null is all from the first"),
-        ("heads", [0, 0], "heads::1: found 0; do give [first, count], where count null is all from the first"),
+        ("overwrite", "no", "overwrite: found 'no'; give true or false"),
+        ("batch_size", 0, "batch_size: found 0; give a whole number from 1 to 10 million"),
+        ("num_inference_steps", 0, "num_inference_steps: found 0; give a whole number from 1 to 10 million"),
+        ("max_epochs", 1.5, "max_epochs: found 1.5; give a whole number from 1 to 10 million"),
+        ("learning_rate", math.nan, "learning_rate: found nan; give a number above 0"),
         (
-            "crop_size",
-            [160, 0, -1],
-            "crop_size::1: found 0; do give three whole numbers, -1 for the whole axis [voxels]",
+            "threads",
+            0,
+            "threads: found 0; give a whole number from 1 to 1024, or null for all that the process may use",
         ),
-        ("equations", "papr", "equations: found 'papr'; do give one of exact, paper"),
-        ("dataset_dir", True, "dataset_dir: found True; do give a folder, or null for none"),
-        ("dataset_dir", 20.24, "dataset_dir: found 20.24; do give a folder, or null for none"),
-        ("output_dir", str(Path(__file__)), "do give a folder"),
+        ("device", "cuda:7", "device: found 'cuda:7'; give a device of this machine: cpu, cuda, cuda:1"),
+        ("device", "meta", "device: found 'meta'; give a device of this machine: cpu, cuda, cuda:1"),
+        ("heads", 5, "heads: found 5; give [first, count], where count null is all from the first"),
+        ("heads", [0, 0], "heads::1: found 0; give [first, count], where count null is all from the first"),
+        ("crop_size", [160, 0, -1], "crop_size::1: found 0; give three whole numbers, -1 for the whole axis [voxels]"),
+        ("equations", "papr", "equations: found 'papr'; give one of exact, paper"),
+        ("dataset_dir", True, "dataset_dir: found True; give a folder, or null for none"),
+        ("dataset_dir", 20.24, "dataset_dir: found 20.24; give a folder, or null for none"),
+        ("output_dir", str(Path(__file__)), "give a folder"),
     ],
 )
 def test_what_is_wrong_is_said(name, value, message):
@@ -178,7 +178,6 @@ def test_what_is_wrong_is_said(name, value, message):
         ("register", "false", False),
         ("dataset_dir", 2024, "2024"),
         ("dataset_dir", Path("scans"), "scans"),
-        ("max_norm", "inf", math.inf),
         ("heads", (11, 2), [11, 2]),
         ("device", torch.device("cpu"), "cpu"),
         ("slice_position", "none", "none"),
@@ -194,7 +193,7 @@ def test_values_are_checked_after_expressions_and_references_are_resolved():
     check_values(made)
     assert made.get_parsed_content("count") == 5 and made.get_parsed_content("overwrite") is False
     for wrong in ("$1 / 2", "$1 / 0", "@nowhere", "@count", "$'no'"):
-        with pytest.raises(UserError, match="^count: found .*; do give a whole number from 1"):
+        with pytest.raises(UserError, match="^count: found .*; give a whole number from 1"):
             check_values(parser("generate", count=wrong))
 
 
@@ -220,7 +219,7 @@ def test_arguments_that_a_node_does_not_have_are_refused(given, said):
 
 
 def test_arguments_left_at_their_default_may_be_given():
-    given = {"train::stream::workers": 0, "validate::evaluator::val_handlers": None}
+    given = {"stream::workers": 0, "validate::evaluator::val_handlers": None}
     check_arguments(parser("train_vae", **given))
     check_names(given, [str(ROOT / "configs/train_vae.json")], ())
 
@@ -231,7 +230,7 @@ def test_arguments_left_at_their_default_may_be_given():
         ("loss_weights::perceptul", "do you mean --loss_weights::perceptual?"),
         ("train#trainers", "do you mean --train::trainer?"),
         ("max_epoch", "do you mean --max_epochs?"),
-        ("zzz", "do look the options up with --help or in "),
+        ("zzz", "look the options up with --help or in "),
     ],
 )
 def test_names_that_no_file_has_are_refused(name, said):
@@ -249,7 +248,7 @@ def test_a_value_that_nothing_uses_is_refused_where_its_name_is_nearly_that_of_a
 def test_help_shows_every_option_with_the_defaults_of_what_lies_on_top():
     text = help_text([ROOT / "configs/train_vae.json", ROOT / "configs/paper.json"])
     shown = dict(re.findall(r"^  --(\w+)  (.*)$", text, re.M))
-    assert shown["max_epochs"] == "50" and shown["max_norm"] == "inf" and shown["output_dir"] == "BUNDLE/runs/train_vae"
+    assert shown["max_epochs"] == "50" and shown["output_dir"] == "BUNDLE/runs/train_vae"
     assert shown["dataset_dir"] == "BUNDLE/data/simulated" and "it is simulated where it is absent" in text
     assert {name for name, value in CONFIGS["train_vae"].items() if is_option(name, value)} <= {*shown}
     assert "guidance" not in shown and "vae" not in shown

@@ -136,7 +136,7 @@ def test_echoes_of_one_acquisition_move_together(monkeypatch):
 
 
 def test_the_switch_knows_three_words():
-    with pytest.raises(UserError, match="register: found 'yes'; do use true, false or auto"):
+    with pytest.raises(UserError, match="register: found 'yes'; use true, false or auto"):
         RegisterContrastsd("yes")
 
 

@@ -149,8 +149,8 @@ def test_one_bad_subject_and_one_without_maps_leave_one_result_and_exit_code_1(m
     config = ("--config_file", str(ROOT / "configs" / "render.json"))
     process = bundle_run(*config, "--dataset_dir", str(maps), "--output_dir", "out", cwd=tmp_path)
     assert process.returncode == 1, process.stderr
-    assert last_line(process).startswith("error: 2 of 3: found no result; do ")
-    assert "sub-01_T1map.nii.gz: found the median 1330; do give seconds" in process.stderr
+    assert last_line(process).startswith("error: 2 of 3: found no result; ")
+    assert "sub-01_T1map.nii.gz: found the median 1330; give seconds" in process.stderr
     assert "sub-03/anat: found no PDmap, T1map, T2map of equal entities (maps there: none)" in process.stderr
     assert "Traceback" not in process.stderr
     assert [path.name for path in tmp_path.rglob("*_manifest.json")] == ["sub-02_manifest.json"]
@@ -229,10 +229,10 @@ IMPOSSIBLE = {"name": "fig3b", "suffix": "T1w", "EchoTime": 0.003, "RepetitionTi
 @pytest.mark.parametrize(
     "overrides,message",
     [
-        ({"dataset_dir": None}, "dataset_dir: found no folder; do name one with --dataset_dir"),
+        ({"dataset_dir": None}, "dataset_dir: found no folder; name one with --dataset_dir"),
         ({"dataset_dir": "absent"}, "absent: found no such folder"),
         ({"render": []}, "render: found an empty list"),
-        ({"render": "fig4"}, "do use fig3"),
+        ({"render": "fig4"}, "use fig3"),
         ({"render": [IMPOSSIBLE]}, "fig3b: InversionTime: found TI 1 s ≥ TR 0.1 s"),
     ],
 )

@@ -145,8 +145,8 @@ WRONG = {
     "no sequence": ({"output": "signal"}, "sequence: found nothing"),
     "an unknown sequence": ({**SIGNAL, "sequence": "spin"}, "sequence: found 'spin'"),
     "missing times": ({"output": "signal", "sequence": "mprage"}, "no EchoTime, RepetitionTime, InversionTime"),
-    "milliseconds": ({**SIGNAL, "te": 20}, "EchoTime: found 20; do give seconds"),
-    "no number": ({**SIGNAL, "te": "short"}, r"te \(EchoTime\): found 'short'; do give one number"),
+    "milliseconds": ({**SIGNAL, "te": 20}, "EchoTime: found 20; give seconds"),
+    "no number": ({**SIGNAL, "te": "short"}, r"te \(EchoTime\): found 'short'; give one number"),
     "impossible times": ({**SIGNAL, "te": 0.7}, "render signal"),
     "a negative seed": ({"seed": -1}, "seed: found -1"),
     "a fractional seed": ({"seed": 1.5}, "seed: found 1.5"),
@@ -161,9 +161,9 @@ WRONG = {
         "volume-1.*seconds",
     ),
     "an absent file": ({"files": ["absent.nii"]}, "'absent.nii', no such file"),
-    "a path to elsewhere": ({"files": ["../../etc/x.nii"]}, "files: found '../../etc/x.nii'; do .* without a path"),
-    "an absolute path": ({"files": ["/etc/x.nii"]}, "files: found '/etc/x.nii'; do .* without a path"),
-    "no image": ({"files": ["/etc/passwd"]}, "files: found '/etc/passwd'; do give names of .nii"),
+    "a path to elsewhere": ({"files": ["../../etc/x.nii"]}, "files: found '../../etc/x.nii'; .* without a path"),
+    "an absolute path": ({"files": ["/etc/x.nii"]}, "files: found '/etc/x.nii'; .* without a path"),
+    "no image": ({"files": ["/etc/passwd"]}, "files: found '/etc/passwd'; give names of .nii"),
     "no file names": ({"files": [3]}, "files: found 3"),
     "a scan twice": ({"files": ["other.nii", "other.nii"]}, "files: found 'other.nii' twice"),
     "the image once more": ({"files": ["all.nii.gz"]}, "files: found 'all.nii.gz' twice"),
@@ -176,7 +176,7 @@ WRONG = {
         "acquisitions: 3: found sequence and SignalModel, which mean the same",
     ),
     "a BIDS key among the parameters": ({**SIGNAL, "EchoTime": 0.09}, "'EchoTime': found a BIDS key .* use te"),
-    "a protocol of the user's own": ({"protocol": "mine.json"}, "protocol: found 'mine.json'; do use one of: oasis3"),
+    "a protocol of the user's own": ({"protocol": "mine.json"}, "protocol: found 'mine.json'; use one of: oasis3"),
 }
 
 

@@ -194,7 +194,7 @@ def test_a_scan_is_used_once_whatever_it_is_called(places):
     os.link(studies / "sub-01_T1w.nii.gz", studies / "sub-01_T2w.nii.gz")
     (studies / "sub-01_FLAIR.nii.gz").symlink_to("sub-01_T1w.nii.gz")
     for name in ("sub-01_T1w", "sub-01_T2w", "sub-01_FLAIR"):
-        assert "twice; do list each scan once" in attack(Server(), places, {"files": [f"{name}.nii.gz"]})
+        assert "twice; list each scan once" in attack(Server(), places, {"files": [f"{name}.nii.gz"]})
 
 
 def test_an_upload_stands_alone(places, tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ def test_a_part_of_a_folder(tmp_path):
         write_ball(tmp_path / f"{name}.nii.gz")
     assert LabelMaps(tmp_path, 1).names == ["b.nii.gz", "c.nii.gz"]
     assert LabelMaps(tmp_path, 1, 1).names == ["b.nii.gz"]
-    with pytest.raises(UserError, match="3 label maps; do give at least 5"):
+    with pytest.raises(UserError, match="3 label maps; give at least 5"):
         LabelMaps(tmp_path, 1, 4).names
     for first, count in ((-1, None), (0, 0)):
         with pytest.raises(UserError, match="heads"):

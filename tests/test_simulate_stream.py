@@ -265,7 +265,7 @@ def test_an_error_of_a_process_ahead_is_met_where_the_slice_is_needed(make, tmp_
 
 def test_a_user_error_survives_the_way_between_processes():
     error = pickle.loads(pickle.dumps(UserError("file", "nothing", "give one")))
-    assert (str(error), error.do) == ("file: found nothing; do give one", "give one")
+    assert (str(error), error.do) == ("file: found nothing; give one", "give one")
 
 
 def test_an_ended_process_is_explained(make):
@@ -307,7 +307,7 @@ def test_one_rank_of_a_machine_starts_the_processes(make, monkeypatch, rank):
 
 
 def test_volumes_are_refused_before_anything_is_simulated(make, tmp_path):
-    with pytest.raises(UserError, match="spatial_dims: found 3 without a folder of scans; do .* --dataset_dir"):
+    with pytest.raises(UserError, match="spatial_dims: found 3 without a folder of scans; .* --dataset_dir"):
         make(spatial_dims=3).preload()
     assert not (tmp_path / "cache").exists()
 

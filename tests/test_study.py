@@ -166,7 +166,7 @@ def test_a_damaged_manifest_is_named_and_deletes_nothing(tmp_path, change):
     path.write_text(json.dumps(whole | change if change else change))
     before = files(tmp_path / "out")
     for ask in (study.holds, lambda session: study.plan(session, FACTS, [ONE]), lambda _: publish(study)):
-        with pytest.raises(UserError, match="sub-01_manifest.json: found a damaged list of results; do remove it or"):
+        with pytest.raises(UserError, match="sub-01_manifest.json: found a damaged list of results; remove it or"):
             ask(SESSION)
     assert files(tmp_path / "out") == before
     study.overwrite = True
@@ -179,7 +179,7 @@ def test_a_link_to_elsewhere_is_never_written_through(tmp_path):
     elsewhere.mkdir(parents=True)
     (elsewhere / "maps").write_text("mine")
     (tmp_path / "out" / "sub-01").symlink_to(elsewhere.parent)
-    with pytest.raises(UserError, match=f"found a link to {elsewhere}; do remove the link"):
+    with pytest.raises(UserError, match=f"found a link to {elsewhere}; remove the link"):
         publish(study)
     assert files(elsewhere) == {"maps": b"mine"}
 
@@ -222,7 +222,7 @@ def test_the_folder_of_something_else_is_left_alone(tmp_path):
         "[" * 10**5,
     ):
         (out / "dataset_description.json").write_text(damaged)
-        with pytest.raises(UserError, match="description.json: found a damaged description of a data set; do choose"):
+        with pytest.raises(UserError, match="description.json: found a damaged description of a data set; choose"):
             make(tmp_path)
     (out / "dataset_description.json").unlink()
     with pytest.raises(UserError, match="the folder of the scans"):

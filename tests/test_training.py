@@ -204,7 +204,7 @@ def test_volumes_without_a_folder_are_refused_in_one_line(stage, tmp_path):
     words = command(stage, None, tmp_path, *config, overrides=options)
     result = subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
     assert result.returncode == 2 and not (tmp_path / "slices").exists()
-    assert result.stderr.splitlines()[-1].startswith("error: spatial_dims: found 3 without a folder of scans; do ")
+    assert result.stderr.splitlines()[-1].startswith("error: spatial_dims: found 3 without a folder of scans; ")
 
 
 def test_a_finished_run_is_not_overwritten_by_accident(tiny_study, trained_vae):
@@ -258,7 +258,7 @@ def test_a_decoder_is_sharpened_without_touching_the_encoder(tiny_study, tmp_pat
 def test_what_cannot_be_frozen_is_named(tiny_study, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         train("vae", tiny_study, tmp_path, frozen=["encodr"])
-    assert "frozen: found 'encodr'; do use names of encoder, decoder" in str(caught.value.__cause__)
+    assert "frozen: found 'encodr'; use names of encoder, decoder" in str(caught.value.__cause__)
 
 
 def test_stage_2_without_condition_as_in_the_paper(tiny_study, tmp_path, trained_vae):
@@ -281,7 +281,7 @@ def test_training_stops_where_nothing_gets_better(tiny_study, tmp_path):
 
 def test_patience_is_a_number_of_validations():
     for patience in (0, -1, 1.5, True):
-        with pytest.raises(UserError, match="patience: found .*; do use a whole number of validations"):
+        with pytest.raises(UserError, match="patience: found .*; use a whole number of validations"):
             EarlyStop(None, patience)
 
 

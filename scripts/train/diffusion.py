@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..networks.device import bf16, unwrap
 from ..networks.diffusion import position_planes
 from ..randomness import generator
-from .common import descend
+from .common import check_max_norm, descend
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
@@ -65,7 +65,8 @@ class DiffusionStep:
             found = repr(str(inferer.scheduler.prediction_type))
             raise UserError("prediction_type", found, f"use one of {', '.join(PREDICTIONS)}")
         self.network, self.unet, self.optimizer, self.inferer = network, unwrap(network), optimizer, inferer
-        self.seed, self.amp, self.max_norm, self.condition_dropout = seed, amp, max_norm, condition_dropout
+        self.seed, self.amp, self.condition_dropout = seed, amp, condition_dropout
+        self.max_norm = check_max_norm(max_norm)
 
     def __call__(self, engine: Engine, batch: dict[str, Tensor]) -> dict[str, float]:
         """Updates the network; returns the loss."""

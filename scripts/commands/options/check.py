@@ -175,7 +175,7 @@ def _arguments(node: Mapping, parser: ConfigParser) -> list[str] | None:
 
 def _refuse(name: str, above: Sequence[str], last: str, known: Iterable[str], otherwise: str) -> None:
     nearest = get_close_matches(last, known, n=1)
-    do = f"you mean --{'::'.join([*above, nearest[0]])}?" if nearest else otherwise
+    do = f"do you mean --{'::'.join([*above, nearest[0]])}?" if nearest else otherwise
     raise UserError(f"--{name}", "no such option", do)
 
 
