@@ -186,13 +186,13 @@ def draw_example(example: dict) -> Figure:
     for axis in axes.flat:
         axis.axis("off")
     for axis, name, unit, data in zip(axes[0], MAPS, UNITS, maps):
-        shown = axis.imshow(_upright(data), cmap="viridis", vmin=0, vmax=np.nanquantile(data, 0.99))
+        shown = axis.imshow(upright(data), cmap="viridis", vmin=0, vmax=np.nanquantile(data, 0.99))
         axis.set_title(f"{name} [{unit}]")
         figure.colorbar(shown, ax=axis, shrink=0.7)
     for i, (measured, rendered) in enumerate(zip(target, signal)):
         top = np.quantile(measured, 0.995) or 1.0
         for axis, data, title in ((axes[1, i], measured, "measured"), (axes[2, i], rendered, "rendered")):
-            axis.imshow(_upright(data), cmap="gray", vmin=0, vmax=top)
+            axis.imshow(upright(data), cmap="gray", vmin=0, vmax=top)
             axis.set_title(f"contrast {i + 1}, {title}")
     for axis in axes.flat:
         if axis.has_data():
@@ -200,6 +200,6 @@ def draw_example(example: dict) -> Figure:
     return figure
 
 
-def _upright(image: np.ndarray) -> np.ndarray:
+def upright(image: np.ndarray) -> np.ndarray:
     """A slice ``(X, Y)``, RAS, as rows from front to back and columns from the patient's right to the left."""
     return image.T[::-1, ::-1]

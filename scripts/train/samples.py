@@ -24,7 +24,7 @@ from ..networks import LatentDiffusionUNet, MapSampler
 from ..render import SignalModel
 from ..tissue import MAPS
 from .data import LatentDataset
-from .monitor import UNITS, History
+from .monitor import UNITS, History, upright
 
 POSITIONS = (-20.0, 0.0, 20.0, 35.0)
 """Slices that are drawn [mm above the centre of the cerebrum]."""
@@ -85,7 +85,12 @@ def _ddim(scheduler: Scheduler) -> DDIMScheduler:
 
 
 def draw_samples(maps: Tensor, signal: Tensor) -> Figure:
-    """One row a sample: PD, T1, T2 ``(N, 3, ...)`` and contrasts ``(N, 3, ...)``; of volumes the middle slice."""
+    """One row a sample, in radiological display, of volumes the middle slice.
+
+    Args:
+        maps: PD, T1, T2 ``(N, 3, ...)``.
+        signal: :data:`CONTRASTS` ``(N, 3, ...)``.
+    """
     if maps.ndim == 5:
         maps, signal = (x[..., x.shape[-1] // 2] for x in (maps, signal))
     titles = [f"{name} [{unit}]" for name, unit in zip(MAPS, UNITS)] + list(CONTRASTS)
@@ -98,6 +103,6 @@ def draw_samples(maps: Tensor, signal: Tensor) -> Figure:
         axes[0, column].set_title(title, fontsize=9)
         for row, axis in enumerate(axes[:, column]):
             colours = "viridis" if column < len(MAPS) else "gray"
-            axis.imshow(images[row, column].T, origin="lower", cmap=colours, vmin=0, vmax=top)
+            axis.imshow(upright(images[row, column]), cmap=colours, vmin=0, vmax=top)
             axis.axis("off")
     return figure
