@@ -365,3 +365,14 @@ def test_an_example_shows_the_patients_right_on_the_left():
     assert len(pictures) == 3 + 2
     for picture in pictures:
         assert np.unravel_index(picture.argmax(), picture.shape) == (0, 0)
+
+
+def test_two_ranks_simulate_their_slices_once(tmp_path):
+    files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "multi_gpu")]
+    options = simulated(tmp_path) | {"slices": 24, "slice_crop": [24, 32], "train::stream::workers": 1}
+    words = command("vae", None, tmp_path, "--config_file", str(files), overrides=options)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *words]
+    result = subprocess.run(launch, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("simulating 15 of 24 slices while the training runs, ahead in 1 process") == 1
+    assert len(list(tmp_path.glob("slices-*/[0-9]*.npz"))) == 24 + 2
