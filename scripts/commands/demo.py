@@ -22,7 +22,7 @@ from PIL import Image
 from ..files import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
-MEGABYTES = 60
+MEGABYTES = 200
 """What the demo leaves on the disk."""
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""

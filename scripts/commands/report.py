@@ -29,7 +29,9 @@ COLUMNS = 6
 MOST_SAMPLES, MOST_CONTRASTS = 6, 4
 MARGIN = 4
 """Air around the foreground [voxels]."""
-LINE = 42
+BRIGHTEST = 3.0
+"""The window ends at so many times what is typical of the brain."""
+LINE = 44
 """Characters that fit above a panel."""
 # Title, colours, and the top of the scale; None is chosen as for a contrast.
 MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.2))
@@ -170,13 +172,14 @@ def window(image: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
     """Darkest and brightest grey that a reader would choose for the brain, whatever the scalp does.
 
     The brain is taken for the deeper half of the foreground: scalp, skull and the fluid around the brain lie in the
-    other. Some of its range is added on both sides: fluid of a T1w is not as black as air, grey matter of a FLAIR not
-    as white as can be.
+    other. The window is a little wider than its range: fluid of a T1w is not as black as air, grey matter of a FLAIR
+    not as white as can be. Where fluid outshines tissue, as in a T2w, fluid is white throughout.
     """
     depth = distance_transform_edt(binary_fill_holes(inside))
     part = image[inside & (depth >= np.median(depth[inside]))] if inside.any() else image
-    low, high = np.percentile(part, [1, 99])
-    low, high = max(low - 0.15 * (high - low), float(image.min())), high + 0.15 * (high - low)
+    floor, low, middle, high = float(image.min()), *np.percentile(part, [1, 50, 99])
+    high = min(high, floor + BRIGHTEST * (middle - floor))
+    low, high = floor + 0.7 * (low - floor), high + 0.15 * (high - low)
     return low, max(high, low + 1e-6)
 
 
