@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 STEPS = (
-    Step("simulate a head and its T1w, T2w and FLAIR scans", 20, "simulate", "--subjects 1 --output_dir demo/scans"),
+    Step("simulate a head and its T1w, T2w and FLAIR scans", 25, "simulate", "--subjects 1 --output_dir demo/scans"),
     Step(
         "estimate its tissue maps, render contrasts nobody acquired",
         75,
@@ -61,7 +61,7 @@ STEPS = (
         "generate two new brains from noise",
         20,
         "generate",
-        "--count 2 --output_dir demo/brains --render clinical",
+        "--count 2 --output_dir demo/brains --render clinical --threads 1",
         "demo/brains/overview.png",
     ),
 )

@@ -156,7 +156,7 @@ def montage(samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.
         inside = view(mask).astype(bool)
         panels = [_map(panel, view(values), inside) for panel, values in zip(MAP_PANELS, maps)]
         rendered = [_grey(title, view(image), inside) for title, image in contrasts.items()]
-        rows.append([Section(f"{name}: generated maps", panels), Section("contrasts rendered from them", rendered)])
+        rows.append([Section(f"{name}: generated maps", panels), Section("Contrasts rendered from them", rendered)])
     title = f"{count} samples" if count <= MOST_SAMPLES else f"The first {MOST_SAMPLES} of {count} samples"
     return _draw(title, rows)
 
