@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from scripts.acquisition import NAMES, SIDECAR_KEYS, from_sidecar, load_protocol, load_render, to_sidecar
-from scripts.acquisition.keys import with_bids_keys
 from scripts.acquisition.protocols import FOLDER
 from scripts.errors import UserError
 from scripts.signal import SEQUENCES
@@ -214,12 +213,6 @@ def test_a_request_may_name_any_sequence_and_field():
 )
 def test_bad_requests_are_refused(request_, found):
     assert found in refusal(load_render, [request_]).found
-
-
-def test_short_names_are_bids_keys_and_a_parameter_is_given_once():
-    assert with_bids_keys({"te": 0.09, "EchoTrainLength": 3}, "scan") == {"EchoTime": 0.09, "EchoTrainLength": 3}
-    message = str(refusal(with_bids_keys, {"te": 0.09, "EchoTime": 0.09}, "scan"))
-    assert message == "scan: found te and EchoTime, which are the same; give EchoTime alone"
 
 
 def test_request_names_are_unique_and_presets_suggested():

@@ -84,7 +84,7 @@ def test_a_folder_whose_name_is_a_number_and_words_for_truth_values(tmp_path):
 def test_help_lists_the_options_and_does_nothing(tmp_path):
     process = bundle_run(*INFERENCE, "--threads", "0", "--help", cwd=tmp_path)
     assert process.returncode == 0 and "Traceback" not in process.stderr
-    assert "  --threads  null\n      Cores that work side by side" in process.stdout
+    assert "  --threads  null\n      Pieces of work on the CPU" in process.stdout
 
 
 def test_debug_shows_the_traceback_and_the_same_last_line(tmp_path):

@@ -32,7 +32,7 @@ from scripts.commands.options import (
     help_text,
     page,
 )
-from scripts.commands.options.show import PAGE
+from scripts.commands.options.show import PAGE, _defaults
 from scripts.commands.options.table import TABLE, accepted
 from scripts.errors import UserError, find_user_error
 from scripts.simulate.population import FIELD_STRENGTHS
@@ -45,9 +45,10 @@ CONFIGS = {
     for path in sorted((ROOT / "configs").glob("*.json"))
     if path.stem != "metadata"
 }
+MAX_NORM = "train::step::max_norm"
 OVERLAYS = {"smoke": "train_vae", "paper": "train_ldm", "published": "generate", "multi_gpu": "train_vae"}
 NO_OPTIONS = {"_desc_", "imports", "data"}
-"""Top-level keys that hold values but are for readers, for MONAI, and a choice between two nodes."""
+"""Top-level keys that hold values but are for readers, for MONAI, or choose between nodes."""
 HOSTILE = (
     *("no", "yes", "", "true", "nan", "inf", "-1", "$__import__('os')", "@seed", "%run", "x" * 5000, "a\0b", "../.."),
     *(math.nan, math.inf, -math.inf, -1, 0, 1, 1.5, 2.0, 2024, 10**30, True, False, None, b"x", {1}, ...),
@@ -76,8 +77,8 @@ def is_option(name: str, value: object) -> bool:
     """A value, rather than a node, a structure of nodes, or what is run."""
     runs = isinstance(value, list) and value and str(value[0]).startswith(("$", "@"))
     return (
-        name not in NO_OPTIONS
-        and "::" not in name
+        "::" not in name
+        and name not in NO_OPTIONS
         and not (runs or "_target_" in str(value) or str(value).startswith("%"))
     )
 
@@ -102,11 +103,11 @@ def test_every_option_of_a_config_has_a_row_and_every_default_is_accepted(config
 
 
 def test_no_row_is_dead():
-    names = [name for config in CONFIGS.values() for name in config]
-    assert [name for name in OPTIONS if name not in names] == []
+    shown = {config: _defaults(content, config) for config, content in CONFIGS.items()}
+    assert set(OPTIONS) == {name for defaults in shown.values() for name in defaults}
     assert [kind for kind in TABLE["kinds"] if kind not in [row["is"] for row in OPTIONS.values()]] == []
     for name, row in OPTIONS.items():
-        used = {config for config, content in CONFIGS.items() if name in content}
+        used = {config for config, defaults in shown.items() if name in defaults}
         assert {*row.get("in", {}), *row.get("default", {})} - {"any"} <= used, name
 
 
@@ -118,8 +119,7 @@ def test_a_row_is_complete(name):
 
 
 def test_choices_are_those_of_the_code():
-    known = {"equations": EQUATIONS, "prediction_type": PREDICTIONS, "judged": JUDGED}
-    for name, words in known.items():
+    for name, words in {"equations": EQUATIONS, "prediction_type": PREDICTIONS, "judged": JUDGED}.items():
         assert OPTIONS[name]["enum"] == [*words]
     assert OPTIONS["field_strengths"]["items"]["enum"] == [*FIELD_STRENGTHS]
 
@@ -142,11 +142,18 @@ def test_a_hostile_value_is_refused_in_one_line_or_fits(name):
 @pytest.mark.parametrize(
     "name,value,message",
     [
-        ("overwrite", "no", "overwrite: found 'no'; give true or false"),
-        ("batch_size", 0, "batch_size: found 0; give a whole number from 1 to 10 million"),
-        ("num_inference_steps", 0, "num_inference_steps: found 0; give a whole number from 1 to 10 million"),
-        ("max_epochs", 1.5, "max_epochs: found 1.5; give a whole number from 1 to 10 million"),
-        ("learning_rate", math.nan, "learning_rate: found nan; give a number above 0"),
+        ("overwrite", "no", "overwrite: found 'no'; do give true or false"),
+        ("batch_size", 0, "batch_size: found 0; do give a whole number from 1 to 10 million"),
+        ("num_inference_steps", 0, "num_inference_steps: found 0; do give a whole number from 1 to 10 million"),
+        (MAX_NORM, -1, "train::step::max_norm: found -1; do give a number above 0, or inf for no limit"),
+        (MAX_NORM, "nan", "train::step::max_norm: found 'nan'; do give a number above 0, or inf for no limit"),
+        ("max_epochs", 1.5, "max_epochs: found 1.5; do give a whole number from 1 to 10 million"),
+        ("learning_rate", math.nan, "learning_rate: found nan; do give a number above 0"),
+        ("threads", 0, "give a whole number from 1 to 1024, or null for as many as the process has cores"),
+        ("device", "cuda:7", "device: found 'cuda:7'; do give a device of this machine: cpu, cuda, cuda:1"),
+        ("device", "meta", "device: found 'meta'; do give a device of this machine: cpu, cuda, cuda:1"),
+        ("heads", 5, "heads: found 5; do give [first, count], where count null is all from the first"),
+        ("heads", [0, 0], "heads::1: found 0; do give [first, count], where count null is all from the first"),
         (
             "threads",
             0,
@@ -178,6 +185,7 @@ def test_what_is_wrong_is_said(name, value, message):
         ("register", "false", False),
         ("dataset_dir", 2024, "2024"),
         ("dataset_dir", Path("scans"), "scans"),
+        (MAX_NORM, "inf", math.inf),
         ("heads", (11, 2), [11, 2]),
         ("device", torch.device("cpu"), "cpu"),
         ("slice_position", "none", "none"),
@@ -230,7 +238,8 @@ def test_arguments_left_at_their_default_may_be_given():
         ("loss_weights::perceptul", "do you mean --loss_weights::perceptual?"),
         ("train#trainers", "do you mean --train::trainer?"),
         ("max_epoch", "do you mean --max_epochs?"),
-        ("zzz", "look the options up with --help or in "),
+        ("max_norm", "do you mean --train::step::max_norm?"),
+        ("zzz", "do look the options up with --help or in "),
     ],
 )
 def test_names_that_no_file_has_are_refused(name, said):
@@ -247,8 +256,8 @@ def test_a_value_that_nothing_uses_is_refused_where_its_name_is_nearly_that_of_a
 
 def test_help_shows_every_option_with_the_defaults_of_what_lies_on_top():
     text = help_text([ROOT / "configs/train_vae.json", ROOT / "configs/paper.json"])
-    shown = dict(re.findall(r"^  --(\w+)  (.*)$", text, re.M))
-    assert shown["max_epochs"] == "50" and shown["output_dir"] == "BUNDLE/runs/train_vae"
+    shown = dict(re.findall(r"^  --([\w:]+)  (.*)$", text, re.M))
+    assert shown["max_epochs"] == "50" and shown[MAX_NORM] == "inf" and shown["output_dir"] == "BUNDLE/runs/train_vae"
     assert shown["dataset_dir"] == "BUNDLE/data/simulated" and "it is simulated where it is absent" in text
     assert {name for name, value in CONFIGS["train_vae"].items() if is_option(name, value)} <= {*shown}
     assert "guidance" not in shown and "vae" not in shown

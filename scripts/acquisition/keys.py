@@ -148,18 +148,6 @@ def said(sidecar: Mapping) -> dict:
     return kept
 
 
-def with_bids_keys(entry: Mapping, where: object) -> dict:
-    """An entry whose short names of parameters (``te``) are replaced by their BIDS keys (``EchoTime``).
-
-    Raises:
-        UserError: when it gives one parameter under both names.
-    """
-    for name, key in SIDECAR_KEYS.items():
-        if name in entry and key in entry:
-            raise UserError(where, f"{name} and {key}, which are the same", f"give {key} alone")
-    return {SIDECAR_KEYS.get(name, name): value for name, value in entry.items()}
-
-
 def check_values(keys: Mapping, where: object) -> None:
     """Refuses values of the keys in ``keys`` that are no numbers, impossible, or in another unit.
 

@@ -47,15 +47,15 @@ def check_values(parser: ConfigParser) -> None:
     Raises:
         UserError: for the first value that the table refuses.
     """
-    for name in filter(parser.config.__contains__, OPTIONS):
-        if ConfigComponent.is_instantiable(parser.config[name]):
+    for name in filter(parser.__contains__, OPTIONS):
+        if ConfigComponent.is_instantiable(parser[name]):
             continue
         try:
             value = parser.get_parsed_content(name)
         except Exception as error:
             if find_user_error(error):
                 raise
-            found = f"{_short(parser.config[name])}, which cannot be evaluated ({error.__cause__ or error})"
+            found = f"{_short(parser[name])}, which cannot be evaluated ({error.__cause__ or error})"
             raise UserError(name, found, f"give {accepted(name)}") from error
         # Not by ``parser[name]``: that would make every object anew that was made already.
         parser.ref_resolver.resolved_content[name] = check_value(name, value)
@@ -95,6 +95,9 @@ def check_names(given: Iterable[str], files: Sequence[str | Path], others: Itera
         parent = config.get("::".join(above)) if above else {**config.config, **dict.fromkeys(others)}
         # An argument of a node that the file leaves at its default is checked against the signature.
         if isinstance(parent, Mapping) and last not in parent and not ConfigComponent.is_instantiable(parent):
+            for option in OPTIONS:
+                if option.endswith(f"::{last}"):
+                    raise UserError(f"--{name}", "no such option", f"you mean --{option}?")
             _refuse(name, above, last, parent, f"look the options up with --help or in {', '.join(map(str, files))}")
 
 

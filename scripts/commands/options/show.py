@@ -11,9 +11,11 @@
 
 """The options of configs as text: for ``--help``, and as ``docs/options.md``."""
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pydoc import locate
 
 from monai.bundle import ConfigComponent, ConfigParser
 
@@ -65,9 +67,16 @@ def _meaning(name: str, configs: Sequence[str]) -> str:
 
 
 def _defaults(config: Mapping, where: str) -> dict[str, str]:
-    """How the defaults of a config's options read."""
+    """How the defaults of a config's options read; of an argument of a node, that of its class where none is given."""
     parser, texts = ConfigParser({**config, "bundle_root": "BUNDLE"}), {}
-    for name in filter(config.__contains__, OPTIONS):
+    for name in OPTIONS:
+        above, _, last = name.rpartition("::")
+        if name not in config:
+            node = parser.get(above) if above else None
+            if ConfigComponent.is_instantiable(node):
+                default = inspect.signature(locate(node["_target_"])).parameters[last].default
+                texts[name] = as_text(parser.get_parsed_content(name) if name in parser else default)
+            continue
         raw, node, told = config[name], ConfigComponent.is_instantiable(config[name]), OPTIONS[name].get("default", {})
         if where in told or ("any" in told and str(raw).startswith("$")):
             texts[name] = told.get(where, told.get("any"))

@@ -83,7 +83,7 @@ class SampleStep:
         Raises:
             UserError: naming the option.
         """
-        for option, least in (("count", 1), ("seed", 0)):
+        for option, least in (("count", 1), ("seed", 0), ("threads", 1)):
             value = getattr(self, option)
             if not isinstance(value, int) or value < least:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
