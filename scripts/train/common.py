@@ -41,17 +41,6 @@ def freeze(network: nn.Module, names: Sequence[str]) -> nn.Module:
     return network
 
 
-def check_max_norm(max_norm: float) -> float:
-    """The largest gradient norm.
-
-    Raises:
-        UserError: for anything but a number above 0, or infinity for no limit.
-    """
-    if isinstance(max_norm, bool) or not isinstance(max_norm, (int, float)) or not max_norm > 0:
-        raise UserError("max_norm", repr(max_norm), "give a number above 0, or inf for no limit")
-    return max_norm
-
-
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer, network: nn.Module, max_norm: float) -> None:
     """One optimiser step down the loss, gradients clipped to ``max_norm``; none where they are not finite."""
     optimizer.zero_grad(set_to_none=True)

@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..networks.device import bf16, unwrap
 from ..networks.diffusion import position_planes
 from ..randomness import generator
-from .common import check_max_norm, descend
+from .common import descend
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
@@ -66,7 +66,7 @@ class DiffusionStep:
             raise UserError("prediction_type", found, f"use one of {', '.join(PREDICTIONS)}")
         self.network, self.unet, self.optimizer, self.inferer = network, unwrap(network), optimizer, inferer
         self.seed, self.amp, self.condition_dropout = seed, amp, condition_dropout
-        self.max_norm = check_max_norm(max_norm)
+        self.max_norm = max_norm
 
     def __call__(self, engine: Engine, batch: dict[str, Tensor]) -> dict[str, float]:
         """Updates the network; returns the loss."""

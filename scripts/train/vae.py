@@ -25,7 +25,7 @@ from ..networks import PhysicsVAE, PosteriorSample
 from ..networks.device import bf16, unwrap
 from ..networks.fusion import kl_divergence
 from ..randomness import generator
-from .common import check_max_norm, descend, to_device
+from .common import descend, to_device
 from .metrics import map_errors, reconstruction_metrics
 from .objective import Compared, VAEObjective
 
@@ -119,7 +119,7 @@ class VAEStep:
         self.optimizer, self.discriminator_optimizer, self.objective = optimizer, discriminator_optimizer, objective
         self.adversarial_start, self.modality_dropout = adversarial_start, modality_dropout
         self.skip_dropout = skip_dropout
-        self.seed, self.amp, self.max_norm = seed, amp, check_max_norm(max_norm)
+        self.seed, self.amp, self.max_norm = seed, amp, max_norm
         self.adversarial = PatchAdversarialLoss(criterion="least_squares")
 
     def __call__(self, engine: Engine, batch: dict[str, Tensor]) -> dict[str, float]:

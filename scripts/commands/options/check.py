@@ -97,7 +97,7 @@ def check_names(given: Iterable[str], files: Sequence[str | Path], others: Itera
         if isinstance(parent, Mapping) and last not in parent and not ConfigComponent.is_instantiable(parent):
             for option in OPTIONS:
                 if option.endswith(f"::{last}"):
-                    raise UserError(f"--{name}", "no such option", f"you mean --{option}?")
+                    raise UserError(f"--{name}", "no such option", f"do you mean --{option}?")
             _refuse(name, above, last, parent, f"look the options up with --help or in {', '.join(map(str, files))}")
 
 
