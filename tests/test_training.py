@@ -369,7 +369,7 @@ def test_an_example_shows_the_patients_right_on_the_left():
 
 def test_two_ranks_simulate_their_slices_once(tmp_path):
     files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "multi_gpu")]
-    options = simulated(tmp_path) | {"slices": 24, "slice_crop": [24, 32], "train::stream::workers": 1}
+    options = simulated(tmp_path) | {"slices": 24, "slice_crop": [24, 32], "stream::workers": 1}
     words = command("vae", None, tmp_path, "--config_file", str(files), overrides=options)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *words]
     result = subprocess.run(launch, env=environment(), capture_output=True, text=True, timeout=300)
