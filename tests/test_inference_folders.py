@@ -12,10 +12,14 @@
 """Folders as clinics have them: broken subjects and reruns, scans on other grids, results on the user's own grid."""
 
 import json
+import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+from scripts.bids import find_sessions
 
 from .studies import RENDER, SHAPE, files, true_maps, write_study
 
@@ -46,6 +50,35 @@ def test_broken_subjects_have_reasons_the_others_results_and_a_rerun_does_only_t
         image.write_bytes(content)
     infer(dataset_dir=str(scans))
     assert not infer.failures and len(estimates) == len(images) + 2
+
+
+def test_a_closed_folder_and_a_name_that_is_not_utf8_are_the_reasons_of_their_subjects(infer, tmp_path, monkeypatch):
+    scans, iterdir = write_study(tmp_path / "clinic", subjects=3), Path.iterdir
+    for path in [*(scans / "sub-03" / "anat").glob("*_T2w.*")]:
+        path.rename(os.fsdecode(bytes(path).replace(b"_T2w", b"_acq-caf\xe9_T2w")))
+
+    def refuse_the_second(folder):
+        if "sub-02" in folder.parts:
+            raise PermissionError(13, "Permission denied")
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse_the_second)
+    out = infer(dataset_dir=str(scans))
+    assert sorted(infer.failures) == ["sub-02", "sub-03"]
+    closed = f"{scans / 'sub-02' / 'anat'}: found a folder that cannot be read (Permission denied); do make it readable"
+    assert str(infer.failures["sub-02"]) == closed
+    assert "found a name that is not UTF-8; do rename the file" in str(infer.failures["sub-03"]).encode().decode()
+    assert (out / "sub-01" / "anat" / "sub-01_manifest.json").is_file()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("closed", ["sub-02", "sub-02/anat"])
+def test_a_subject_that_may_not_be_looked_into_is_not_passed_over(tmp_path, closed):
+    scans = write_study(tmp_path / "clinic", subjects=2)
+    (scans / closed).chmod(0)
+    one, two = find_sessions(scans)
+    (scans / closed).chmod(0o700)
+    assert not one.problem and "a folder that cannot be read" in str(two.problem) and two.name == "sub-02"
 
 
 def test_scaled_integers_without_compression_give_the_same_maps(infer, scans):

@@ -76,12 +76,18 @@ def find_places(dataset_dir: str | Path) -> tuple[Path, list[Place]]:
     if inside is not None:
         return inside
     bids = [path for path in (*root.glob("sub-*/anat"), *root.glob("sub-*/ses-*/anat")) if path.is_dir()]
+    closed = []
+    if bids:
+        # A pattern passes over what may not be looked into: the session then says so.
+        folders = [path for path in (*root.glob("sub-*"), *root.glob("sub-*/ses-*")) if path.is_dir()]
+        closed = [path for path in folders if not os.access(path, os.R_OK | os.X_OK)]
+        bids += [path / "anat" for path in closed]
     try:
         plain = [folder for folder in _folders(root) if _may_hold_images(folder)]
     except OSError as error:
         raise UserError(root, f"a folder that cannot be read ({error.strerror or error})", "make it readable") from None
     if bids:
-        _log_passed_over(root, plain)
+        _log_passed_over(root, [folder for folder in plain if folder not in closed])
         return root, [_place(root, path, False) for path in bids]
     if not plain:
         _explain(root)
