@@ -121,6 +121,7 @@ def test_the_slice_position_is_asked_for_drawn_or_left_free(generate, given, pos
 @pytest.mark.parametrize(
     "overrides,message",
     [
+        ({"threads": None}, "threads: found None"),
         ({"count": 0}, "count: found 0"),
         ({"seed": -1}, "seed: found -1"),
         ({"slice_position": "top"}, "slice_position: found 'top'"),
