@@ -65,9 +65,9 @@ def test_a_closed_folder_and_a_name_that_is_not_utf8_are_the_reasons_of_their_su
     monkeypatch.setattr(Path, "iterdir", refuse_the_second)
     out = infer(dataset_dir=str(scans))
     assert sorted(infer.failures) == ["sub-02", "sub-03"]
-    closed = f"{scans / 'sub-02' / 'anat'}: found a folder that cannot be read (Permission denied); do make it readable"
+    closed = f"{scans / 'sub-02' / 'anat'}: found a folder that cannot be read (Permission denied); make it readable"
     assert str(infer.failures["sub-02"]) == closed
-    assert "found a name that is not UTF-8; do rename the file" in str(infer.failures["sub-03"]).encode().decode()
+    assert "found a name that is not UTF-8; rename the file" in str(infer.failures["sub-03"]).encode().decode()
     assert (out / "sub-01" / "anat" / "sub-01_manifest.json").is_file()
 
 
