@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks.results.pictures import turned
 from scripts.acquisition import Acquisition, RenderRequest
 from scripts.commands import report
 from scripts.commands.report import few, format_time, montage, overview, request_title, window
@@ -78,6 +79,12 @@ def test_a_panel_is_cut_to_the_foreground_and_shown_as_radiologists_do(tmp_path,
     assert shown.shape == (40 - 6, 20 + 8)
     assert np.argwhere(shown == 1).tolist() == [[2, 4]]
     assert [(text.get_text(), text.get_position()[0] < 0.1) for text in panel.texts] == [("R", True)]
+
+
+def test_pictures_of_results_are_turned_as_their_footnote_says():
+    front_right = np.zeros(SHAPE)
+    front_right[-1, -1] = 1
+    assert np.argwhere(turned(front_right)).tolist() == [[0, 0]]
 
 
 def test_the_window_is_that_of_the_brain_whatever_the_scalp_does():

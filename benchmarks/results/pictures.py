@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pictures of the results: small JPEGs, maps with units and colour bars, seen from above."""
+"""Pictures of the results: small JPEGs, maps with units and colour bars, in radiological display."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -97,8 +97,8 @@ def coloured(title: str, image: Tensor, colours: str, low: float, high: float, m
 
 
 def turned(image: Tensor) -> np.ndarray:
-    """A slice ``(X, Y)`` as rows from front to back."""
-    return np.rot90(np.asarray(image))
+    """A slice ``(X, Y)`` as rows from front to back, columns from the patient's right to the left."""
+    return np.rot90(np.asarray(image))[:, ::-1]
 
 
 def maps_picture(path: Path, title: str, truth: Truth, estimate: Estimate) -> None:

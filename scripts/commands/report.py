@@ -38,7 +38,7 @@ MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 
 OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.1), "b1": ("B1+ / nominal", "cividis", 2.0)}
 SD_PANELS = {1: ("T1 ± [%]", "cividis", 40.0), 2: ("T2 ± [%]", "cividis", 40.0)}
 """Channel -> panel. A standard deviation of 0.4 of the logarithm is a map that is little more than a guess."""
-FOOTNOTE = "Axial, radiological display: the patient's right (R) is on the left."
+FOOTNOTE = "Axial, radiological display: the patient's right is on the left."
 
 # Sizes [inch].
 PANEL, GAP, SECTION_GAP, EDGE = 2.2, 0.05, 0.4, 0.15
