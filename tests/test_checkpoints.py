@@ -132,7 +132,7 @@ def test_own_weights_in_place_of_the_shipped_ones_are_used_and_said(tmp_path, ca
     assert torch.equal(weights_digest(network), weights_digest(linear(1)))
     assert f"{path}: not the weights with sha256 abc that were shipped; if they are yours" in caplog.text
     caplog.clear()
-    promote(str(path), str(tmp_path))
+    promote(str(path), str(tmp_path), overwrite=True)
     load_weights(network, path, MAKE)
     assert not caplog.text, "promoted weights are the shipped ones"
     for damaged in ("[1]", "nothing"):

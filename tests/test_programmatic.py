@@ -143,7 +143,7 @@ def test_an_image_that_cannot_be_used_is_refused_in_one_line(read):
     voxels = torch.rand(3, 8, 8, 4).cumsum(1)
     for image, message in (
         (voxels[0], r"image: found 3 dimensions \(8 x 8 x 4\); give contrasts of one volume"),
-        (voxels[:2], "acquisitions: found 3 for 2 contrasts; do give"),
+        (voxels[:2], "acquisitions: found 3 for 2 contrasts; give"),
         (voxels.index_fill(0, torch.tensor(1), torch.nan), "image-2.nii: found 256 of 256 voxels NaN"),
     ):
         with pytest.raises(UserError, match=message):
