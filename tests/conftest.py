@@ -10,6 +10,7 @@
 # limitations under the License.
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ["MPLBACKEND"] = "Agg"
 torch.set_num_threads(1)
+# A shell that runs the tests in the background hands on that Ctrl-C is ignored, and tests of Ctrl-C start programs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -257,10 +257,8 @@ def test_promotion_replaces_nothing_unless_told_to(tmp_path):
     for target in (shipped, shipped.parent):
         with pytest.raises(UserError, match="model.pt: found weights that exist; .*--overwrite true"):
             promote(str(trained), str(target))
-        with pytest.raises(UserError, match="overwrite: found 'yes'"):
-            promote(str(trained), str(target), overwrite="yes")
     assert shipped.read_text() == "the weights shipped so far"
-    promote(str(trained), str(shipped), overwrite="true")
+    promote(str(trained), str(shipped), overwrite=True)
     assert torch.load(shipped, weights_only=True)["weight"].tolist() == [1, 1]
 
 

@@ -228,7 +228,8 @@ def test_kept_latents_are_read_again_and_damaged_ones_made_anew(tmp_path, caplog
     def encoded() -> tuple[int, list[float]]:
         latents = LatentDataset(CachedSamples(tmp_path), CountingEncoder())
         latents.preload()
-        return latents.encoder.calls, [float(latents[i]["mean"].mean()) for i in range(3)]
+        means = [float(latents[i]["mean"].mean()) for i in range(3)]
+        return latents.encoder.calls, means
 
     assert encoded() == (3, [0, 1, 2])
     assert encoded() == (0, [0, 1, 2]) and not caplog.records

@@ -247,10 +247,11 @@ def test_what_was_done_stands_in_sidecars_and_manifest(infer, tmp_path):
 def test_scans_that_now_share_a_gain_make_other_maps(infer, tmp_path):
     scans = write_study(tmp_path / "in")
     anat = scans / "sub-01" / "anat"
-    for suffix, echo in (("T2w", 1), ("PDw", 2)):
-        sidecar = {"EchoTime": 0.09 / echo, "RepetitionTime": 4.5, "SeriesNumber": 3, "EchoNumber": echo}
+    for suffix, number in (("T2w", 1), ("PDw", 2)):
+        sidecar = {"EchoTime": 0.09 / number, "RepetitionTime": 4.5, "SeriesNumber": 3, "EchoNumber": number}
         (anat / f"sub-01_{suffix}.json").write_text(json.dumps(sidecar))
-    (anat / "sub-01_PDw.nii.gz").write_bytes((anat / "sub-01_T2w.nii.gz").read_bytes())
+    echo = nib.load(anat / "sub-01_T2w.nii.gz")
+    nib.save(nib.Nifti1Image(1.5 * echo.get_fdata(dtype=np.float32), echo.affine), anat / "sub-01_PDw.nii.gz")
     _, sidecars = infer(scans)
     told = sidecars["sub-01_T1map.json"]["DataConsistency"]["Gains"]
     gains = {name.split("_")[-1].split(".")[0]: gain for name, gain in told.items()}

@@ -268,8 +268,8 @@ def test_stage_2_without_condition_as_in_the_paper(tiny_study, tmp_path, trained
 
 
 def test_training_stops_where_nothing_gets_better(tiny_study, tmp_path):
-    """A rate of 0 changes nothing, so the second and third validation are no better than the first."""
-    options = {"max_epochs": 6, "learning_rate": 0.0}
+    """So small a rate changes nothing, so the second and third validation are no better than the first."""
+    options = {"max_epochs": 6, "learning_rate": 1e-30}
     patient = train("vae", tiny_study, tmp_path / "a", patience=2, **options)
     assert torch.load(patient / "last.pt", weights_only=True)["epoch"] == 3
     # The count goes on where a run was cut.

@@ -223,7 +223,7 @@ def test_a_contrast_of_another_place_is_refused(tmp_path):
     write_scan(tmp_path / "sub-01" / "anat", "T1w", np.diag([1.0, 1, 1]), (12, 12, 12))
     far = np.diag([1.0, 1, 1, 1])
     far[:3, 3] = 500
-    image = nib.Nifti1Image(np.random.default_rng(0).random((12, 12, 12)), far)
+    image = nib.Nifti1Image(np.indices((12, 12, 12)).prod(0).astype(np.float32), far)
     nib.save(image, tmp_path / "sub-01" / "anat" / "sub-01_T2w.nii.gz")
     (tmp_path / "sub-01" / "anat" / "sub-01_T2w.json").write_text('{"EchoTime": 0.09, "RepetitionTime": 4}')
     with pytest.raises(RuntimeError) as caught:

@@ -38,7 +38,7 @@ from .products import fingerprints, read_maps, render, write_contrasts, write_ma
 HOW_TO_TRAIN = "train one with configs/train_vae.json, then put it there with configs/convert.json (run promote)"
 PROGRAM_BYTES = 0.65e9
 """Memory of the program itself."""
-SCAN_BYTES, RESAMPLING_BYTES = 4, 21
+SCAN_BYTES, RESAMPLING_BYTES = 4, 8
 """Of each voxel of every scan that is read, and besides of the scan that is being resampled."""
 ESTIMATE_BYTES, CONTRAST_BYTES = 100, 16
 """Of each voxel of 1 mm for the estimate, and for each contrast."""
