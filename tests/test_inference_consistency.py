@@ -233,7 +233,7 @@ def test_what_was_done_stands_in_sidecars_and_manifest(infer, tmp_path):
     assert len(sidecars) == 9
     for sidecar in sidecars.values():
         assert sidecar["DataConsistency"]["Applied"] and sidecar["Anchoring"]["ReferencePD"] == reference()
-        assert sidecar["Accuracy"].startswith("T1 and T2 are in seconds")
+        assert sidecar["Accuracy"].startswith("The standard deviations of desc-sd hold on simulated heads")
     for change, named in (
         ({"data_consistency": False}, "settings.estimator.data_consistency"),
         ({"consistency::steps": 3}, "settings.estimator.data_consistency.steps 8 (now 3)"),

@@ -41,8 +41,8 @@ UNCALIBRATED = (
 MARGIN = 8
 """Air around the head that the network sees [voxels]: about as much as in training, whatever the field of view."""
 ACCURACY = (
-    "T1 and T2 are in seconds, PD is relative to {reference}. The standard deviations of desc-sd hold on simulated heads; "
-    "on real scans an error that all voxels share can be larger."
+    "The standard deviations of desc-sd hold on simulated heads; on real scans an error that all voxels share can be "
+    "larger. T1 and T2 are in seconds; PD is relative to {reference}."
 )
 
 
