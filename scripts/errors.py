@@ -36,6 +36,11 @@ def find_user_error(error: BaseException | None) -> UserError | None:
     return next((e for e in _chain(error) if isinstance(e, UserError)), None)
 
 
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an exception: torch makes another one of it while it writes a file."""
+    return any(isinstance(e, KeyboardInterrupt) for e in _chain(error))
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     seen = set()
     while error is not None and id(error) not in seen:

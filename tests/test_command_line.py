@@ -21,7 +21,7 @@ import sys
 import pytest
 
 from scripts.commands.command_line import CommandLine, _hides_user_errors
-from scripts.errors import UserError, find_user_error
+from scripts.errors import UserError, find_user_error, was_interrupted
 
 from .studies import ROOT, VAE, write_study, write_weights
 
@@ -162,3 +162,13 @@ def test_made_in_python_it_installs_nothing_and_never_exits():
     command_line.leave(3)
     assert sys.excepthook is before
     assert [list(handler.filters) for handler in logging.getLogger().handlers] == filters
+
+
+def test_ctrl_c_is_found_behind_what_was_made_of_it():
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904
+    except RuntimeError as error:
+        assert was_interrupted(error) and not was_interrupted(RuntimeError("no room"))

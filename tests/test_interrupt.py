@@ -73,8 +73,9 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing_partial(make, tmp_path):
             time.sleep(0.01)
         assert process.poll() is None, (tmp_path / "stderr").read_text()
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        code = process.wait(60)
     said = (tmp_path / "stderr").read_text()
+    assert code == 130, said
     assert said.splitlines()[-1] == "interrupted: what is complete stays" and "Traceback" not in said
     assert "terminating due to exception" not in said
     # In the cache a process that is ended with its parent may leave a slice, which goes when the next run starts.

@@ -24,7 +24,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import ensure_tuple
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..errors import find_user_error
+from ..errors import find_user_error, was_interrupted
 from .options import check_arguments, check_names, check_unused, check_value, check_values, help_text
 
 WRONG_USE, INCOMPLETE, INTERRUPTED = 2, 1, 130
@@ -88,7 +88,7 @@ class CommandLine:
             raise SystemExit(INCOMPLETE)
 
     def _excepthook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, KeyboardInterrupt) and not self.debug:
+        if was_interrupted(error) and not self.debug:
             # A progress bar has left its line open.
             print("\ninterrupted: what is complete stays", file=sys.stderr, flush=True)
             raise SystemExit(INTERRUPTED)
@@ -147,4 +147,4 @@ def _hides_user_errors(record: logging.LogRecord) -> bool:
     """Keeps out what engines log about an exception on its way up when the user is behind it."""
     from_engine = record.name.startswith(("ignite.", "monai.")) and record.levelno >= logging.ERROR
     error = sys.exc_info()[1]
-    return not (from_engine and (isinstance(error, KeyboardInterrupt) or find_user_error(error)))
+    return not (from_engine and (was_interrupted(error) or find_user_error(error)))
