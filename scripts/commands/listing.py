@@ -179,7 +179,7 @@ def describe(rows: list[Row]) -> str:
     failed = sum(row.failed for row in rows)
     if failed:
         parts.append("To be completed")
-    parts += [f"  found {found}\n  do {do}\n    {_names(names)}" for (found, do), names in problems.items()]
+    parts += [f"  found {found}\n  {do}\n    {_names(names)}" for (found, do), names in problems.items()]
     used = sum(not row.scan.unused for row in rows)
     last = f"{used - failed} of {_count(used, 'scan')} can be used for estimation"
     unknown = sum(row.acquisition.sequence == UNKNOWN for row in known if not (row.scan.unused or row.failed))
