@@ -186,8 +186,9 @@ class SimulatedSlices(Dataset):
     def _kept(self, number: int) -> dict[str, Tensor] | None:
         """A slice of the cache; None where it is missing or damaged, which is said."""
         path = self._path(number)
+        existed = path.exists()  # asked first: a process ahead may write it in between
         clean = _read(path)
-        if clean is None and path.exists():
+        if clean is None and existed:
             logger.warning(f"{path}: damaged, simulated anew")
         return clean
 
