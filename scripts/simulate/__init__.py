@@ -14,6 +14,7 @@
 from ..tissue import CLASSES, REGIONS
 from .head import Heads, simulate_head
 from .labels import LabelMaps
+from .lesions import LesionMasks
 from .scanner import Scanner
 from .slices import Slices
 from .stream import SimulatedSlices
@@ -24,6 +25,7 @@ __all__ = [
     "REGIONS",
     "Heads",
     "LabelMaps",
+    "LesionMasks",
     "Scanner",
     "SimulatedSlices",
     "Simulator",

@@ -16,14 +16,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from torch import Tensor
 
 from ..acquisition import FAMILIES, Acquisition, draw_acquisition
 from ..nuisance import transmit_field
 from ..render import SignalModel
+from ..tissue import CLASSES
 from .anatomy import INDEX
-from .population import Tissue
+from .population import POPULATION, Tissue
 
 T1W = {"MPRAGE": 5, "SE": 2, "SPGR": 3}
 T2W = {"TSE": 6, "SPACE": 3, "SE": 1}
@@ -38,6 +40,15 @@ B1_SHIFT = 0.3
 FAT = ("scalp", "marrow")
 SUPPRESSED, LEFT = 0.3, (0.02, 0.3)
 """Probability that fat is suppressed in a contrast, and how much of its signal is left then."""
+MULTISLICE = ("spin_echo", "turbo_spin_echo", "inversion_recovery_turbo_spin_echo")
+"""Sequences that take slice after slice: the pulses of the others are off resonance for a slice, and saturate its
+macromolecules. In three-dimensional trains the signal equations are kept as they are."""
+SATURATED, TRANSFER = 0.5, 0.2
+"""Probability that magnetisation transfer darkens a contrast of these, and by how much at most.
+
+Source: Melki and Mulkern 1992, Magnetization transfer effects in multislice RARE sequences, Magn Reson Med 24:189-195."""
+MACROMOLECULES = torch.tensor([POPULATION.get(name, {}).get("transfer", 0.0) for name in CLASSES])
+"""Magnetisation transfer of every class relative to white matter."""
 
 
 class Hidden(NamedTuple):
@@ -47,11 +58,13 @@ class Hidden(NamedTuple):
         b1: B1+ relative to nominal on a grid.
         efficiency: of the inversions.
         fat: what is left of the signal of fat in each contrast ``(K,)``.
+        transfer: by how much magnetisation transfer darkens white matter in each contrast ``(K,)``.
     """
 
     b1: Tensor
     efficiency: float
     fat: list[float]
+    transfer: list[float]
 
 
 def draw_contrasts(
@@ -72,18 +85,22 @@ def at_field(acquisition: Acquisition, field_strength: float) -> Acquisition:
     return replace(acquisition, field_strength=field_strength, provenance=provenance)
 
 
-def draw_hidden(random: Generator, shape: Sequence[int], contrasts: int) -> Hidden:
-    """Random B1+ on a grid, inversion efficiency, and fat suppression of each contrast."""
+def draw_hidden(random: Generator, shape: Sequence[int], acquisitions: Sequence[Acquisition]) -> Hidden:
+    """Random B1+ on a grid, inversion efficiency; fat suppression and magnetisation transfer of each contrast."""
     centre, edge = random.uniform(*B1["centre"]), random.uniform(*B1["edge"])
     b1 = transmit_field(shape, centre, edge, random.uniform(-B1_SHIFT, B1_SHIFT, len(shape)))
-    efficiency = random.uniform(*EFFICIENCY)
-    return Hidden(
-        b1, efficiency, [random.uniform(*LEFT) if random.uniform() < SUPPRESSED else 1.0 for _ in range(contrasts)]
-    )
+    efficiency, number = random.uniform(*EFFICIENCY), len(acquisitions)
+    fat = np.where(random.uniform(size=number) < SUPPRESSED, random.uniform(*LEFT, number), 1.0)
+    transfer = np.where(random.uniform(size=number) < SATURATED, random.uniform(0, TRANSFER, number), 0.0)
+    transfer *= [acquisition.sequence in MULTISLICE for acquisition in acquisitions]
+    return Hidden(b1, efficiency, fat.tolist(), transfer.tolist())
 
 
 def render_points(maps: Tensor, classes: Tensor, b1: Tensor, tissue: Tissue, hidden: Hidden, rows: Tensor) -> Tensor:
     """Signed signals ``(K, N)`` of points.
+
+    Magnetisation transfer darkens a tissue by ``S' = (1 - m f) S``: m is what white matter loses in this contrast, f
+    the share of macromolecules relative to white matter.
 
     Args:
         maps: PD, T1 [s], T2 [s] of the points ``(3, N)``; those without PD give no signal.
@@ -103,6 +120,7 @@ def render_points(maps: Tensor, classes: Tensor, b1: Tensor, tissue: Tissue, hid
         inversion_efficiency=hidden.efficiency,
     )[0]
     fat = sum(classes[solid] == INDEX[name] for name in FAT)
-    for contrast, left in zip(drawn, hidden.fat):
-        contrast *= 1 - fat * (1 - left)
+    bound = MACROMOLECULES.to(maps.device)[classes[solid]]
+    for contrast, left, transfer in zip(drawn, hidden.fat, hidden.transfer):
+        contrast *= (1 - fat * (1 - left)) * (1 - transfer * bound)
     return maps.new_zeros(len(rows), maps.shape[1]).index_copy(1, solid, drawn)

@@ -27,6 +27,7 @@ from ..randomness import rng
 from ..tissue import REGIONS
 from .contrasts import at_field, draw_hidden
 from .labels import LabelMaps
+from .lesions import LesionMasks
 from .nuisances import NuisanceRanges, draw_nuisances
 from .population import FIELD_STRENGTHS, draw_tissue
 from .scanner import misstate
@@ -61,7 +62,9 @@ class Heads:
         skull: False for skull-stripped heads: images, maps and labels of the brain and its fluid alone.
         wide: probability of tissue far from the literature, see :func:`scripts.simulate.population.draw_tissue`.
         lesions: probability of white-matter lesions.
-        field_strengths: one of these is drawn [T]: 1.5, 3.
+        masses: probability of an infarct or tumour.
+        lesion_masks: real lesions to take shapes and places from.
+        field_strengths: one of these is drawn [T]: 1.5, 3, 7.
         moved: probability that a contrast moved against the others, by about half a millimetre and degree.
         thick: probability that a contrast has axial slices of 2 to 6 mm, brought back to the grid of the head.
         coarse: probability that a contrast has a larger voxel in the plane, on the same grid.
@@ -76,6 +79,8 @@ class Heads:
     skull: bool = True
     wide: float = 0.0
     lesions: float = 0.0
+    masses: float = 0.0
+    lesion_masks: LesionMasks = field(default_factory=LesionMasks)
     field_strengths: tuple[float, ...] = (3.0,)
     moved: float = 0.0
     thick: float = 0.0
@@ -83,7 +88,7 @@ class Heads:
     misstated: bool = False
 
     def __post_init__(self) -> None:
-        for option in ("wide", "lesions", "moved", "thick", "coarse"):
+        for option in ("wide", "lesions", "masses", "moved", "thick", "coarse"):
             if not is_number(chance := getattr(self, option)) or not 0 <= chance <= 1:
                 raise UserError(option, repr(chance), "use a probability, from 0 to 1")
         for option in ("skull", "misstated"):
@@ -118,7 +123,7 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
     stream = partial(rng, seed, index)
     random = stream(0)
     anatomy = heads.anatomies[int(random.integers(len(heads.anatomies)))]
-    shape = draw_shape(random, anatomy, heads.lesions)
+    shape = draw_shape(random, anatomy, heads.lesions, heads.masses, heads.lesion_masks)
     tissue = draw_tissue(random, heads.wide, heads.field_strengths)
     played = {
         name: at_field(_draw(stream(2, number), name, family), tissue.field_strength)
@@ -127,7 +132,7 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
     rows = torch.stack([acquisition.to_row() for acquisition in played.values()])
     grid = [round((high - low) / resolution) for low, high in FIELD_OF_VIEW]
     corner = [(low + high - (n - 1) * resolution) / 2 for n, (low, high) in zip(grid, FIELD_OF_VIEW)]
-    hidden = draw_hidden(stream(1), grid, len(rows))
+    hidden = draw_hidden(stream(1), grid, list(played.values()))
     head = clean_volume(shape, tissue, hidden, rows, corner, resolution)
     contrasts, acquisitions = {}, {}
     for number, (name, acquisition) in enumerate(played.items()):

@@ -22,17 +22,28 @@ from numpy.random import Generator
 from torch import Tensor
 
 from ..tissue import CLASSES, tissue_values
-from .anatomy import BRAIN
+from .anatomy import BRAIN, INDEX
 
-POPULATION: dict[str, dict] = json.loads(Path(__file__).with_name("population.json").read_text(encoding="utf-8"))
-"""Class -> its spread, and its values where the literature has none, see ``population.json``."""
-FIELD_STRENGTHS = (1.5, 3.0)
-WIDE = (0.05, 0.3, 0.4)
-"""Standard deviation of ln PD, ln T1, ln T2 of every brain tissue in the wide population: their order may invert."""
+POPULATION: dict[str, dict] = {
+    name: entry
+    for name, entry in json.loads(Path(__file__).with_name("population.json").read_text(encoding="utf-8")).items()
+    if name != "_desc_"
+}
+"""Class -> its spread or range, and its values where the literature has none, see ``population.json``."""
+FIELD_STRENGTHS = {1.5: 0.35, 3.0: 0.5, 7.0: 0.15}
+"""Field strength [T] -> how often it is drawn."""
+COMMON = 0.8
+"""What all tissues of a subject of the narrow population share of their deviation."""
+ORDERED = 0.85
+"""Share of the wide population whose tissues differ from the literature mostly in common, so that their order holds."""
+COMMON_SD, OWN_SD = (0.025, 0.14, 0.16), (0.02, 0.05, 0.06)
+"""Standard deviation of ln PD, ln T1, ln T2 of these subjects: common to all tissues of the brain, and of each."""
+WIDE = (0.05, 0.3, 0.3)
+"""The same of every brain tissue of the others: their order may invert."""
 WIDE_FLUID = (0.2, 0.4, 0.7)
 """The same of fluid. Where it hardly varies, a network takes it for a reference and misreads heads with another one."""
-COMMON = {False: 0.8, True: 0.6}
-"""What all tissues of a subject share of their deviation, in the narrow and in the wide population."""
+COMMON_WIDE = 0.7
+"""What fluid, and the tissues of subjects without an order, share of their deviation in the wide population."""
 PD_OF_T1 = 0.25
 """d ln PD / d ln T1 among healthy tissues at one field strength: the more water, the longer T1.
 
@@ -42,6 +53,13 @@ TEXTURE = (0.01, 0.03, 0.03)
 UPPER = (1.0, 5.0, 2.5)
 """Free water at body temperature: the largest PD, T1 [s], T2 [s]."""
 SHORTEST_T2 = 0.004
+DISEASED_AT = {1.5: (1.0, 0.8, 1.05), 3.0: (1.0, 1.0, 1.0), 7.0: (1.0, 1.35, 0.65)}
+"""PD, T1 and T2 of diseased tissue at a field strength [T] over those at 3 T, as of white matter."""
+DISEASED_UPPER = (0.98, 2.7, 0.31)
+"""The largest PD, T1 [s], T2 [s] of diseased tissue: it is no fluid, whatever its texture."""
+RIMS, HOLES, OEDEMA = 0.5, 0.4, 0.5
+"""Probabilities that a subject's lesions have a rim of milder tissue, that some of them are black holes, and that a mass
+has oedema around it; otherwise these have the tissue of the lesion or the mass."""
 
 
 class Tissue(NamedTuple):
@@ -66,35 +84,73 @@ class Tissue(NamedTuple):
         return torch.stack([pd, t1, t2.minimum(t1)])
 
 
-def draw_tissue(random: Generator, wide: float = 0.0, field_strengths: Sequence[float] = FIELD_STRENGTHS) -> Tissue:
-    """Random tissue: log-normal around the literature, PD tied to T1.
+def draw_tissue(
+    random: Generator, wide: float = 0.0, field_strengths: Sequence[float] = tuple(FIELD_STRENGTHS)
+) -> Tissue:
+    """Random tissue: log-normal around the literature, PD tied to T1; diseased tissue between white matter and fluid.
 
     Args:
         random: source of the random numbers.
-        wide: probability of the wide population, see :data:`WIDE`.
-        field_strengths: one of these is drawn [T].
+        wide: probability of the wide population, see :data:`ORDERED` and :data:`WIDE`.
+        field_strengths: one of these is drawn [T], as often as :data:`FIELD_STRENGTHS` says.
     """
-    field_strength = float(random.choice(field_strengths))
-    is_wide = bool(random.uniform() < wide)
+    weights = np.array([FIELD_STRENGTHS[field] for field in field_strengths])
+    field_strength = float(random.choice(field_strengths, p=weights / weights.sum()))
+    is_wide, is_ordered = random.uniform() < wide, random.uniform() < ORDERED
     common = random.standard_normal(3)
-    values = torch.zeros(len(CLASSES), 3)
+    values = np.zeros((len(CLASSES), 3))
     for number, (name, brain) in enumerate(zip(CLASSES, BRAIN.tolist())):
         own = random.standard_normal(3)
-        if name not in POPULATION:
+        if "spread" not in POPULATION.get(name, {}):
             continue
-        median, sd = _median(name, field_strength), np.array(POPULATION[name]["spread"])
+        deviation = np.array(POPULATION[name]["spread"]) * own
         if brain:
-            # Mostly common to all tissues: their order holds in nearly every subject of the narrow population.
-            own = COMMON[is_wide] * common + (1 - COMMON[is_wide] ** 2) ** 0.5 * own
-            sd = np.maximum(sd, WIDE_FLUID if CLASSES[name].tissue == "CSF" else WIDE) if is_wide else sd
-        deviation = sd * own
-        deviation[0] += PD_OF_T1 * deviation[1] * brain
-        pd, t1, t2 = np.minimum(median * np.exp(deviation), UPPER)
-        values[number] = torch.tensor([pd, t1, min(max(t2, SHORTEST_T2), t1)])
-    return Tissue(values, field_strength, random.uniform(0.45, 0.85))
+            fluid = CLASSES[name].tissue == "CSF"
+            deviation = _deviation(POPULATION[name]["spread"], common, own, fluid, is_wide, is_ordered)
+            deviation[0] += PD_OF_T1 * deviation[1]
+        pd, t1, t2 = np.minimum(_median(name, field_strength, is_wide) * np.exp(deviation), UPPER)
+        values[number] = pd, t1, min(max(t2, SHORTEST_T2), t1)
+    for name, tissue in _diseased(random, values[INDEX["white matter"]], field_strength).items():
+        values[INDEX[name]] = tissue
+    return Tissue(torch.from_numpy(values).float(), field_strength, random.uniform(0.45, 0.85))
 
 
-def _median(name: str, field_strength: float) -> np.ndarray:
-    if CLASSES[name].tissue is not None:
-        return np.array(tissue_values(CLASSES[name].tissue, field_strength)[:3])
-    return np.array(POPULATION[name]["values"][f"{field_strength:g}"])
+def _deviation(
+    spread: Sequence[float], common: np.ndarray, own: np.ndarray, fluid: bool, wide: bool, ordered: bool
+) -> np.ndarray:
+    """Deviation of ln PD, ln T1, ln T2 of a tissue of the brain ``(3,)``."""
+    if wide and ordered and not fluid:
+        return COMMON_SD * common + OWN_SD * own
+    share, sd = COMMON, np.array(spread)
+    if wide:
+        share, sd = COMMON_WIDE, np.maximum(sd, WIDE_FLUID if fluid else WIDE)
+    # Mostly common to all tissues: their order holds in nearly every subject of the narrow population.
+    return sd * (share * common + (1 - share**2) ** 0.5 * own)
+
+
+def _diseased(random: Generator, white: np.ndarray, field_strength: float) -> dict[str, np.ndarray]:
+    """PD, T1 [s], T2 [s] of the classes of diseased tissue, given those of white matter ``(3,)``."""
+    tissue = {}
+    for name, entry in POPULATION.items():
+        if "range" in entry:
+            low, high = np.array(entry["range"]).T
+            # More water lengthens T1 and T2 together, though not always.
+            share = 0.7 * random.uniform() + 0.3 * random.uniform(size=3)
+            drawn = low * (high / low) ** share * DISEASED_AT[field_strength]
+            tissue[name] = np.minimum(drawn, DISEASED_UPPER)
+    has_rim, has_holes, has_oedema = random.uniform(size=3) < (RIMS, HOLES, OEDEMA)
+    towards = random.uniform(0.3, 0.7) * has_rim
+    tissue["lesion rim"] = np.minimum(white**towards * tissue["lesion"] ** (1 - towards), DISEASED_UPPER)
+    tissue["black hole"] = np.maximum(tissue["black hole"], tissue["lesion"]) if has_holes else tissue["lesion"]
+    if not has_oedema:
+        tissue["oedema"] = tissue["mass"]
+    return tissue
+
+
+def _median(name: str, field_strength: float, wide: bool) -> np.ndarray:
+    entry, field = POPULATION[name], f"{field_strength:g}"
+    known = entry.get("values", {}).get(field)
+    median = np.array(known or tissue_values(CLASSES[name].tissue, field_strength)[:3])
+    if wide:
+        median[2] = entry.get("wide_t2", {}).get(field, median[2])
+    return median

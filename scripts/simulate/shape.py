@@ -12,7 +12,6 @@
 """The shape of a random head: a label map moved by a random diffeomorphism, with smooth fields for its tissue."""
 
 import warnings
-from math import pi
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +25,8 @@ from torch.nn.functional import grid_sample, interpolate, pad
 
 from ..tissue import CLASSES
 from .anatomy import AROUND, INDEX, MIXED, Anatomy
+from .fields import smooth_field
+from .lesions import CHANNELS, LesionMasks, Lesions, draw_lesions
 
 CONTROL_MM = 4.0
 WAVES_MM = ((30.0, 3.0), (10.0, 1.0))
@@ -35,8 +36,8 @@ VENTRICLE_MM = (-2.0, 4.0)
 SULCI = (-1.0, 1.2)
 """Range of the logarithm of the weight of fluid against cortex where both share a voxel: narrow to wide sulci."""
 SIZE_SD = 0.04
-LESION_LEVEL = (2.3, 3.3)
-"""Level above which a smooth field of variance 1 is lesion: many to few."""
+TEXTURE, SULCAL, DISEASE = slice(3, 5), 5, slice(6, 6 + CHANNELS)
+"""Channels of the smooth fields behind those of the displacement."""
 
 
 class Shape(NamedTuple):
@@ -44,16 +45,16 @@ class Shape(NamedTuple):
 
     Attributes:
         anatomy: the label map.
-        fields: on the control grid ``(7, x, y, z)``: displacement [mm] (3), texture of T1 and of T2 (2), logarithm of
-            the weight of fluid (1), lesion field (1).
+        fields: on the control grid ``(9, x, y, z)``: displacement [mm] (3), texture of T1 and of T2 (2), logarithm of
+            the weight of fluid (1), fields of the lesions (3).
         turn: rotation and scale ``(3, 3)`` from points of the new head to those of the label map.
-        lesion_level: see :data:`LESION_LEVEL`; infinite for a head without lesions.
+        lesions: what is diseased, by these fields.
     """
 
     anatomy: Anatomy
     fields: Tensor
     turn: Tensor
-    lesion_level: float
+    lesions: Lesions
 
     def classes(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Classes ``(N,)`` and textures ``(2, N)`` at points ``(N, 3)`` [mm from the centre of the cerebrum, RAS].
@@ -67,13 +68,12 @@ class Shape(NamedTuple):
         mixed = (classes == MIXED).nonzero().squeeze(1)
         chance = _linear(self.anatomy.classes.to(points.device), at[mixed])
         for fluid in ("CSF", "ventricle"):
-            chance[INDEX[fluid]] *= fields[5, mixed].exp()
+            chance[INDEX[fluid]] *= fields[SULCAL, mixed].exp()
         classes[mixed] = chance.argmax(0)
-        classes[(classes == INDEX["white matter"]) & (fields[6] > self.lesion_level)] = INDEX["lesion"]
-        return classes, fields[3:5]
+        return self.lesions.mark(classes, at, fields[DISEASE])[0], fields[TEXTURE]
 
     def locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Voxel coordinates in the label map ``(N, 3)``, and fields ``(7, N)``, at points ``(N, 3)`` as above."""
+        """Voxel coordinates in the label map ``(N, 3)``, and fields ``(9, N)``, at points ``(N, 3)`` as above."""
         centre = torch.tensor(self.anatomy.centre, device=points.device)
         at = points @ self.turn.T.to(points.device) + centre
         size = torch.tensor(self.anatomy.classes.shape, device=points.device)
@@ -84,7 +84,13 @@ class Shape(NamedTuple):
         return at + fields[:3].T, fields
 
 
-def draw_shape(random: Generator, anatomy: Anatomy, lesions: float = 0.0) -> Shape:
+def draw_shape(
+    random: Generator,
+    anatomy: Anatomy,
+    lesions: float = 0.0,
+    masses: float = 0.0,
+    lesion_masks: LesionMasks | None = None,
+) -> Shape:
     """A random shape: flip, pose, size, diffeomorphic warp, ventricles, sulci, lesions.
 
     A smooth velocity (lobes, gyri, ventricles) is integrated by scaling and squaring, so that nothing folds.
@@ -93,6 +99,11 @@ def draw_shape(random: Generator, anatomy: Anatomy, lesions: float = 0.0) -> Sha
         random: source of the random numbers.
         anatomy: the label map.
         lesions: probability of white-matter lesions.
+        masses: probability of an infarct or tumour.
+        lesion_masks: real lesions to take shapes and places from.
+
+    Raises:
+        UserError: for unusable masks.
     """
     size = tuple(anatomy.classes.shape)
     shape = tuple(round(s / CONTROL_MM) for s in size)
@@ -105,33 +116,15 @@ def draw_shape(random: Generator, anatomy: Anatomy, lesions: float = 0.0) -> Sha
         flow = DVF2DDF(num_steps=6, padding_mode="border")(velocity[None] / CONTROL_MM)[0] * CONTROL_MM
     texture = 0.7 * smooth_field(random, shape, 1.5, 2) + 0.7 * smooth_field(random, shape, 5, 2)
     sulci = random.uniform(*SULCI) + 0.5 * smooth_field(random, shape, 5)
-    lesion = 0.8 * smooth_field(random, shape, 1.2) + near * random.uniform(0.5, 2)
     turn = Rotation.from_euler("xyz", random.normal(0, 3, 3), degrees=True).as_matrix()
     scale = np.exp(random.normal(0, SIZE_SD) + random.normal(0, SIZE_SD, 3)) * [random.choice([-1, 1]), 1, 1]
-    level = random.uniform(*LESION_LEVEL)
+    diseased, fields = draw_lesions(random, anatomy, near, lesions, masses, lesion_masks or LesionMasks())
     return Shape(
         anatomy,
-        torch.cat([flow, texture, sulci, lesion]).float(),
+        torch.cat([flow, texture, sulci, fields]).float(),
         torch.from_numpy(turn * scale).float(),
-        level if random.uniform() < lesions else float("inf"),
+        diseased,
     )
-
-
-def smooth_field(random: Generator, shape: tuple[int, ...], sigma: float, channels: int = 1) -> Tensor:
-    """Gaussian random field ``(channels, *shape)`` of mean 0 and variance about 1.
-
-    Args:
-        random: source of the random numbers.
-        shape: spatial size.
-        sigma: standard deviation of the smoothing kernel [voxels]; smooth fields are drawn on a coarser grid.
-        channels: number of independent fields.
-    """
-    step = max(1.0, sigma / 2)
-    coarse = [int(np.ceil(size / step)) + 1 for size in shape]
-    noise = random.standard_normal((channels, *coarse), dtype=np.float32)
-    width = sigma / step
-    noise = gaussian_filter(noise, (0, width, width, width), mode="wrap") * (2 * pi**0.5 * width) ** 1.5
-    return interpolate(torch.from_numpy(noise)[None], shape, mode="trilinear", align_corners=True)[0]
 
 
 def _ventricles(anatomy: Anatomy, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

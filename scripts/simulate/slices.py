@@ -26,6 +26,7 @@ from ..tissue import REGIONS
 from .anatomy import BRAIN, REGION
 from .contrasts import CONTRASTS, draw_contrasts, draw_hidden, render_points
 from .labels import LabelMaps
+from .lesions import LesionMasks
 from .population import Tissue, draw_tissue
 from .shape import Shape, draw_shape
 
@@ -46,6 +47,8 @@ class Slices:
         per_head: slices of each random head; shape, tissue and lesions are common to them.
         wide: probability of tissue far from the literature, see :func:`draw_tissue`.
         lesions: probability of white-matter lesions.
+        masses: probability of an infarct or tumour.
+        lesion_masks: real lesions to take shapes and places from.
         positions: lowest and highest slice [mm above the centre of the cerebrum].
         oblique: probability of a slice tilted by up to 25 degrees; the others are tilted by a few.
         thick: probability of thick slices (2 to 6 mm) in some of the contrasts.
@@ -57,8 +60,10 @@ class Slices:
     seed: int = 0
     size: tuple[int, int] = (192, 224)
     per_head: int = 8
-    wide: float = 0.4
+    wide: float = 0.6
     lesions: float = 0.35
+    masses: float = 0.15
+    lesion_masks: LesionMasks = field(default_factory=LesionMasks)
     positions: tuple[float, float] = (-75.0, 62.0)
     oblique: float = 0.2
     thick: float = 0.3
@@ -67,7 +72,9 @@ class Slices:
 
     def head(self, number: int) -> tuple[Shape, Tissue]:
         """Shape and tissue of a random head."""
-        return _head(self.anatomies, self.seed, number, self.wide, self.lesions)
+        return _head(
+            self.anatomies, self.seed, number, self.wide, self.lesions, self.masses, self.lesion_masks
+        )
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One slice: ``maps (3, H, W)`` PD, T1 [s], T2 [s], zero in air and bone; ``labels (H, W)`` uint8, numbers of
@@ -85,7 +92,7 @@ class Slices:
         maps = tissue.maps(classes, texture)
         acquisitions = draw_contrasts(random, self.contrasts, tissue.field_strength)
         fine = tuple(FINE * n for n in self.size)
-        hidden = draw_hidden(random, fine, len(acquisitions))
+        hidden = draw_hidden(random, fine, acquisitions)
         b1 = hidden.b1.to(self.device).expand(len(across), *fine).flatten()
         rows = torch.stack([acquisition.to_row() for acquisition in acquisitions]).to(self.device)
         signal = render_points(maps, classes, b1, tissue, hidden, rows).view(len(rows), len(across), *fine)
@@ -106,10 +113,18 @@ class Slices:
 
 
 @lru_cache(maxsize=1)
-def _head(anatomies: LabelMaps, seed: int, number: int, wide: float, lesions: float) -> tuple[Shape, Tissue]:
+def _head(
+    anatomies: LabelMaps,
+    seed: int,
+    number: int,
+    wide: float,
+    lesions: float,
+    masses: float,
+    lesion_masks: LesionMasks,
+) -> tuple[Shape, Tissue]:
     random = rng(seed, 0, number)
     anatomy = anatomies[int(random.integers(len(anatomies)))]
-    return draw_shape(random, anatomy, lesions), draw_tissue(random, wide)
+    return draw_shape(random, anatomy, lesions, masses, lesion_masks), draw_tissue(random, wide)
 
 
 def plane(size: tuple[int, int], across: np.ndarray, tilt: np.ndarray, centre: tuple[float, ...]) -> Tensor:

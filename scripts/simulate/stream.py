@@ -39,7 +39,7 @@ from .scanner import Scanner
 from .slices import Slices
 
 logger = logging.getLogger(__name__)
-VERSION = 3
+VERSION = 4
 """Counts the changes after which equal seeds give other slices."""
 HALF = ("signal", "maps")
 """What is kept in half precision."""
@@ -103,7 +103,8 @@ class SimulatedSlices(Dataset):
             raise UserError("spatial_dims", f"{self.spatial_dims} without a folder of scans", do)
         if self.cache_dir is None:
             return None
-        settings = asdict(self.slices) | {"anatomies": self.slices.anatomies.names, "version": VERSION}
+        files = {name: getattr(self.slices, name).names for name in ("anatomies", "lesion_masks")}
+        settings = asdict(self.slices) | files | {"version": VERSION}
         del settings["device"]
         digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         return Path(self.cache_dir) / f"slices-{digest}"

@@ -34,7 +34,7 @@ from ..files import (
 from ..tissue import REGIONS
 from .head import Heads, simulate_head
 
-VERSION = 4
+VERSION = 5
 """Counts the changes after which equal seeds give other heads."""
 BIDS_VERSION = "1.10.0"
 TOOL = "brain_mri_physics_latent_diffusion simulate"
@@ -81,10 +81,10 @@ class Simulator:
         """Everything the content of the study depends on, but the number of subjects.
 
         Raises:
-            UserError: for a folder without label maps.
+            UserError: for a folder without label maps or masks.
         """
         options = asdict(self.heads)
-        options["label_maps"] = options.pop("anatomies").names
+        options["label_maps"], options["lesion_masks"] = options.pop("anatomies").names, self.heads.lesion_masks.names
         named = {"".join(word.capitalize() for word in key.split("_")): value for key, value in options.items()}
         tool = {"Name": TOOL, "Version": str(VERSION), "Seed": self.seed, "VoxelSize": self.resolution}
         # As it will be read again: lists for tuples.

@@ -24,13 +24,11 @@ from ..tissue import REGIONS
 from .anatomy import BRAIN, INDEX, MIXED, REGION
 from .contrasts import Hidden, render_points
 from .population import Tissue
-from .shape import Shape
+from .shape import DISEASE, TEXTURE, Shape
 from .slices import FINE, mix
 
 SLAB = 8
 """Axial planes that are computed at once: memory holds the points of no more."""
-EDGE = 0.15
-"""Change of the lesion field along 1 mm, where it is steep."""
 
 
 class Volume(NamedTuple):
@@ -127,10 +125,9 @@ def _classes(shape: Shape, uniform: Tensor, points: Tensor, resolution: float) -
     within = ((voxel >= 0) & (voxel < size)).all(1)
     i, j, k = voxel.clamp_min(0).minimum(size - 1).unbind(1)
     classes = uniform[i, j, k].long() * within
-    over, white = fields[6] - shape.lesion_level, classes == INDEX["white matter"]
-    classes[white & (over > 0)] = INDEX["lesion"]
-    classes[white & (over.abs() < EDGE * resolution)] = MIXED
-    return classes, fields[3:5]
+    classes, margin = shape.lesions.mark(classes, at, fields[DISEASE])
+    classes[margin < resolution] = MIXED
+    return classes, fields[TEXTURE]
 
 
 def uniform_classes(classes: Tensor, radius: int) -> Tensor:
