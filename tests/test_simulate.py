@@ -57,7 +57,7 @@ def test_contrasts_order_the_tissues(head):
     assert median(t2w, head, CSF) > median(t2w, head, GM) > median(t2w, head, WM)
     free_water = (head["maps"][2] > 1.2) & (head["labels"] == CSF)
     assert free_water.sum() > 500
-    assert flair[free_water].float().median() < 0.4 * median(flair, head, WM)
+    assert flair[free_water].float().median() < 0.5 * median(flair, head, WM)
     assert all(200 < image.max() <= torch.iinfo(torch.int16).max for image in head["contrasts"].values())
 
 
@@ -94,7 +94,7 @@ def test_head_is_a_function_of_seed_and_index():
 
 
 @pytest.mark.parametrize(
-    "options", [{"skull": "false"}, {"misstated": 1}, {"wide": 1.5}, {"thick": "0"}, {"field_strengths": (7.0,)}]
+    "options", [{"skull": "false"}, {"misstated": 1}, {"wide": 1.5}, {"thick": "0"}, {"field_strengths": (4.0,)}]
 )
 def test_impossible_heads(options):
     with pytest.raises(UserError, match=next(iter(options))):

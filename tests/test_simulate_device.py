@@ -82,9 +82,10 @@ def _held(x):
 
 @pytest.fixture
 def pretend(monkeypatch):
-    tensor = torch.tensor
+    tensor, as_tensor = torch.tensor, torch.as_tensor
     # What reaches PyTorch's kernels without a dispatch that could be seen here.
     monkeypatch.setattr(torch, "tensor", lambda data, device="cpu", **kwargs: tensor(data, **kwargs).to(device))
+    monkeypatch.setattr(torch, "as_tensor", lambda data, device="cpu", **kwargs: as_tensor(data, **kwargs).to(device))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     with Pretend():
         yield
@@ -99,7 +100,7 @@ def test_mixing_devices_is_noticed(pretend):
 
 @pytest.mark.parametrize("index", [0, 2])
 def test_the_device_changes_where_a_sample_is_and_not_what_it_is(tmp_path_factory, pretend, index):
-    options = {"anatomies": ball_heads(tmp_path_factory), "size": (48, 40), "thick": 1.0, "lesions": 1.0}
+    options = {"anatomies": ball_heads(tmp_path_factory), "size": (48, 40), "thick": 1.0, "lesions": 1.0, "masses": 1.0}
     here, there = (
         SimulatedSlices(Slices(**options, device=device), Scanner(crop_size=(40, 32)), None, length=3)
         for device in ("cpu", DEVICE)

@@ -21,9 +21,12 @@ import torch
 
 from scripts.randomness import rng
 from scripts.render import SignalModel
-from scripts.simulate import REGIONS, LabelMaps, Slices, shape, slices
+from scripts.simulate import REGIONS, LabelMaps, Slices
+from scripts.simulate import fields as random_fields
+from scripts.simulate import shape, slices
 from scripts.simulate.anatomy import INDEX
 from scripts.simulate.contrasts import Hidden
+from scripts.simulate.lesions import Lesions
 from scripts.simulate.shape import Shape, draw_shape
 
 AIR, CSF, GM, WM, BONE = (REGIONS.index(name) for name in ("air", "CSF", "GM", "WM", "bone"))
@@ -71,7 +74,7 @@ def grid(step: float = 1.0, half: float = 26.0) -> torch.Tensor:
 
 def still(anatomy) -> Shape:
     """The label map as it is."""
-    return Shape(anatomy, torch.zeros(7, 4, 4, 4), torch.eye(3), float("inf"))
+    return Shape(anatomy, torch.zeros(9, 4, 4, 4), torch.eye(3), Lesions())
 
 
 def test_a_slice_is_a_function_of_seed_and_index(many, heads):
@@ -103,7 +106,7 @@ def test_slices_of_one_head_share_its_tissue(many):
 
 
 def test_without_what_is_hidden_a_slice_is_the_signal_of_its_maps(heads, monkeypatch):
-    neutral = Hidden(torch.ones(1), 1.0, [1.0] * 6)
+    neutral = Hidden(torch.ones(1), 1.0, [1.0] * 6, [0.0] * 6)
     monkeypatch.setattr(slices, "draw_hidden", lambda *_: neutral)
     many = Slices(heads, size=(52, 60), positions=(0.0, 0.0), thick=0.0)
     one, (_, tissue) = many[0], many.head(0)
@@ -171,16 +174,7 @@ def test_ventricles_and_sulci_grow_on_their_own(heads, monkeypatch):
     assert open_[csf] > 1.15 * narrow[csf] and open_[cortex] < narrow[cortex]
 
 
-def test_lesions_are_in_white_matter_alone(heads, monkeypatch):
-    monkeypatch.setattr(shape, "LESION_LEVEL", (0.5, 0.5))
-    ill = draw_shape(rng(3), heads[0], lesions=1.0)
-    (healthy, _), (classes, _) = (one.classes(grid()) for one in (ill._replace(lesion_level=float("inf")), ill))
-    lesion = classes == INDEX["lesion"]
-    assert lesion.sum() > 10 and (healthy[lesion] == INDEX["white matter"]).all()
-    assert torch.equal(classes[~lesion], healthy[~lesion]) and not (healthy == INDEX["lesion"]).any()
-
-
 def test_fields_are_smooth_with_unit_variance():
-    field = torch.cat([shape.smooth_field(rng(0, i), (24, 20, 22), sigma=1.5, channels=2) for i in range(4)])
+    field = torch.cat([random_fields.smooth_field(rng(0, i), (24, 20, 22), sigma=1.5, channels=2) for i in range(4)])
     assert abs(field.mean()) < 0.2 and 0.8 < field.std() < 1.2
     assert torch.diff(field, dim=1).std() < 0.6 * field.std()

@@ -49,7 +49,7 @@ def halves():
 def test_a_voxel_of_two_tissues_has_their_mean_signal():
     tissue = draw_tissue(rng(0))
     rows = torch.stack([a.to_row() for a in draw_contrasts(rng(1), [{"MPRAGE": 1}, {"TSE": 1}, {"FLAIR": 1}], 3.0)])
-    hidden = Hidden(torch.ones(9, 6, 6), 1.0, [1.0] * 3)
+    hidden = Hidden(torch.ones(9, 6, 6), 1.0, [1.0] * 3, [0.0] * 3)
     # Centres of voxels from -4 to 4 mm: the border runs through the middle of the fifth.
     made = clean_volume(still(halves()), tissue, hidden, rows, (-4.0, -2.5, -2.5), 1.0)
     pure = tissue.values[[WHITE, CSF]].T
@@ -65,9 +65,10 @@ def test_a_voxel_of_two_tissues_has_their_mean_signal():
 
 
 def test_passing_over_the_inside_of_tissues_changes_little(balls, monkeypatch):
-    shape, tissue = draw_shape(rng(0), balls.anatomies[0], 1.0), draw_tissue(rng(1))
-    rows = torch.stack([a.to_row() for a in draw_contrasts(rng(2), [{"TSE": 1}, {"IR": 1}], 3.0)])
-    hidden = draw_hidden(rng(3), (30, 32, 20), 2)
+    shape, tissue = draw_shape(rng(0), balls.anatomies[0], 1.0, 1.0), draw_tissue(rng(1))
+    acquisitions = draw_contrasts(rng(2), [{"TSE": 1}, {"IR": 1}], 3.0)
+    rows = torch.stack([acquisition.to_row() for acquisition in acquisitions])
+    hidden = draw_hidden(rng(3), (30, 32, 20), acquisitions)
     fast = clean_volume(shape, tissue, hidden, rows, (-29, -31, -19), 2.0)
     monkeypatch.setattr(volume, "uniform_classes", lambda classes, _: torch.full_like(classes, MIXED))
     slow = clean_volume(shape, tissue, hidden, rows, (-29, -31, -19), 2.0)
@@ -97,10 +98,34 @@ def test_fat_may_be_suppressed(balls):
     maps, classes = torch.tensor([[0.8, 0.8], [0.3, 0.3], [0.05, 0.05]]), torch.tensor([WHITE, INDEX["scalp"]])
     rows = draw_contrasts(rng(0), [{"SE": 1}], 3.0)[0].to_row()[None]
     tissue = draw_tissue(rng(0))
-    white, fat = render_points(maps, classes, torch.ones(2), tissue, Hidden(torch.ones(1), 1.0, [0.25]), rows)[0]
+    hidden = Hidden(torch.ones(1), 1.0, [0.25], [0.0])
+    white, fat = render_points(maps, classes, torch.ones(2), tissue, hidden, rows)[0]
     assert fat / white == pytest.approx(0.25)
-    fats = [draw_hidden(rng(0, i), (4, 4), 6).fat for i in range(100)]
+    fats = [draw_hidden(rng(0, i), (4, 4), draw_contrasts(rng(0), [{"SE": 1}] * 6, 3.0)).fat for i in range(100)]
     assert 0.25 < np.mean(np.array(fats) < 1) < 0.35
+
+
+def test_magnetisation_transfer_darkens_multislice_scans_by_the_macromolecules_of_a_tissue():
+    names = ("white matter", "cortex", "lesion", "CSF", "ventricle", "scalp", "vessel")
+    classes = torch.tensor([INDEX[name] for name in names])
+    maps = torch.tensor([0.8, 1.0, 0.1])[:, None].expand(3, len(names))
+    rows = draw_contrasts(rng(0), [{"TSE": 1}], 3.0)[0].to_row()[None]
+    plain, darker = (
+        render_points(
+            maps, classes, torch.ones(len(names)), draw_tissue(rng(0)), Hidden(torch.ones(1), 1.0, [1.0], [m]), rows
+        )[0]
+        for m in (0.0, 0.2)
+    )
+    loss = dict(zip(names, (1 - darker / plain).tolist()))
+    assert loss["white matter"] == pytest.approx(0.2) and loss["cortex"] == pytest.approx(0.15)
+    assert 0 < loss["lesion"] < loss["cortex"] and max(loss[name] for name in names[3:]) == 0
+
+
+def test_magnetisation_transfer_is_drawn_for_two_dimensional_multislice_sequences_alone():
+    families = ("SE", "TSE", "PDw", "STIR", "FLAIR", "SPACE", "SPACE-FLAIR", "MPRAGE", "SPGR", "bSSFP")
+    acquisitions = draw_contrasts(rng(0), [{name: 1} for name in families], 7.0)
+    drawn = np.array([draw_hidden(rng(0, i), (4, 4), acquisitions).transfer for i in range(200)])
+    assert not drawn[:, 5:].any() and 0.4 < np.mean(drawn[:, :5] > 0) < 0.6 and 0.18 < drawn.max() <= 0.2
 
 
 def test_stripped_heads_have_a_brain_alone(balls):

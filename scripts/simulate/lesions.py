@@ -96,14 +96,14 @@ class LesionMasks:
         """Names of the masks."""
         return [path.name for path in self.paths]
 
-    def draw(self, random: Generator) -> "Mask | None":
-        """A random mask; None where there are none.
+    def pick(self, share: float) -> "Mask | None":
+        """The mask at this share of the list, from 0 to below 1; None where there are none.
 
         Raises:
             UserError: as :attr:`paths` and :func:`read_mask`.
         """
-        number, paths = random.uniform(), self.paths
-        return read_mask(paths[int(number * len(paths))]) if paths else None
+        paths = self.paths
+        return read_mask(paths[int(share * len(paths))]) if paths else None
 
 
 class Mask(NamedTuple):
@@ -187,7 +187,9 @@ class Lesions(NamedTuple):
         to_mask, depth = self.to_mask.to(at.device), self.mask.to(at.device)
         voxel = at @ to_mask[:, :3].T + to_mask[:, 3]
         unit = (2 * voxel / (torch.tensor(depth.shape, device=at.device) - 1) - 1).flip(1)
-        return grid_sample(depth[None, None], unit[None, None, None], padding_mode="border", align_corners=True).view(-1)
+        return grid_sample(depth[None, None], unit[None, None, None], padding_mode="border", align_corners=True).view(
+            -1
+        )
 
 
 def draw_lesions(
@@ -211,24 +213,22 @@ def draw_lesions(
     """
     shape = tuple(near.shape[1:])
     ill, has_mass, has_mask = random.uniform(size=3) < (lesions, masses, FROM_MASK)
-    mask, to_mask = masks.draw(random), _to_white(random, anatomy)
+    share, to_mni = random.uniform(), _to_white(random, anatomy)
+    mask = masks.pick(share) if ill and has_mask else None
     confluent = bool(random.uniform() < IS_CONFLUENT)
-    growth, border = random.uniform(*GROWTH_MM), smooth_field(random, shape, 1.2)
-    broad = smooth_field(random, shape, 3.0)
-    weight = random.uniform(*(CONFLUENT if confluent else SCATTERED))
-    field = (0.6 * border + 0.6 * broad if confluent else 0.8 * border) + weight * near
-    depth = (field - random.uniform(*LESION_LEVEL[confluent])) / EDGE
-    if mask is None or not has_mask:
-        mask = None
+    growth, border, broad = random.uniform(*GROWTH_MM), smooth_field(random, shape, 1.2), smooth_field(random, shape, 3)
+    weight, level = random.uniform(*(CONFLUENT if confluent else SCATTERED)), random.uniform(*LESION_LEVEL[confluent])
+    if mask is None:
+        field = (0.6 * border + 0.6 * broad if confluent else 0.8 * border) + weight * near
+        depth = (field - level) / EDGE
     else:
         depth = growth + ROUGHNESS_MM * border
-        to_mask = mask.affine @ to_mask
-    holes = smooth_field(random, shape, 2.0)
+    holes = smooth_field(random, shape, 2)
     mass, radius = _draw_mass(random, anatomy, shape)
     nowhere = torch.full_like(depth, NOWHERE)
     made = Lesions(
-        mask.depth if ill and mask is not None else None,
-        torch.from_numpy(to_mask[:3]).float(),
+        None if mask is None else mask.depth,
+        torch.from_numpy((np.eye(4) if mask is None else mask.affine @ to_mni)[:3]).float(),
         random.uniform(*RIM_MM),
         random.uniform(*SHELL) * radius,
         bool(random.uniform() < CROSSES),

@@ -120,10 +120,7 @@ def draw_shape(
     scale = np.exp(random.normal(0, SIZE_SD) + random.normal(0, SIZE_SD, 3)) * [random.choice([-1, 1]), 1, 1]
     diseased, fields = draw_lesions(random, anatomy, near, lesions, masses, lesion_masks or LesionMasks())
     return Shape(
-        anatomy,
-        torch.cat([flow, texture, sulci, fields]).float(),
-        torch.from_numpy(turn * scale).float(),
-        diseased,
+        anatomy, torch.cat([flow, texture, sulci, fields]).float(), torch.from_numpy(turn * scale).float(), diseased
     )
 
 

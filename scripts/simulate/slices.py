@@ -72,9 +72,7 @@ class Slices:
 
     def head(self, number: int) -> tuple[Shape, Tissue]:
         """Shape and tissue of a random head."""
-        return _head(
-            self.anatomies, self.seed, number, self.wide, self.lesions, self.masses, self.lesion_masks
-        )
+        return _head(self.anatomies, self.seed, number, self.wide, self.lesions, self.masses, self.lesion_masks)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One slice: ``maps (3, H, W)`` PD, T1 [s], T2 [s], zero in air and bone; ``labels (H, W)`` uint8, numbers of
@@ -114,13 +112,7 @@ class Slices:
 
 @lru_cache(maxsize=1)
 def _head(
-    anatomies: LabelMaps,
-    seed: int,
-    number: int,
-    wide: float,
-    lesions: float,
-    masses: float,
-    lesion_masks: LesionMasks,
+    anatomies: LabelMaps, seed: int, number: int, wide: float, lesions: float, masses: float, lesion_masks: LesionMasks
 ) -> tuple[Shape, Tissue]:
     random = rng(seed, 0, number)
     anatomy = anatomies[int(random.integers(len(anatomies)))]
