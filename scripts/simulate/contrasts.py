@@ -41,12 +41,12 @@ FAT = ("scalp", "marrow")
 SUPPRESSED, LEFT = 0.3, (0.02, 0.3)
 """Probability that fat is suppressed in a contrast, and how much of its signal is left then."""
 MULTISLICE = ("spin_echo", "turbo_spin_echo", "inversion_recovery_turbo_spin_echo")
-"""Sequences that take slice after slice: the pulses of the others are off resonance for a slice, and saturate its
-macromolecules. In three-dimensional trains the signal equations are kept as they are."""
+"""Sequences that take slice after slice in two dimensions. For one slice the pulses of the others are off resonance: they
+saturate its macromolecules."""
 SATURATED, TRANSFER = 0.5, 0.2
 """Probability that magnetisation transfer darkens a contrast of these, and by how much at most.
 
-Source: Melki and Mulkern 1992, Magnetization transfer effects in multislice RARE sequences, Magn Reson Med 24:189-195."""
+Source: Melki and Mulkern 1992, Magnetization transfer effects in multislice RARE sequences, Magn Reson Med 24."""
 MACROMOLECULES = torch.tensor([POPULATION.get(name, {}).get("transfer", 0.0) for name in CLASSES])
 """Magnetisation transfer of every class relative to white matter."""
 

@@ -135,7 +135,15 @@ class Stream:
         )
 
 
-def loader(dataset: Dataset, batch_size: int, seed: int = 0, shuffle: bool = True) -> DataLoader:
-    """Batches of a dataset in an order that is a function of (seed, epoch), see :class:`.batches.EpochSampler`."""
+def loader(dataset: Dataset, batch_size: int, seed: int = 0, shuffle: bool = True, workers: int = 0) -> DataLoader:
+    """Batches of a dataset in an order that is a function of (seed, epoch), see :class:`.batches.EpochSampler`.
+
+    Args:
+        dataset: samples that are functions of (seed, epoch, index).
+        batch_size: samples of a batch.
+        seed: of the order.
+        shuffle: False keeps the dataset's order.
+        workers: processes that make samples, on a CPU; 0 makes them in this one. Results do not depend on it.
+    """
     sampler = EpochSampler(dataset, seed, shuffle)
-    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=collate)
+    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=collate, num_workers=workers)
