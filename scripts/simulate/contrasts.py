@@ -41,8 +41,8 @@ FAT = ("scalp", "marrow")
 SUPPRESSED, LEFT = 0.3, (0.02, 0.3)
 """Probability that fat is suppressed in a contrast, and how much of its signal is left then."""
 MULTISLICE = ("spin_echo", "turbo_spin_echo", "inversion_recovery_turbo_spin_echo")
-"""Sequences that take slice after slice in two dimensions. For one slice the pulses of the others are off resonance: they
-saturate its macromolecules."""
+"""Sequences that take slice after slice in two dimensions. For one slice the pulses of the others are off resonance:
+they saturate its macromolecules."""
 SATURATED, TRANSFER = 0.5, 0.2
 """Probability that magnetisation transfer darkens a contrast of these, and by how much at most.
 

@@ -65,6 +65,18 @@ FARTHEST_MM = 8
 """Beyond this the depth in a mask does not matter [mm]."""
 
 
+class Mask(NamedTuple):
+    """Lesions of one person.
+
+    Attributes:
+        depth: distance from their border [mm], positive inside, on a grid of the masked box ``(X, Y, Z)``.
+        affine: MNI [mm] to voxel ``(4, 4)``.
+    """
+
+    depth: Tensor
+    affine: np.ndarray
+
+
 class LesionMasks:
     """Masks of real lesions to take shapes and places from: every ``.nii`` or ``.nii.gz`` of a folder, in MNI space.
 
@@ -96,7 +108,7 @@ class LesionMasks:
         """Names of the masks."""
         return [path.name for path in self.paths]
 
-    def pick(self, share: float) -> "Mask | None":
+    def pick(self, share: float) -> Mask | None:
         """The mask at this share of the list, from 0 to below 1; None where there are none.
 
         Raises:
@@ -104,18 +116,6 @@ class LesionMasks:
         """
         paths = self.paths
         return read_mask(paths[int(share * len(paths))]) if paths else None
-
-
-class Mask(NamedTuple):
-    """Lesions of one person.
-
-    Attributes:
-        depth: distance from their border [mm], positive inside, on a grid of the masked box ``(X, Y, Z)``.
-        affine: MNI [mm] to voxel ``(4, 4)``.
-    """
-
-    depth: Tensor
-    affine: np.ndarray
 
 
 @lru_cache(maxsize=64)
@@ -187,9 +187,8 @@ class Lesions(NamedTuple):
         to_mask, depth = self.to_mask.to(at.device), self.mask.to(at.device)
         voxel = at @ to_mask[:, :3].T + to_mask[:, 3]
         unit = (2 * voxel / (torch.tensor(depth.shape, device=at.device) - 1) - 1).flip(1)
-        return grid_sample(depth[None, None], unit[None, None, None], padding_mode="border", align_corners=True).view(
-            -1
-        )
+        found = grid_sample(depth[None, None], unit[None, None, None], padding_mode="border", align_corners=True)
+        return found.flatten()
 
 
 def draw_lesions(

@@ -58,8 +58,8 @@ DISEASED_AT = {1.5: (1.0, 0.8, 1.05), 3.0: (1.0, 1.0, 1.0), 7.0: (1.0, 1.35, 0.6
 DISEASED_UPPER = (0.98, 2.7, 0.31)
 """The largest PD, T1 [s], T2 [s] of diseased tissue: it is no fluid, whatever its texture."""
 RIMS, HOLES, OEDEMA = 0.5, 0.4, 0.5
-"""Probabilities that lesions have a rim of milder tissue, that some are black holes, and that a mass has oedema around it;
-otherwise these have the tissue of the lesion or the mass."""
+"""Probabilities that lesions have a rim of milder tissue, that some are black holes, and that a mass has oedema around
+it; otherwise these have the tissue of the lesion or the mass."""
 
 
 class Tissue(NamedTuple):
