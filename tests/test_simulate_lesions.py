@@ -228,4 +228,5 @@ def test_real_masks_lie_in_white_matter_around_ventricles(shared, monkeypatch):
         distance = torch.cdist(points[lesion], points[before == INDEX["ventricle"]]).amin(1)
         near.append((distance < 15).float().mean().item())
         millilitres.append(0.027 * int(lesion.sum()))
-    assert min(near) > 0.3 and max(millilitres) > 3
+    # Few and small ones may lie anywhere.
+    assert np.average(near, weights=millilitres) > 0.5 and max(millilitres) > 3
