@@ -19,7 +19,7 @@ from scripts.errors import UserError
 
 from . import __doc__ as about
 from . import duration, generation, heads, patient, targets, two_echoes
-from .estimators import CONFIG, WEIGHTS, estimators, load_network, load_refine
+from .estimators import CONFIG, WEIGHTS, estimators, load_network, load_posterior
 from .measures import render, with_gain
 from .page import PAGE, ROOT, fill
 from .phantoms import FILES, phantom_truth
@@ -33,7 +33,7 @@ PARTS = ("heads", "phantom", "object", "real", "generation", "time")
 
 def head_part(options: argparse.Namespace, settings: Settings) -> str:
     """Heads from label maps."""
-    ways = estimators(load_network(options.weights, options.config), load_refine(options.config))
+    ways = estimators(load_network(options.weights, options.config), load_posterior(options.config))
     truths = heads.label_map_truths(settings, data(options, "label_maps"))
     evaluations, ceiling = heads.evaluate(truths, settings, ways)
     for number in (0, 3):
@@ -54,7 +54,7 @@ def head_part(options: argparse.Namespace, settings: Settings) -> str:
 
 def phantom_part(options: argparse.Namespace, settings: Settings) -> str:
     """The head of asldro at two field strengths."""
-    ways, text = estimators(load_network(options.weights, options.config), load_refine(options.config)), []
+    ways, text = estimators(load_network(options.weights, options.config), load_posterior(options.config)), []
     for field_strength, file in FILES.items():
         path = data(options, "phantom") / "asldro" / file
         truth = phantom_truth(path, settings.phantom, field_strength)
@@ -93,13 +93,13 @@ def run(options: argparse.Namespace) -> str:
             raise UserError("--samples", "nothing", "name the folder that configs/generate.json wrote")
         folder = data(options, "label_maps")
         return generation.run(options.samples, folder, options.pictures, settings.seed)
-    network, refine = load_network(options.weights, options.config), load_refine(options.config)
+    network, posterior = load_network(options.weights, options.config), load_posterior(options.config)
     if options.part == "object":
-        return two_echoes.run(data(options, "test_object"), estimators(network, refine))
+        return two_echoes.run(data(options, "test_object"), estimators(network, posterior))
     if options.part == "real":
         control = None if options.control is None else load_network(options.control, options.config)
-        return patient.run(data(options, "real"), network, control, options.pictures, refine)
-    return duration.run(network, settings, options.threads, refine)
+        return patient.run(data(options, "real"), network, control, options.pictures, posterior)
+    return duration.run(network, settings, options.threads, posterior)
 
 
 def main() -> None:

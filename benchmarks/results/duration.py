@@ -22,9 +22,10 @@ from torch import nn
 from benchmarks.steps import seconds
 from benchmarks.steps import settings as training_settings
 from benchmarks.steps import vae_step
+from scripts.estimate import Posterior
 from scripts.tissue import tissue_values
 
-from .estimators import NetworkEstimator, Refine
+from .estimators import NetworkEstimator, refine
 from .page import table
 from .settings import Settings
 from .truth import WM, Truth, acquire
@@ -35,14 +36,14 @@ THREE_SCANS = 0
 """Number of the protocol."""
 
 
-def run(network: nn.Module, settings: Settings, threads: int, consistency: Refine) -> str:
+def run(network: nn.Module, settings: Settings, threads: int, posterior: Posterior) -> str:
     """Tables; the memory is that of the whole process so far, weights and scans included.
 
     Args:
         network: the estimator.
         settings: for the protocol of three scans.
         threads: of the CPU.
-        consistency: data consistency.
+        posterior: after it.
     """
     torch.set_num_threads(threads)
     protocol = settings.protocols[THREE_SCANS]
@@ -50,7 +51,7 @@ def run(network: nn.Module, settings: Settings, threads: int, consistency: Refin
     rows = [("scans and weights read", "", f"{peak():.1f}")]
     estimate, took = timed(lambda: NetworkEstimator(network)(scans))
     rows.append((f"network, {SHAPE[-1]} slices", f"{took:.0f}", f"{peak():.1f}"))
-    _, took = timed(lambda: consistency(estimate, scans))
+    _, took = timed(lambda: refine(estimate, scans, posterior))
     rows.append(("data consistency, the whole head", f"{took:.0f}", f"{peak():.1f}"))
     training = []
     for batch in BATCHES:

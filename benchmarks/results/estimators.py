@@ -12,7 +12,6 @@
 """From scans to maps with their uncertainty: the network, data consistency after it, and what needs no network."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,14 +20,11 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from scripts.acquisition import UNKNOWN, Acquisition
-from scripts.estimate.anchoring import anchor
-from scripts.estimate.calibration import recalibrate
-from scripts.estimate.consistency import DataConsistency
-from scripts.estimate.field_strength import field_prior
+from scripts.estimate import Posterior
 from scripts.networks import on_device
 from scripts.networks.weights import load_weights
 from scripts.preprocess import ScaleContrastsd
-from scripts.tissue import Estimate, TissuePrior
+from scripts.tissue import Estimate
 
 from .page import ROOT
 from .truth import Scans
@@ -36,19 +32,16 @@ from .truth import Scans
 CONFIG = ROOT / "configs" / "inference.json"
 WEIGHTS = ROOT / "models" / "model.pt"
 HOW_TO_TRAIN = "train it with configs/train_vae.json, or name other weights"
-PRIOR_SD = (0.15, 0.45, 0.6)
-"""Standard deviations of ln PD, ln T1, ln T2 of whatever a head contains, about the medians of the tissue prior."""
-PRIOR, MAP, NETWORK, BOTH = "tissue prior", "MAP fit without network", "network", "network + data consistency"
-"""Ways to estimate; MAP is data consistency that starts from the tissue prior."""
+FLAT, MIXTURE, NETWORK, BOTH = "flat prior", "mixture without network", "network", "network + data consistency"
+"""Ways to estimate: a prior that hardly says anything; tissues; the network alone; all together, as shipped."""
 
 
 Estimator = Callable[[Scans], Estimate]
 """Scans of slices -> the estimate of all of them ``(1, 3, X, Y, S)``."""
-Refine = Callable[[Estimate, Scans], Estimate]
 
 
 class NetworkEstimator:
-    """The network on one slice after the other, scaled together, and what the field strength says of T1.
+    """The network on one slice after the other, scaled together.
 
     Args:
         network: with ``estimate(image (B, M, X, Y), rows (B, M, A))``.
@@ -63,49 +56,35 @@ class NetworkEstimator:
         scaled = scale(scans.image[0], scans.mask)
         rows = unknown_rows(scans.acquisition) if self.unknown else scans.acquisition
         slices = [self.network.estimate(one[None], rows) for one in scaled.unbind(-1)]
-        estimate = Estimate(*(torch.stack(parts, -1) for parts in zip(*slices)))
-        return field_prior(estimate, scans.mask[0], rows[0]).apply(estimate)
+        return Estimate(*(torch.stack(parts, -1) for parts in zip(*slices)))
 
 
-def prior_estimate(scans: Scans) -> Estimate:
-    """What is believed before any scan, everywhere the same."""
-    shape = scans.mask.shape[1:]
-    log_maps = TissuePrior()(torch.zeros(1, 3, *shape))
-    return Estimate.independent(log_maps, torch.tensor(PRIOR_SD).view(1, 3, 1, 1, 1).expand(1, 3, *shape))
-
-
-def refine(estimate: Estimate, scans: Scans, consistency: DataConsistency | None = None) -> Estimate:
-    """Data consistency after an estimate, with the gains of the whole stack of slices.
+def refine(estimate: Estimate, scans: Scans, posterior: Posterior | None = None) -> Estimate:
+    """The posterior from an estimate, with the gains of the whole stack of slices.
 
     Slices go side by side into one image: neighbours in the stack are none in the head, and the noise of a scan is read
     from differences of neighbours.
     """
-    fit = (consistency or DataConsistency())(
+    fit = (posterior or Posterior())(
         Estimate(*map(_side_by_side, estimate)),
-        _side_by_side(scans.image),
-        scans.acquisition,
-        _side_by_side(scans.mask[None]),
+        _side_by_side(scans.image)[0],
+        scans.acquisition[0],
+        _side_by_side(scans.mask[None])[0, 0],
         scans.gains[0].tolist(),
     )
     count = scans.mask.shape[-1]
     return Estimate(*(_stacked(part, count) for part in fit.estimate))
 
 
-def estimators(network: nn.Module, data_consistency: Refine = refine) -> dict[str, Estimator]:
-    """The ways to estimate that are compared."""
-    alone = NetworkEstimator(network)
+def estimators(network: nn.Module, posterior: Posterior | None = None) -> dict[str, Estimator]:
+    """The ways to estimate that are compared; all start from the gains that the network's estimate gives."""
+    alone, together = NetworkEstimator(network), posterior or Posterior()
     return {
-        PRIOR: prior_estimate,
-        MAP: lambda scans: data_consistency(prior_estimate(scans), scans),
+        FLAT: lambda scans: refine(alone(scans), scans, Posterior(network=0.0, tissues=["other"])),
+        MIXTURE: lambda scans: refine(alone(scans), scans, Posterior(network=0.0)),
         NETWORK: alone,
-        BOTH: lambda scans: calibrated(data_consistency(alone(scans), scans), scans, network),
+        BOTH: lambda scans: refine(alone(scans), scans, together),
     }
-
-
-def calibrated(estimate: Estimate, scans: Scans, network: nn.Module) -> Estimate:
-    """The same with standard deviations as :class:`scripts.estimate.Estimator` states them."""
-    white_matter = anchor(estimate.maps[0], scans.mask[0], estimate.sd[0])
-    return recalibrate(estimate, white_matter.t1 if white_matter.ok else None, network.spread.after_consistency)
 
 
 def _side_by_side(stack: Tensor) -> Tensor:
@@ -135,9 +114,9 @@ def load_network(weights: str | Path = WEIGHTS, config: str | Path = CONFIG) -> 
     return network.eval()
 
 
-def load_refine(config: str | Path = CONFIG) -> Refine:
-    """Data consistency as a config of inference sets it up."""
-    return partial(refine, consistency=_read(config).get_parsed_content("consistency"))
+def load_posterior(config: str | Path = CONFIG) -> Posterior:
+    """The posterior as a config of inference sets it up."""
+    return _read(config).get_parsed_content("posterior")
 
 
 def _read(config: str | Path) -> ConfigParser:

@@ -22,7 +22,9 @@ from scipy.ndimage import binary_dilation
 from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
-from .estimators import NETWORK, Estimator, NetworkEstimator, Refine, prior_estimate
+from scripts.estimate import Posterior
+
+from .estimators import NETWORK, Estimator, NetworkEstimator, estimators
 from .label_maps import filled
 from .measures import correlation, render, ssim, with_gain
 from .page import table
@@ -67,7 +69,7 @@ class Visibility(NamedTuple):
     area: float
 
 
-def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: Path, consistency: Refine) -> str:
+def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: Path, posterior: Posterior) -> str:
     """Tables of both tasks; a picture for each.
 
     Args:
@@ -75,7 +77,7 @@ def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: P
         network: the estimator.
         control: the same, trained without physics; None leaves it out.
         pictures: folder of the pictures.
-        consistency: data consistency.
+        posterior: as shipped.
     """
     session = find_session(folder / FOLDER, SUBJECT)
     scans, chosen = load_scans(session, PROTOCOL, STEP, FEWEST)
@@ -90,7 +92,7 @@ def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: P
         target, row = scans.image[0, suffixes.index(suffix)], scans.acquisition[0, [suffixes.index(suffix)]]
         given = subset(scans, [suffixes.index(one) for one in inputs])
         predictions = [*rescaled(target, given.image[0], inputs, brain)]
-        for way, estimator in ways(network, control, consistency):
+        for way, estimator in ways(network, control, posterior):
             image = render(estimator(given).log_maps[0], row, brain)
             predictions.append(Prediction(way, with_gain(target[None], image, row, brain)[0]))
         found = [(one.way, *_scores(target, one.image, brain, lesions, around)) for one in predictions]
@@ -102,13 +104,11 @@ def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: P
     return "\n".join(text)
 
 
-def ways(network: nn.Module, control: nn.Module | None, consistency: Refine) -> Iterator[tuple[str, Estimator]]:
+def ways(network: nn.Module, control: nn.Module | None, posterior: Posterior) -> Iterator[tuple[str, Estimator]]:
     """What is compared, apart from rescaling."""
-    alone, blind = NetworkEstimator(network), NetworkEstimator(network, unknown=True)
-    yield f"MAP fit without network, {GUESSED}", lambda scans: consistency(prior_estimate(scans), scans)
-    yield f"{NETWORK}, {UNKNOWN}", blind
-    yield f"{NETWORK}, {GUESSED}", alone
-    yield f"{NETWORK} + data consistency, {GUESSED}", lambda scans: consistency(alone(scans), scans)
+    yield f"{NETWORK}, {UNKNOWN}", NetworkEstimator(network, unknown=True)
+    for way, estimator in estimators(network, posterior).items():
+        yield f"{way}, {GUESSED}", estimator
     if control is not None:
         yield CONTROL, NetworkEstimator(control, unknown=True)
 

@@ -11,9 +11,9 @@
 
 """Scans to one estimate with its posterior: the network, data consistency, anchoring, calibration."""
 
-from .consistency import DataConsistency
 from .estimator import Estimator
 from .maps import Maps
+from .posterior import Posterior
 from .scans import Scans
 
-__all__ = ["DataConsistency", "Estimator", "Maps", "Scans"]
+__all__ = ["Estimator", "Maps", "Posterior", "Scans"]

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The maps of one session from its aligned scans: network, field strength, data consistency, anchor of PD."""
+"""The maps of one session from its aligned scans: network, data consistency, anchor of PD."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ from torch import Tensor, nn
 
 from ..tissue import Estimate
 from .anchoring import Anchor, anchor
-from .calibration import recalibrate
-from .consistency import Fit
-from .field_strength import field_prior
 from .maps import Maps
+from .posterior import Fit
 from .scans import Scans
 
 INTERVAL = (
     "Standard deviation of the natural logarithm: the 90 % interval is the map times exp(-1.645 sd) to exp(1.645 sd). "
 )
 CALIBRATED = INTERVAL + "Calibrated on simulated heads."
-NETWORK_CALIBRATED = (
-    INTERVAL + "The network's is calibrated on simulated heads, what data consistency made of it is not."
-)
+POSTERIOR = INTERVAL + "It includes what all voxels share: gains, the scanner, and T1 and T2 of the whole head."
 UNCALIBRATED = (
     "Standard deviation of the natural logarithm: spread of {draws} draws from the latent posterior. "
     "Uncalibrated, and blind to errors of the model: not a confidence interval."
+)
+COMMON = (
+    "T1 of the whole head is known to ±{:.0f} %, T2 to ±{:.0f} % (one standard deviation, of white matter). Scans that "
+    "share a gain, as echoes of one series do, make it surer."
 )
 MARGIN = 8
 """Air around the head that the network sees [voxels]: about as much as in training, whatever the field of view."""
@@ -53,22 +53,22 @@ class Estimator:
     Args:
         network: the physics VAE, on its device.
         inferer: a :class:`scripts.networks.inferers.MapInferer`.
-        consistency: a :class:`scripts.estimate.consistency.DataConsistency`.
+        posterior: a :class:`scripts.estimate.Posterior`.
         data_consistency: whether it is used; else the network's estimate stays as it is.
         correlations: also give the correlations between the errors of the maps.
     """
 
     network: nn.Module
     inferer: Callable[..., Estimate]
-    consistency: Callable[..., Fit]
+    posterior: Callable[..., Fit]
     data_consistency: bool = True
     correlations: bool = False
 
     @property
     def settings(self) -> dict:
         """What maps depend on besides the scans and the weights."""
-        consistency = vars(self.consistency) if self.data_consistency else False
-        return {"data_consistency": consistency, "correlations": self.correlations, "amp": self.inferer.amp}
+        posterior = vars(self.posterior) if self.data_consistency else False
+        return {"data_consistency": posterior, "correlations": self.correlations, "amp": self.inferer.amp}
 
     def __call__(self, volume: dict, names: Sequence[str]) -> tuple[Maps, dict]:
         """The maps of a session, and what their sidecars say about how they came about.
@@ -113,18 +113,12 @@ class Estimator:
         """
         estimate = self.inferer(scans.image, self.network, scans.rows, scans.mask)
         mask, fit = scans.mask[0, 0], None
-        field = field_prior(estimate, mask, scans.rows[0])
-        estimate = field.apply(estimate)
         if self.data_consistency:
-            fit = self.consistency(estimate, scans.intensities, scans.rows, scans.mask, scans.gains)
+            fit = self.posterior(estimate, scans.intensities[0], scans.rows[0], mask, scans.gains)
             estimate = fit.estimate
         white_matter = anchor(estimate.maps[0], mask, estimate.sd[0])
-        if fit is not None and fit.gains.any() and self.network.spread is not None:
-            t1 = white_matter.t1 if white_matter.ok else None
-            estimate = recalibrate(estimate, t1, self.network.spread.after_consistency)
         about = {
             "DataConsistency": sidecar_about(fit, white_matter.scale, names),
-            **field.to_sidecar(),
             **white_matter.to_sidecar(),
             "Accuracy": ACCURACY.format(reference="white matter" if white_matter.ok else "what the network expects"),
         }
@@ -135,18 +129,26 @@ class Estimator:
         """What the standard deviations are."""
         if self.network.spread is None:
             return UNCALIBRATED.format(draws=len(self.network.noise))
-        done = not self.data_consistency or self.network.spread.calibrated_after_consistency
-        return CALIBRATED if done else NETWORK_CALIBRATED
+        return POSTERIOR if self.data_consistency else CALIBRATED
 
 
 def sidecar_about(fit: Fit | None, scale: float, names: Sequence[str]) -> dict:
     """What sidecars say about data consistency; its gains are those of maps whose PD was multiplied by ``scale``."""
     if fit is None:
         return {"Applied": False}
-    gains = {name: _short(gain / scale) for name, gain in zip(names, fit.gains[0].tolist()) if gain}
-    sds = {name: _short(sd) for name, sd in zip(names, fit.gain_sd[0].tolist()) if name in gains}
+    gains = {name: _short(gain / scale) for name, gain in zip(names, fit.gains.tolist()) if gain}
+    sds = {name: _short(sd) for name, sd in zip(names, fit.gain_sd.tolist()) if name in gains}
     left_out = [name for name in names if name not in gains]
-    return {"Applied": bool(gains), "Gains": gains, "GainsLogSD": sds, "NotUsed": left_out}
+    about = {"Applied": bool(gains), "Gains": gains, "GainsLogSD": sds, "NotUsed": left_out}
+    if gains:
+        about["CommonFactors"] = {
+            name: {"Factor": _short(factor), "LogSD": _short(sd)}
+            for name, (factor, sd) in zip(("T1", "T2"), fit.factors.tolist())
+        }
+        about["CommonFactorsNote"] = COMMON.format(*(100 * sd for _, sd in fit.factors.tolist()))
+        about["BimodalVoxels"] = fit.bimodal
+        about["PriorWeights"] = {name: _short(weight) for name, weight in fit.weights.items()}
+    return about
 
 
 def _short(number: float) -> float:

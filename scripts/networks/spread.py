@@ -24,10 +24,8 @@ LOG_SD = (-5.0, 1.5)
 class SpreadHead(nn.Module):
     """The Cholesky factor L of the covariance ``L L^T`` of ln PD, ln T1, ln T2, see :class:`scripts.tissue.Estimate`.
 
-    It has two buffers that are fitted after training, on subjects that were not trained on. ``calibration (3,)``
-    multiplies the standard deviation of each map. ``after_consistency (3, 3)`` holds the factors by which
-    :func:`scripts.estimate.calibration.recalibrate` multiplies the standard deviations after data consistency. It is
-    all ones where it was not fitted.
+    Its buffer ``calibration (3,)`` multiplies the standard deviation of each map. It is fitted after training, on
+    subjects that were not trained on.
 
     Args:
         spatial_dims: 2 or 3.
@@ -40,15 +38,10 @@ class SpreadHead(nn.Module):
         nn.init.zeros_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)
         self.register_buffer("calibration", torch.ones(3))
-        self.register_buffer("after_consistency", torch.ones(3, 3))
-
-    @property
-    def calibrated_after_consistency(self) -> bool:
-        """Whether ``after_consistency`` was fitted."""
-        return bool((self.after_consistency != 1).any())
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args) -> None:
-        state_dict.setdefault(f"{prefix}after_consistency", torch.ones(3, 3))
+        # Weights of versions before 0.6 have factors of another data consistency.
+        state_dict.pop(f"{prefix}after_consistency", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, h: Tensor) -> Tensor:

@@ -97,12 +97,12 @@ class MapsInferer(Inferer):
 
     Args:
         inferer: a :class:`scripts.networks.inferers.MapInferer`.
-        consistency: a :class:`scripts.estimate.consistency.DataConsistency`.
+        posterior: a :class:`scripts.estimate.Posterior`.
         data_consistency: whether it is used.
     """
 
-    def __init__(self, inferer: Callable, consistency: Callable, data_consistency: bool | str = True) -> None:
-        self.inferer, self.consistency, self.data_consistency = inferer, consistency, data_consistency
+    def __init__(self, inferer: Callable, posterior: Callable, data_consistency: bool | str = True) -> None:
+        self.inferer, self.posterior, self.data_consistency = inferer, posterior, data_consistency
 
     def __call__(self, inputs: MetaTensor, network: nn.Module) -> MetaTensor:
         """Packed maps ``(1, 10, X, Y, Z)``, see :func:`.answer.pack`, and in their metadata ``about``.
@@ -113,7 +113,7 @@ class MapsInferer(Inferer):
         """
         volume = {**inputs.meta["volume"], "image": inputs[0].cpu()}
         names = [f"contrast {number + 1}" for number in range(len(volume["acquisitions"]))]
-        estimate = Estimator(network, self.inferer, self.consistency, self.data_consistency, correlations=True)
+        estimate = Estimator(network, self.inferer, self.posterior, self.data_consistency, correlations=True)
         with told_to_client():
             maps, about = estimate(volume, names)
         packed = pack(maps)[None]

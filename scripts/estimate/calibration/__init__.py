@@ -11,13 +11,10 @@
 
 """Calibration of the standard deviations: 90 % intervals that cover 90 %, on heads nobody trained on.
 
-First of the network's (:class:`Calibration`), on slices; then of what data consistency and anchoring make of them
-(:class:`CalibrationAfterConsistency`), on whole heads.
+They are the network's. Those of the posterior follow from it, the scans and the tissues of heads.
 """
 
-from .after_consistency import CalibrationAfterConsistency
-from .curve import recalibrate
 from .intervals import HALF_WIDTH, LEVEL, TISSUES
 from .network import Calibration
 
-__all__ = ["Calibration", "CalibrationAfterConsistency", "HALF_WIDTH", "LEVEL", "TISSUES", "recalibrate"]
+__all__ = ["Calibration", "HALF_WIDTH", "LEVEL", "TISSUES"]

@@ -17,7 +17,6 @@ relative to nominal, and the assumed parameters of each scan.
 """
 
 from collections.abc import Sequence
-from math import log
 from typing import NamedTuple
 
 import torch
@@ -33,10 +32,6 @@ T2_STAR_SD = 0.2
 ASSUMED_SD = {"te_equivalent": 0.3, "flip_angle": 0.2, "flip_angle2": 0.2}
 OTHER_ASSUMED_SD = 0.1
 """Standard deviations of the logarithm of a field that is assumed."""
-LOWEST, HIGHEST = (0.01, 0.03, 0.002), (3.0, 8.0, 4.0)
-"""Physical limits of PD (relative to water, whose scale is a matter of the gains), T1 [s], T2 [s]."""
-TYPICAL_T2, LOG_T1S = 0.1, 64
-"""At which T2 [s], and at how many T1 between the limits, signs of a scan are looked up."""
 FURTHEST = 2.0
 """No property of a scanner is further from what is expected of it than this many standard deviations."""
 
@@ -71,23 +66,18 @@ class Property(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Logarithms of S scans of N voxels and their derivatives; P unknowns of the scanner.
+    """Signed signals of PD 1 of S scans at N nodes, and their derivatives.
 
     Attributes:
-        log_image: logarithm of the expected magnitude over its gain ``(S, N)``.
-        by_maps: derivatives by ln PD, ln T1, ln T2 ``(S, 3, N)``.
-        by_scanner: derivatives by the unknowns of the scanner ``(S, P, N)``.
+        signal: without gain ``(S, N)``.
         by_t2_star: derivatives by ln(T2* / T2) ``(S, N)``.
-        noise: variance of the logarithm by the noise of the image ``(S, N)``.
-        beyond: logarithm of the signal over the largest of the other sign, see :func:`_beyond_others` ``(S, N)``.
+        by_property: derivatives by the properties of the scanner, in standard deviations, one of a scan for each of
+            :attr:`Scanner.pairs` after the gains ``(U, N)``.
     """
 
-    log_image: Tensor
-    by_maps: Tensor
-    by_scanner: Tensor
+    signal: Tensor
     by_t2_star: Tensor
-    noise: Tensor
-    beyond: Tensor
+    by_property: Tensor
 
 
 def usable_scans(rows: Tensor) -> list[Scan]:
@@ -138,6 +128,14 @@ class Scanner:
         if any("b1" in scan.equation.options for scan in scans):
             self.properties.append(Property("b1", None, 1.0, b1_sd))
         self.size = self.gains + len(self.properties)
+        gains = list(enumerate(self.group))
+        others = [
+            (s, self.gains + p)
+            for s, scan in enumerate(scans)
+            for p, this in enumerate(self.properties)
+            if this.name in _names(scan) and this.scan in (None, s)
+        ]
+        self.pairs = gains + others
 
     def expected(self) -> Tensor:
         """The unknowns before any scan: gains of 1, properties as expected ``(P,)``."""
@@ -152,37 +150,23 @@ class Scanner:
                 limited[p] = min(float(limited[p]), (1 - this.mean) / max(this.sd, 1e-6))
         return limited
 
-    def predict(self, log_maps: Tensor, unknown: Tensor, sigma: Tensor) -> Prediction:
-        """Expected images of N voxels: ``ln sqrt((g s)^2 + sigma^2)``, the floor of a magnitude image included.
-
-        All derivatives of a scan come from one backward pass: a voxel's signal hangs on its own maps only.
+    def predict(self, log_times: Tensor, unknown: Tensor) -> Prediction:
+        """Signals at ln T1, ln T2 ``(2, N)``; all derivatives of a scan come from one backward pass.
 
         Args:
-            log_maps: ln PD, ln T1, ln T2 ``(3, N)``.
-            unknown: unknowns of the scanner ``(P,)``.
-            sigma: noise of each scan in its own unit ``(S,)``.
+            log_times: ln T1, ln T2 ``(2, N)``.
+            unknown: unknowns of the scanner ``(P,)``; gains are left out.
         """
-        columns = []
-        log_gains = unknown[self.group]
+        signals, by_star, by_property = [], [], []
         for s, scan in enumerate(self.scans):
-            mine = [p for p, this in enumerate(self.properties) if this.name in _names(scan) and this.scan in (None, s)]
+            mine = [p - self.gains for where, p in self.pairs if where == s and p >= self.gains]
             properties, z = [self.properties[p] for p in mine], unknown[[self.gains + p for p in mine]]
-            signal, slopes = _differentiate(scan, log_maps[1:], properties, z)
-            log_signal = log_maps[0] + signal.abs().clamp_min(1e-12).log()
-            log_floor = sigma[s].log() - log_gains[s]
-            # The part of the squared magnitude that is signal: 1 far above the noise, 0 at the null of an inversion.
-            share = torch.sigmoid(2 * (log_signal - log_floor))
-            relative = share / torch.where(signal == 0, 1.0, signal)
-            shared = log_maps.new_zeros(self.size, log_maps.shape[1])
-            shared[self.group[s]] = share
-            for p, slope in zip(mine, slopes[3:]):
-                shared[self.gains + p] = relative * slope
-            by_maps = torch.stack([share, relative * slopes[0], relative * slopes[1]])
-            # Only T1 carries a voxel across the null of an inversion.
-            beyond = _beyond_others(scan, log_maps[1], properties, z) if self.inverted[s] else torch.zeros_like(share)
-            log_image = log_gains[s] + log_signal - 0.5 * share.log()
-            columns.append((log_image, by_maps, shared, relative * slopes[2], 1 - share, beyond))
-        return Prediction(*(torch.stack(column) for column in zip(*columns)))
+            signal, (star, *slopes) = _differentiate(scan, log_times, properties, z)
+            signals.append(signal)
+            by_star.append(star)
+            by_property += slopes
+        empty = log_times.new_zeros(0, log_times.shape[1])
+        return Prediction(torch.stack(signals), torch.stack(by_star), torch.stack(by_property) if by_property else empty)
 
 
 def _names(scan: Scan) -> set[str]:
@@ -193,14 +177,15 @@ def _names(scan: Scan) -> set[str]:
 def _differentiate(
     scan: Scan, log_times: Tensor, properties: list[Property], z: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Signed signal of unit PD ``(N,)`` and its derivatives by ln T1, ln T2, ln(T2* / T2) and the properties."""
+    """Signed signal of unit PD ``(N,)`` and its derivatives by ln(T2* / T2) and the properties."""
     # Autograd does not work on tensors of inference mode.
     with torch.inference_mode(False), torch.enable_grad():
-        count = log_times.shape[1]
-        leaves = [x.clone() for x in log_times] + [log_times.new_zeros(count)]
-        leaves += [log_times.new_full((count,), number) for number in z.tolist()]
-        log_t1, log_t2, log_ratio, *zs = (leaf.requires_grad_() for leaf in leaves)
+        log_t1, log_t2 = (x.clone() for x in log_times)
+        leaves = [torch.zeros_like(log_t1), *(torch.full_like(log_t1, number) for number in z.tolist())]
+        log_ratio, *zs = (leaf.requires_grad_() for leaf in leaves)
         signal = _signal(scan, log_t1, log_t2, log_ratio, properties, zs)
+        if not signal.requires_grad:
+            return signal, tuple(torch.zeros_like(leaf) for leaf in leaves)
         slopes = torch.autograd.grad(signal.sum(), leaves, allow_unused=True, materialize_grads=True)
     return signal.detach(), slopes
 
@@ -215,19 +200,3 @@ def _signal(
     for this, z in zip(properties, zs):
         (fields if this.name in fields else options)[this.name] = this.value(z)
     return scan.equation.signal(torch.ones_like(t2), log_t1.exp(), t2, **fields, **options)
-
-
-def _beyond_others(scan: Scan, log_t1: Tensor, properties: list[Property], z: Tensor) -> Tensor:
-    """``ln(|s| / max |s'|)``, at least 0, over signals s' of the other sign that some T1 has; ``(N,)``.
-
-    The magnitude of a voxel leaves its sign open only where this is near 0. At the usual settings of MPRAGE the readout
-    leaves so little magnetisation to invert that no signal is negative, whatever T1: there is no null. T2 scales all
-    signals of a voxel alike, or nearly so, so any will do.
-    """
-    every = torch.linspace(log(LOWEST[1]), log(HIGHEST[1]), LOG_T1S).to(log_t1)
-    own, others = (
-        _signal(scan, t1, torch.full_like(t1, log(TYPICAL_T2)), torch.zeros_like(t1), properties, z)
-        for t1 in (log_t1, every)
-    )
-    largest = torch.where(own > 0, -others.min(), others.max())
-    return (own.abs().clamp_min(1e-12) / largest.clamp_min(1e-12)).log().clamp(min=0)

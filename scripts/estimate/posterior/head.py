@@ -1,0 +1,324 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The posterior of one head: what all voxels share is solved on some of them, then every voxel is summed."""
+
+from math import log, pi
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ...parallel import in_parallel
+from .fractions import bimodal, fractions
+from .kernel import BROAD, moments
+from .lattice import tables
+from .mixture import Mixture
+from .scanner import T2_STAR_SD, Scanner
+
+PACKED = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+"""Order of the elements of a symmetric matrix."""
+CHUNK = 2048
+"""Voxels at a time."""
+TYPICAL_PD, PD_SD = -0.2, 0.12
+"""Mean and standard deviation of ln PD where the likelihood is made linear in it."""
+FLOOR = 0.4
+"""Magnitudes below this share of the noise are taken for it: their logarithm would be."""
+WEIGHTS_AFTER, PSEUDO = (2, 4, 6, 8), 30.0
+"""Steps after which the weights of the components are fitted; voxels that their prior is worth."""
+SLOWEST = 0.02
+"""Gain in log evidence below which scoring has converged."""
+
+
+class Errors(NamedTuple):
+    """Errors of images about the signal equation.
+
+    Attributes:
+        model: relative, common to the scans of a gain.
+        own: relative, of each scan by itself.
+        additive: of each scan by itself, over its typical magnitude.
+    """
+
+    model: float = 0.04
+    own: float = 0.015
+    additive: float = 0.015
+
+
+class Sums(NamedTuple):
+    """Moments of N voxels.
+
+    Attributes:
+        mean: of ln PD, ln T1, ln T2 ``(N, 3)``.
+        covariance: 00, 01, 02, 11, 12, 22 ``(N, 6)``.
+        evidence: log evidence ``(N,)``.
+        component: responsibility and first and second moments of each component ``(N, K, 10)``.
+        scanner: mean score by the unknowns of the scanner, and its covariance with the maps ``(N, 4, P)``.
+        misfit: mean of ln image - ln prediction ``(N, S)``.
+        fluid: share of fluid in voxels with several tissues ``(N,)``.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    evidence: np.ndarray
+    component: np.ndarray
+    scanner: np.ndarray
+    misfit: np.ndarray
+    fluid: np.ndarray
+
+
+class Head:
+    """Scans of one head and the unknowns that its voxels share: those of the scanner, and the shifts of the prior.
+
+    Args:
+        image: magnitudes in units of their gain ``(S, N)``; 0 where there is nothing.
+        scanner: of the scans.
+        noise: standard deviation of the noise in each ``(S,)``.
+        typical: median magnitude of each ``(S,)``.
+        mixture: the prior.
+        errors: of the images about the equation.
+        network: mean ``(N, 3)`` and covariance ``(N, 3, 3)`` of the network's component; None without.
+    """
+
+    def __init__(
+        self,
+        image: Tensor,
+        scanner: Scanner,
+        noise: Tensor,
+        typical: Tensor,
+        mixture: Mixture,
+        errors: Errors,
+        network: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
+        self.scanner, self.mixture, self.network = scanner, mixture, network
+        self.y = np.ascontiguousarray(image.T.numpy(), np.float32)
+        sigma = noise.double().numpy()
+        self.log_y = np.log(np.maximum(self.y, FLOOR * sigma)).astype(np.float32)
+        self.noise = (sigma**2).astype(np.float32)
+        squares = [errors.additive**2, errors.model**2, errors.own**2, T2_STAR_SD**2, BROAD**2, TYPICAL_PD, PD_SD**-2]
+        self.error = np.append(squares, typical.double().numpy() ** 2).astype(np.float32)
+        self.group, self.pairs = np.array(scanner.group), np.array(scanner.pairs)
+        self.size = scanner.size + len(mixture.shift)
+        self.mean = np.append(np.zeros(scanner.size), mixture.shift)
+        covariance = np.eye(self.size)
+        covariance[scanner.size :, scanner.size :] = mixture.shift_covariance
+        # A gain is known to nothing better than a factor of e^10.
+        covariance[: scanner.gains, : scanner.gains] *= 100.0
+        self.prior, self.precision = covariance, np.linalg.inv(covariance)
+        self.weight = mixture.weight
+        self.gaussian = _conditional(*network) if network is not None else np.zeros((0, 10), np.float32)
+        self.net_precision = np.linalg.inv(network[1]) if network is not None else None
+
+    def shift(self, unknown: np.ndarray) -> np.ndarray:
+        """Shifts ``(C, 3)`` of the Gaussians, the network's last."""
+        return unknown[self.scanner.size :].reshape(-1, 3)
+
+    def sums(self, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: tuple, scores: bool = True) -> Sums:
+        """Moments of some voxels; ``look_up`` are the tables of these unknowns."""
+        y, log_y, gaussian = self.y[voxels], self.log_y[voxels], self.gaussian[voxels if len(self.gaussian) else slice(0)]
+        if len(gaussian):
+            gaussian = gaussian.copy()
+            gaussian[:, :3] += self.shift(unknown)[-1]
+            gaussian[:, 9] += log(max(self.weight[-1], 1e-12))
+        count, scans = y.shape
+        out = Sums(
+            *(np.empty((count, *shape), np.float32)
+              for shape in ((3,), (6,), (), (len(self.mixture.names), 10), (4, self.scanner.size), (scans,), ()))
+        )  # fmt: skip
+        signal, star, slopes, log_t, fluid, log_cell, log_prior, log_pd, first = look_up
+        moments(
+            y, log_y, self.group, self.scanner.gains, self.noise, self.error, signal, star, slopes, self.pairs, log_t,
+            fluid, log_cell, log_prior, log_pd, (1 / self.mixture.pd_variance).astype(np.float32), first, gaussian,
+            self.scanner.size, scores, out.mean, out.covariance, out.evidence, out.component, out.scanner, out.misfit,
+            out.fluid,
+        )  # fmt: skip
+        return out
+
+    def scores(self, unknown: np.ndarray, voxels: np.ndarray | slice, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
+        """Mean score by all unknowns ``(N, U)``, and its covariance with ln PD, ln T1, ln T2 ``(N, 3, U)``."""
+        score = [sums.scanner[:, 0]]
+        link = [sums.scanner[:, 1:]]
+        shift, plain = self.shift(unknown), self.mixture.gaussians
+        shown = [*range(plain), *([len(self.mixture.names) - 1] if self.network is not None else [])]
+        for number, k in enumerate(shown):
+            r, x, xx = np.split(sums.component[:, k], [1, 4], 1)
+            square = xx[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+            if number < plain:
+                mean, precision = (self.mixture.mean[k] + shift[k]).astype(np.float32), self.mixture.precision[k]
+                own = (x - r * mean) @ precision.astype(np.float32)
+                joint = (square - x[:, :, None] * mean) @ precision.astype(np.float32)
+            else:
+                mean = (self.network[0][voxels] + shift[-1]).astype(np.float32)
+                precision = self.net_precision[voxels].astype(np.float32)
+                own = ((x - r * mean)[:, None] @ precision)[:, 0]
+                joint = (square - x[:, :, None] * mean[:, None]) @ precision
+            score.append(own)
+            link.append(joint - sums.mean[:, :, None] * own[:, None])
+        return np.concatenate(score, 1), np.concatenate(link, 2)
+
+    def look_up(self, unknown: np.ndarray) -> tuple:
+        """The tables of a state of the unknowns."""
+        return tables(self.scanner, self.mixture, unknown[: self.scanner.size], self.shift(unknown), self.weight)
+
+    def run(self, unknown: np.ndarray, voxels: np.ndarray) -> tuple[Sums, np.ndarray]:
+        """Moments and mean scores of some voxels."""
+        look_up = self.look_up(unknown)
+
+        def part(piece: np.ndarray) -> tuple[Sums, np.ndarray]:
+            sums = self.sums(unknown, piece, look_up)
+            return sums, self.scores(unknown, piece, sums)[0]
+
+        pieces = np.array_split(voxels, 2) if len(voxels) > 1 else [voxels]
+        sums, scores = zip(*in_parallel(part, pieces, torch.device("cpu")))
+        return Sums(*(np.concatenate(parts) for parts in zip(*sums))), np.concatenate(scores).astype(np.float64)
+
+
+def _conditional(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """A Gaussian of each voxel as the kernel wants it ``(N, 10)``: mean, slopes of ln PD on ln T1 and ln T2, inverse
+    variance of ln PD given these, precision of these, and the constant of its density."""
+    times = np.linalg.inv(covariance[:, 1:, 1:])
+    slope = np.einsum("nj,njk->nk", covariance[:, 0, 1:], times)
+    tau2 = covariance[:, 0, 0] - (slope * covariance[:, 0, 1:]).sum(1)
+    constant = 0.5 * np.log(times[:, 0, 0] * times[:, 1, 1] - times[:, 0, 1] ** 2) - log(2 * pi)
+    rest = 1 / tau2, times[:, 0, 0], times[:, 0, 1], times[:, 1, 1], constant
+    return np.concatenate([mean, slope, np.stack(rest, 1)], 1).astype(np.float32)
+
+
+class Solution(NamedTuple):
+    """The unknowns of a head.
+
+    Attributes:
+        unknown: their most probable values ``(U,)``.
+        covariance: of these.
+        evidence: log evidence of the head, of as many independent voxels as it is worth.
+    """
+
+    unknown: np.ndarray
+    covariance: np.ndarray
+    evidence: float
+
+
+def solve(head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int) -> Solution:
+    """Penalised scoring on some voxels; sets the weights of the head's components.
+
+    The information is that of outer products of scores. The covariance is the sandwich ``H^-1 (J + P) H^-1`` with the
+    Hessian H by differences, nowhere above the prior's: the outer products alone call a wrong model informative.
+
+    Args:
+        head: the head.
+        gains: logarithms of the gains to start from ``(G,)``.
+        regions: how many independent voxels a head is worth.
+        voxels: how many are used, evenly spread.
+        steps: at most.
+    """
+    count = len(head.y)
+    index = np.linspace(0, count - 1, min(count, voxels)).round().astype(int)
+    scale = min(1.0, regions / len(index))
+    free, start = head.scanner.gains, head.scanner.size
+    unknown = head.mean.copy()
+    unknown[:free] = gains
+    head.weight = head.mixture.weight
+
+    def posterior(at: np.ndarray, evidence: np.ndarray) -> float:
+        d = at - head.mean
+        d[:free] = 0
+        return float(scale * evidence.sum(dtype=float) - 0.5 * d @ head.precision @ d)
+
+    sums, scores = head.run(unknown, index)
+    now, trust = posterior(unknown, sums.evidence), 1.0
+    for step in range(steps):
+        size = np.linalg.norm(scores, axis=1)
+        clipped = scores * np.minimum(np.quantile(size, 0.98) / np.maximum(size, 1e-12), 1.0)[:, None]
+        d = unknown - head.mean
+        d[:free] = 0
+        outer = scale * clipped.T @ clipped
+        move = np.linalg.solve(outer + head.precision, scale * clipped.sum(0) - head.precision @ d)
+        move *= trust * min(1.0, *(limit / max(np.abs(part).max(), 1e-9)
+                                   for limit, part in ((0.3, move[:free]), (0.2, move[start:]))))  # fmt: skip
+        at = unknown + move
+        at[:start] = head.scanner.bounded(torch.from_numpy(at[:start])).numpy()
+        moved, moved_scores = head.run(at, index)
+        then = posterior(at, moved.evidence)
+        if then < now - 1e-3:
+            trust /= 3
+            continue
+        gained, trust = then - now, min(1.5, 1.6 * trust)
+        unknown, sums, scores, now = at, moved, moved_scores, then
+        if step in WEIGHTS_AFTER:
+            mass = sums.component[:, :, 0].sum(0, dtype=float) * scale
+            head.weight = (mass + PSEUDO * head.mixture.weight) / (mass.sum() + PSEUDO)
+            sums, scores = head.run(unknown, index)
+            now = posterior(unknown, sums.evidence)
+        elif gained < SLOWEST and step > max(WEIGHTS_AFTER) / 2:
+            break
+    return Solution(unknown, _sandwich(head, unknown, index[::2], scale * len(index) / len(index[::2]), outer), now)
+
+
+def _sandwich(head: Head, unknown: np.ndarray, index: np.ndarray, scale: float, outer: np.ndarray) -> np.ndarray:
+    base = head.run(unknown, index)[1].sum(0)
+
+    def row(j: int) -> np.ndarray:
+        step = 0.15 if head.scanner.gains <= j < head.scanner.size else 0.02
+        at = unknown.copy()
+        at[j] += step
+        look_up = head.look_up(at)
+        sums = head.sums(at, index, look_up)
+        return -scale * (head.scores(at, index, sums)[0].sum(0) - base) / step
+
+    hessian = np.array([*in_parallel(row, range(head.size), torch.device("cpu"))])
+    value, vector = np.linalg.eigh(head.prior)
+    root = vector * np.sqrt(np.maximum(value, 1e-12))
+    d, v = np.linalg.eigh(root.T @ (hessian + hessian.T) / 2 @ root)
+    inverse = v @ np.diag(1 / (1 + np.maximum(d, 0))) @ v.T
+    whole = inverse @ (root.T @ outer @ root + np.eye(head.size)) @ inverse
+    d, v = np.linalg.eigh((whole + whole.T) / 2)
+    return root @ (v @ np.diag(np.clip(d, 0, 1)) @ v.T) @ root.T
+
+
+class Voxels(NamedTuple):
+    """The posterior of all N voxels.
+
+    Attributes:
+        mean: of ln PD, ln T1, ln T2 ``(N, 3)``.
+        covariance: of these, what is uncertain about the unknowns of the head included ``(N, 6)``.
+        fractions: of :data:`.fractions.CLASSES` ``(N, 5)``.
+        bimodal: whether two tissues far from each other explain the voxel about as well ``(N,)``.
+        misfit: mean of ln image - ln prediction ``(N, S)``.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    fractions: np.ndarray
+    bimodal: np.ndarray
+    misfit: np.ndarray
+
+
+def every_voxel(head: Head, solution: Solution) -> Voxels:
+    """Sums every voxel, in pieces, one thread each."""
+    value, vector = np.linalg.eigh(solution.covariance)
+    keep = value > 1e-9
+    root = (vector[:, keep] * np.sqrt(value[keep])).astype(np.float32)
+    look_up, means = head.look_up(solution.unknown), head.mixture.mean + head.shift(solution.unknown)[: head.mixture.gaussians]
+
+    def part(start: int) -> Voxels:
+        piece = slice(start, start + CHUNK)
+        sums = head.sums(solution.unknown, piece, look_up)
+        spread = head.scores(solution.unknown, piece, sums)[1] @ root
+        common = np.stack([(spread[:, i] * spread[:, j]).sum(1) for i, j in PACKED], 1)
+        shares = fractions(head.mixture, means, head.weight, sums.component[:, :, :4], sums.fluid)
+        two = bimodal(head.mixture, sums.component[:, :, :4])
+        return Voxels(sums.mean, sums.covariance + common, shares, two, sums.misfit)
+
+    starts = range(0, len(head.y), CHUNK)
+    parts = in_parallel(part, starts, torch.device("cpu"))
+    bar = tqdm(parts, "data consistency", len(starts), unit=" chunks", disable=len(starts) < 16)
+    return Voxels(*(np.concatenate(pieces) for pieces in zip(*bar)))
