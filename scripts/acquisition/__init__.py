@@ -13,7 +13,7 @@
 
 from .families import FAMILIES, draw_acquisition
 from .keys import SEQUENCE_KEYS
-from .protocols import NAMES, load_protocol, read_json
+from .protocols import AUTO, NAMES, load_protocol, read_json
 from .record import (
     CONFIDENCE,
     FIELDS,
@@ -45,6 +45,7 @@ __all__ = [
     "FAMILIES",
     "FIELDS",
     "LIMITS",
+    "AUTO",
     "NAMES",
     "PROVENANCE",
     "ROW_SIZE",

@@ -26,6 +26,8 @@ PROTOCOLS: dict[str, dict] = json.loads((FOLDER / "protocols.json").read_text(en
 NAMES = tuple(PROTOCOLS)
 KINDS = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
 """What JSON calls a Python type."""
+AUTO = "auto"
+"""Word for: the scans say which of the named protocols explains them best."""
 REMARKS = ("source", "note", "assumed")
 """What an entry or a render request may say besides; for the reader only."""
 
@@ -36,10 +38,10 @@ def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | 
     Args:
         protocol: one of :data:`NAMES`; a JSON file of one protocol, or of several by name as ``protocols.json`` is;
             ``FILE:NAME`` for one of several; or the word ``unknown``, then scans of which too little is stated become
-            :data:`UNKNOWN`. In a file, that word may stand for the keys of one suffix. None for none.
+            :data:`UNKNOWN`; or the word ``auto``. In a file, that word may stand for the keys of one suffix. None for none.
 
     Returns:
-        suffix -> keys, or :data:`UNKNOWN`; that word itself; or None.
+        suffix -> keys, or :data:`UNKNOWN`; that word itself, or ``auto``; or None.
 
     Raises:
         UserError: for a name that is none, or an unusable file.
@@ -47,8 +49,8 @@ def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | 
     if protocol is None:
         return None
     name = str(protocol)
-    if name == UNKNOWN:
-        return UNKNOWN
+    if name in (AUTO, UNKNOWN):
+        return name
     if name in PROTOCOLS:
         where, content = name, PROTOCOLS[name]
     elif Path(name).suffix == ".json" or os.path.isfile(name):
@@ -58,7 +60,7 @@ def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | 
         file, _, wanted = name.rpartition(":")
         content = _one_protocol(read_json(file), file, wanted)
     else:
-        raise UserError("protocol", repr(name), suggest(name, (*NAMES, UNKNOWN), "or your own JSON file"))
+        raise UserError("protocol", repr(name), suggest(name, (*NAMES, AUTO, UNKNOWN), "or your own JSON file"))
     table = {suffix: _entry(keys, f"{where}: {suffix}") for suffix, keys in content.items() if suffix not in REMARKS}
     if not table:
         raise UserError(where, "no scans", "give an object of BIDS keys for each suffix, such as T1w")

@@ -80,6 +80,8 @@ class Acquisition:
         remarks: field -> what its value was derived from, which default was assumed, why it is unknown.
         confidence: in the sequence, one of :data:`CONFIDENCE`.
         evidence: for the sequence.
+        alternatives: named protocols and what the scan would be by each, this one among them, where the scans are to
+            say which; see :func:`scripts.bids.resolve_contrast`.
     """
 
     sequence: str
@@ -98,6 +100,7 @@ class Acquisition:
     remarks: dict[str, str] = field(default_factory=dict)
     confidence: str = "high"
     evidence: str = ""
+    alternatives: tuple[tuple[str, "Acquisition"], ...] = ()
 
     def to_row(self) -> Tensor:
         """Tensor row ``(ROW_SIZE,)``: code, values, provenance codes."""

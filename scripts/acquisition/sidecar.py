@@ -28,7 +28,7 @@ from .keys import (
     check_values,
     said,
 )
-from .protocols import NAMES, load_protocol
+from .protocols import AUTO, NAMES, load_protocol
 from .record import FIELDS, SIDECAR_KEYS, UNKNOWN, Acquisition, check, required
 from .timing import check_timing
 
@@ -72,7 +72,7 @@ def from_sidecar(
         raise UserError("equations", repr(equations), f"use one of {', '.join(EQUATIONS)}")
     sidecar = said(sidecar)
     check_values(sidecar, where)
-    entry = UNKNOWN if protocol == UNKNOWN else (protocol or {}).get(suffix, {})
+    entry = UNKNOWN if protocol in (AUTO, UNKNOWN) else (protocol or {}).get(suffix, {})
     keys = Keys(sidecar, {} if entry == UNKNOWN else entry)
     sequence, confidence, evidence = identify(suffix, keys, where)
     if sequence in SEQUENCES and equations == "paper":
@@ -227,7 +227,7 @@ def _completing(suffix: str, sidecar: Mapping, where: object, equations: str) ->
 
 def _accept(suffix: str, protocol: Mapping | str | None) -> str:
     """How to go on without a signal equation."""
-    where = f"--protocol {UNKNOWN}" if protocol is None else f'"{suffix}": "{UNKNOWN}" in a protocol file'
+    where = f"--protocol {AUTO} or {UNKNOWN}" if protocol is None else f'"{suffix}": "{UNKNOWN}" in a protocol file'
     return f"or accept wider intervals with {where}"
 
 

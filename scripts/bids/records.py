@@ -13,10 +13,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from ..acquisition import SEQUENCE_KEYS, Acquisition, from_sidecar, load_protocol
+import torch
+
+from ..acquisition import AUTO, NAMES, SEQUENCE_KEYS, UNKNOWN, Acquisition, from_sidecar, load_protocol
 from ..acquisition.keys import LABEL_KEYS
 from ..errors import UserError
 from .names import SUFFIXES, stem
@@ -146,10 +149,30 @@ def resolve_all(
 def resolve_contrast(
     contrast: Contrast, protocol: Mapping | str | None = None, equations: str = "exact"
 ) -> Acquisition:
-    """The checked acquisition of one image; arguments and errors as :func:`resolve`."""
+    """The checked acquisition of one image; arguments and errors as :func:`resolve`.
+
+    With ``auto``, a scan of which too little is stated gets what the first named protocol says of its suffix, and the
+    others as alternatives; it is unknown where none does.
+    """
     if contrast.problem:
         raise contrast.problem
-    return from_sidecar(contrast.suffix, contrast.sidecar, contrast.where, protocol, equations)
+    described = partial(from_sidecar, contrast.suffix, contrast.sidecar, contrast.where, equations=equations)
+    if protocol != AUTO:
+        return described(protocol)
+    unknown = described(UNKNOWN)
+    if unknown.sequence != UNKNOWN:
+        return unknown
+    found: dict[str, Acquisition] = {}
+    for name in NAMES:
+        try:
+            one = described(load_protocol(name))
+        except UserError:
+            continue  # it says too little of this suffix
+        if all(not torch.equal(one.to_row(), other.to_row()) for other in found.values()):
+            found[name] = one
+    if not found:
+        return unknown
+    return replace(next(iter(found.values())), alternatives=tuple(found.items()))
 
 
 def combine(problems: list[UserError]) -> UserError:

@@ -19,9 +19,12 @@ import torch
 from monai.transforms import generate_spatial_bounding_box
 from torch import Tensor, nn
 
+from ..acquisition import UNKNOWN, Acquisition
+from ..errors import UserError
 from ..tissue import Estimate
 from .anchoring import Anchor, anchor
 from .maps import Maps
+from .choice import choose
 from .posterior import Fit
 from .scans import Scans
 
@@ -84,7 +87,9 @@ class Estimator:
         box = (slice(None), *map(slice, low, high))
         image, mask = volume["image"].as_tensor()[box][None], (volume["mask"][box] > 0)[None]
         scans = Scans(image, volume["window"][None], volume["acquisition"][None], volume["gains"], mask)
+        scans, chosen = self._choose(scans, volume, names)
         estimate, white_matter, about = self.estimate(scans, names)
+        about |= chosen
 
         def whole(part: Tensor) -> np.ndarray:
             full = torch.zeros(3, *volume["mask"].shape[1:])
@@ -101,6 +106,19 @@ class Estimator:
             correlations=whole(estimate.correlations[0]) if self.correlations else None,
         )
         return maps, about
+
+    def _choose(self, scans: Scans, volume: dict, names: Sequence[str]) -> tuple[Scans, dict]:
+        """The scans with the acquisitions that explain them best, where the volume's have alternatives."""
+        if not any(one.alternatives for one in volume["acquisitions"]):
+            return scans, {}
+        if not self.data_consistency:
+            raise UserError("protocol", "auto without data consistency", "leave data_consistency on, or name a protocol")
+        unknown = torch.stack([Acquisition(UNKNOWN).to_row() if one.alternatives else row
+                               for one, row in zip(volume["acquisitions"], scans.rows[0].cpu())])  # fmt: skip
+        start = self.inferer(scans.image, self.network, unknown[None].to(scans.rows), scans.mask)
+        volume["acquisitions"], about = choose(self.posterior, start, scans, volume["acquisitions"], names)
+        rows = torch.stack([one.to_row() for one in volume["acquisitions"]])
+        return scans._replace(rows=rows[None].to(scans.rows)), about
 
     def estimate(self, scans: Scans, names: Sequence[str]) -> tuple[Estimate, Anchor, dict]:
         """The estimate of one session, the anchor of its PD, and what sidecars say about both.

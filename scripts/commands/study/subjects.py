@@ -184,8 +184,10 @@ class SubjectStep:
             maps = on_grid(maps, reference.shape[:3], reference.affine)
         with self.study.publish(session, facts, plan) as folder:
             if plan.maps:
-                origin = {"Sources": names, "Acquisitions": facts["acquisitions"], "Weights": self.sha256}
-                origin["UnknownAcquisitions"] = _unknown(names, record)
+                # Those that the scans chose, where the protocol is theirs to choose.
+                acquisitions = dict(zip(names, map(to_sidecar, volume["acquisitions"])))
+                origin = {"Sources": names, "Acquisitions": acquisitions, "Weights": self.sha256}
+                origin["UnknownAcquisitions"] = _unknown(names, volume)
                 origin["Alignment"] = sidecar_about(alignment, session, names)
                 write_maps(folder, session, maps, {**origin, **about}, self.estimator.sd_note)
                 write_transforms(folder, session, alignment, names)
@@ -199,7 +201,7 @@ class SubjectStep:
         shown = maps.axial(middle)
         files = [contrast.path.name for contrast in record["session"].contrasts]
         scans = []
-        for number, (file, acquisition) in enumerate(zip(files, record["acquisitions"])):
+        for number, (file, acquisition) in enumerate(zip(files, volume["acquisitions"])):
             label = file.removeprefix(name).strip("_").split(".")[0]
             moved = volume["alignment"].caption(number).split(", ")
             scans.append("\n".join([label, *acquisition_lines(acquisition), *moved]).rstrip())

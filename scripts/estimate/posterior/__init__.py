@@ -122,25 +122,51 @@ class Posterior:
                 each its own.
         """
         device = image.device
-        log_maps, cholesky, image, mask = (x.float().cpu() for x in (estimate[0][0], estimate[1][0], image, mask))
-        groups = range(len(image)) if gains is None else gains
-        inside = (mask > 0) & log_maps.isfinite().all(0) & cholesky.isfinite().all(0) & image.isfinite().all(0)
-        scans = [scan for scan in usable_scans(rows) if bool((image[scan.number][inside] > 0).any())]
+        whole = Estimate(*(part[0].float().cpu().clone() for part in estimate))
         result = Fit(
-            Estimate(log_maps.clone(), cholesky.clone()), *torch.zeros(2, len(image)), torch.zeros_like(image),
-            torch.zeros(len(CLASSES), *mask.shape), 0, torch.full((2, 2), torch.nan), float("nan"), {},
+            whole, *torch.zeros(2, len(image)), torch.zeros(image.shape), torch.zeros(len(CLASSES), *mask.shape), 0,
+            torch.full((2, 2), torch.nan), float("nan"), {},
         )  # fmt: skip
-        if scans:
-            used = [scan.number for scan in scans]
-            inside &= (image[used] > 0).any(0)
-            scanner = Scanner(scans, [groups[number] for number in used], self.inversion_efficiency, self.b1_sd)
-            result = self._fit(result, image, rows, inside, used, scanner)
+        problem = self._problem(whole, image.float().cpu(), rows, mask.cpu(), gains)
+        if problem is not None:
+            result = self._fit(result, problem)
         log_maps, cholesky = (part[None].to(device) for part in result.estimate)
         return result._replace(estimate=Estimate(log_maps, cholesky))
 
-    def _fit(
-        self, result: Fit, image: Tensor, rows: Tensor, inside: Tensor, used: list[int], scanner: Scanner
-    ) -> Fit:
+    @torch.no_grad()
+    def explain(
+        self, estimate: Estimate, image: Tensor, rows: Tensor, mask: Tensor, gains: Sequence[int] | None = None
+    ) -> tuple[float, Tensor]:
+        """How well scans are explained if these are their acquisitions; arguments as above.
+
+        Returns:
+            Log evidence of the head; root mean square of the logarithm of image over prediction ``(M,)``, nan of a
+            scan that was not used.
+        """
+        misfit = torch.full((len(image),), torch.nan)
+        whole = Estimate(*(part[0].float().cpu() for part in estimate))
+        problem = self._problem(whole, image.float().cpu(), rows, mask.cpu(), gains)
+        if problem is None:
+            return float("-inf"), misfit
+        head = problem.head
+        solution = solve(head, problem.first_gains, self.regions, self.voxels, self.steps, covariance=False)
+        index = np.linspace(0, len(head.y) - 1, min(len(head.y), self.voxels)).round().astype(int)
+        seen, found = head.y[index] > 0, head.run(solution.unknown, index)[0].misfit
+        misfit[problem.used] = torch.tensor(np.sqrt((found**2 * seen).sum(0) / np.maximum(seen.sum(0), 1))).float()
+        return solution.evidence, misfit
+
+    def _problem(
+        self, estimate: Estimate, image: Tensor, rows: Tensor, mask: Tensor, gains: Sequence[int] | None
+    ) -> "_Problem | None":
+        log_maps, cholesky = estimate
+        groups = range(len(image)) if gains is None else gains
+        inside = (mask > 0) & log_maps.isfinite().all(0) & cholesky.isfinite().all(0) & image.isfinite().all(0)
+        scans = [scan for scan in usable_scans(rows) if bool((image[scan.number][inside] > 0).any())]
+        if not scans:
+            return None
+        used = [scan.number for scan in scans]
+        inside &= (image[used] > 0).any(0)
+        scanner = Scanner(scans, [groups[number] for number in used], self.inversion_efficiency, self.b1_sd)
         y = image[used][:, inside]
         # In units of a typical voxel of the group, none is too large or too small for float32.
         typical = torch.stack([one[one > 0].median() for one in y])
@@ -149,16 +175,21 @@ class Posterior:
         )
         noise = torch.stack([noise_level(image[number], inside) for number in used]) / unit
         mixture = Mixture(self.common, self.network, stated_field_strength(rows), self.tissues)
-        mean = result.estimate.log_maps[:, inside].T.double().numpy()
+        mean = log_maps[:, inside].T.double().numpy()
         network = None
         if self.network:
             root = np.zeros((len(mean), 3, 3))
-            root[:, *TRIANGLE] = result.estimate.cholesky[:, inside].T.double().numpy()
+            root[:, *TRIANGLE] = cholesky[:, inside].T.double().numpy()
             network = mean, self.inflate**2 * root @ root.transpose(0, 2, 1) + np.diag(np.square(self.network_sd))
         head = Head(y / unit[:, None], scanner, noise, typical / unit, mixture, self.errors, network)
-        solution = solve(head, _first_gains(scanner, head.y, mean), self.regions, self.voxels, self.steps)
+        return _Problem(head, inside, used, unit, _first_gains(scanner, head.y, mean))
+
+    def _fit(self, result: Fit, problem: "_Problem") -> Fit:
+        head, inside, used, unit, first_gains = problem
+        scanner, mixture = head.scanner, head.mixture
+        solution = solve(head, first_gains, self.regions, self.voxels, self.steps)
         voxels = every_voxel(head, solution)
-        covariance = np.zeros((len(mean), 3, 3))
+        covariance = np.zeros((len(voxels.mean), 3, 3))
         a, b = np.array(PACKED).T
         covariance[:, a, b] = covariance[:, b, a] = voxels.covariance
         root = np.linalg.cholesky(covariance + SMALLEST_SD**2 * np.eye(3))[:, *TRIANGLE]
@@ -181,6 +212,16 @@ class Posterior:
             evidence=solution.evidence,
             weights=dict(zip(mixture.names, head.weight.tolist())),
         )
+
+
+class _Problem(NamedTuple):
+    """One head as it is solved: voxels, numbers of the scans, unit of each, logarithms of the gains to start from."""
+
+    head: Head
+    inside: Tensor
+    used: list[int]
+    unit: Tensor
+    first_gains: np.ndarray
 
 
 def stated_field_strength(rows: Tensor) -> float | None:

@@ -207,7 +207,9 @@ class Solution(NamedTuple):
     evidence: float
 
 
-def solve(head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int) -> Solution:
+def solve(
+    head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int, covariance: bool = True
+) -> Solution:
     """Penalised scoring on some voxels; sets the weights of the head's components.
 
     The information is that of outer products of scores. The covariance is the sandwich ``H^-1 (J + P) H^-1`` with the
@@ -219,6 +221,7 @@ def solve(head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int
         regions: how many independent voxels a head is worth.
         voxels: how many are used, evenly spread.
         steps: at most.
+        covariance: whether it is wanted; else it is the prior's.
     """
     count = len(head.y)
     index = np.linspace(0, count - 1, min(count, voxels)).round().astype(int)
@@ -260,6 +263,8 @@ def solve(head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int
             now = posterior(unknown, sums.evidence)
         elif gained < SLOWEST and step > max(WEIGHTS_AFTER) / 2:
             break
+    if not covariance:
+        return Solution(unknown, head.prior, now)
     return Solution(unknown, _sandwich(head, unknown, index[::2], scale * len(index) / len(index[::2]), outer), now)
 
 
