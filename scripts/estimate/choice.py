@@ -24,7 +24,7 @@ from .scans import Scans
 
 MOST = 24
 """Combinations of the scans' alternatives that are all tried; with more, one scan's after the other."""
-WORST = 0.5
+WORST = 1.0
 """Root mean square of ln image - ln prediction above which a protocol is said not to explain a scan."""
 
 
