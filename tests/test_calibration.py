@@ -126,14 +126,14 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
-def test_weights_say_whether_they_were_calibrated_after_data_consistency(tmp_path):
+def test_weights_with_factors_of_an_earlier_data_consistency_are_read(tmp_path):
     network = PhysicsVAE(channels=(8, 8), norm_num_groups=4, skip_channels=(4,))
-    without = {name: value for name, value in network.state_dict().items() if not name.endswith("after_consistency")}
-    network.spread.after_consistency.fill_(2)
-    assert network.spread.calibrated_after_consistency
-    save_atomically(without, tmp_path / "model.pt")
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    network.spread.calibration.fill_(2)
+    save_atomically({**weights, "spread.after_consistency": torch.full((3, 3), 2.0)}, tmp_path / "model.pt")
     load_weights(network, tmp_path / "model.pt", "")
-    assert not network.spread.calibrated_after_consistency
+    assert network.spread.calibration.tolist() == [1.0] * 3
+    assert [*network.state_dict()] == [*weights], "they are not written again"
 
 
 def test_only_what_latents_depend_on_tells_networks_apart():

@@ -74,7 +74,7 @@ def test_maps_contrasts_and_what_they_say_about_themselves(infer, scans):
         assert not data[~mask].any() and (data[mask] > 0).all()
         assert sidecar["Units"] == unit
     sidecar = json.loads((anat / "sub-01_desc-sd_T1map.json").read_text())
-    assert "exp(1.645 sd)" in sidecar["Description"] and "data consistency made of it is not" in sidecar["Description"]
+    assert "exp(1.645 sd)" in sidecar["Description"] and "what all voxels share" in sidecar["Description"]
     given = sidecar["Acquisitions"]["bids:raw:sub-01/anat/sub-01_T2w.nii.gz"]
     assert given["EchoTime"] == 0.09 and given["ParameterProvenance"]["EchoTime"] == "given"
     assert (anat / "sub-01_overview.png").stat().st_size > 10_000

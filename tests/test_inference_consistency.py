@@ -24,13 +24,13 @@ from torch import nn
 
 from scripts.bids import find_sessions, resolve, session_record
 from scripts.commands.study import subjects
-from scripts.estimate import Estimator, Scans
+from scripts.estimate import Estimator, Posterior, Scans
 from scripts.estimate.anchoring import reference
-from scripts.estimate.consistency import DataConsistency
+from scripts.estimate.estimator import COMMON, sidecar_about
+from scripts.estimate.posterior import Fit
 from scripts.networks.inferers import MapInferer
 from scripts.preprocess import AlignContrastsd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
 from scripts.tissue import Estimate
-from tests.test_field_strength import rows
 
 from .studies import RENDER, VAE, tiny_vae, true_maps, workflow, write_study, write_weights
 
@@ -38,21 +38,18 @@ NAMES = ["FLAIR", "T1w", "T2w"]
 BEFORE = Compose([LoadSessiond(), AlignContrastsd(), ForegroundMaskd()])
 
 
-class Recorder(DataConsistency):
+class Recorder(Posterior):
     def __call__(self, *asked):
         self.asked = asked
         return super().__call__(*asked)
 
 
 class Guess(MapInferer):
-    """Stands for an estimate: each voxel is wrong by a fifth, as it says itself, and T1 by a factor."""
-
-    t1 = 1.0
+    """Stands for an estimate: each voxel is wrong by a fifth, as it says itself."""
 
     def __call__(self, *asked):
         log_maps = torch.from_numpy(true_maps())[None].clamp_min(0.05).log()
         log_maps += 0.2 * torch.randn(log_maps.shape, generator=torch.Generator().manual_seed(0))
-        log_maps[:, 1] += np.log(self.t1)
         return Estimate.independent(log_maps, torch.full_like(log_maps, 0.2))
 
 
@@ -74,7 +71,7 @@ def network() -> nn.Module:
 
 
 def estimator(network: nn.Module, **options) -> Estimator:
-    return Estimator(network, MapInferer(), DataConsistency(), **options)
+    return Estimator(network, MapInferer(), Posterior(), **options)
 
 
 def padded(volume: dict, size: int) -> dict:
@@ -112,8 +109,8 @@ def test_data_consistency_sees_the_scans_as_they_were(network, aligned, volume):
     Estimator(network, MapInferer(), recorder)(volume, NAMES)
     estimate, image, rows, mask, gains = recorder.asked
     assert isinstance(estimate, Estimate)
-    torch.testing.assert_close(image[0], aligned["image"].as_tensor(), rtol=1e-5, atol=1e-4)
-    assert torch.equal(rows[0], volume["acquisition"]) and torch.equal(mask[0], volume["mask"] > 0)
+    torch.testing.assert_close(image, aligned["image"].as_tensor(), rtol=1e-5, atol=1e-4)
+    assert torch.equal(rows, volume["acquisition"]) and torch.equal(mask, volume["mask"][0] > 0)
     assert gains == [0, 1, 2]
     Estimator(network, MapInferer(), recorder)(volume | {"gains": [0, 1, 1]}, NAMES)
     assert recorder.asked[-1] == [0, 1, 1], "which scans share a gain is read from the record"
@@ -123,7 +120,7 @@ def test_data_consistency_brings_a_wrong_estimate_nearer_to_the_truth(network, v
     truth = true_maps()
     inside, errors, sds = truth[0] > 0, [], []
     for switch in (False, True):
-        guess = Estimator(network, Guess(), DataConsistency(), data_consistency=switch)
+        guess = Estimator(network, Guess(), Posterior(), data_consistency=switch)
         maps, about = guess(volume, NAMES)
         errors.append(np.median(np.abs(np.log(maps.values[:, inside] / truth[:, inside])), axis=1))
         sds.append(np.median(maps.sd[:, inside], axis=1))
@@ -135,17 +132,6 @@ def test_data_consistency_brings_a_wrong_estimate_nearer_to_the_truth(network, v
     assert [*told["Gains"].values()] == pytest.approx([1000] * 3, rel=0.1)
     white_matter = np.isclose(truth[1], 0.83)
     assert np.median(maps.values[0][white_matter]) == pytest.approx(reference(), rel=0.02)
-
-
-def test_a_stated_field_strength_says_what_t1_is_about(network, volume):
-    slow = type("Slow", (Guess,), {"t1": 1.3})()
-    estimate = Estimator(network, slow, DataConsistency(), data_consistency=False)
-    stated = volume | {"acquisition": volume["acquisition"] + rows(3, 3, 3)}
-    (plain, silent), (known, about) = (estimate(one, NAMES) for one in (volume, stated))
-    factor = about["FieldStrengthPrior"]["FactorOfT1"]
-    assert silent["FieldStrengthPrior"]["FactorOfT1"] == 1 > factor > 0.7
-    np.testing.assert_allclose(known.values[1], factor * plain.values[1], rtol=1e-4)
-    np.testing.assert_array_equal(known.sd, plain.sd)
 
 
 def test_a_head_without_white_matter_is_not_anchored(network, volume):
@@ -178,7 +164,7 @@ def test_an_estimate_that_is_not_finite_is_an_error(network, volume, part):
             return estimate
 
     with pytest.raises(ValueError, match="not finite"):
-        Estimator(network, Broken(), DataConsistency())(volume, NAMES)
+        Estimator(network, Broken(), Posterior())(volume, NAMES)
 
 
 @pytest.fixture()
@@ -236,7 +222,7 @@ def test_what_was_done_stands_in_sidecars_and_manifest(infer, tmp_path):
         assert sidecar["Accuracy"].startswith("The standard deviations of desc-sd hold on simulated heads")
     for change, named in (
         ({"data_consistency": False}, "settings.estimator.data_consistency"),
-        ({"consistency::steps": 3}, "settings.estimator.data_consistency.steps 8 (now 3)"),
+        ({"posterior::steps": 3}, "settings.estimator.data_consistency.steps 14 (now 3)"),
         ({"correlations": False}, "settings.estimator.correlations True (now False)"),
     ):
         with pytest.raises(RuntimeError) as caught:

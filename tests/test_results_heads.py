@@ -18,7 +18,6 @@ import torch
 
 from benchmarks.results import generation
 from benchmarks.results.anatomy import areas, segment
-from benchmarks.results.estimators import MAP, PRIOR, estimators
 from benchmarks.results.label_maps import CLASSES, label_truth, literature
 from benchmarks.results.measures import render
 from benchmarks.results.patient import rescaled
@@ -30,6 +29,7 @@ from scripts.bids import Session
 from scripts.commands.study.products import write_maps
 from scripts.errors import UserError
 from scripts.estimate.maps import Maps
+from scripts.tissue import Estimate
 
 SHAPE = (84, 100, 64)
 SHELLS = ((511, 1.0), (515, 0.92), (24, 0.84), (3, 0.78), (2, 0.62), (4, 0.3))
@@ -194,8 +194,8 @@ def test_samples_are_compared_with_heads_and_shown(tmp_path, truth, monkeypatch)
 def test_pictures_are_small(tmp_path, truth):
     settings = load_settings()
     scans = acquire(truth, settings.protocols[0], settings.nuisance, 0, 0)
-    estimate = estimators(None, lambda found, _: found)[PRIOR](scans)
-    assert torch.equal(estimate.log_maps, estimators(None, lambda found, _: found)[MAP](scans).log_maps)
+    log_maps = truth.maps.clamp_min(0.05).log()[None]
+    estimate = Estimate.independent(log_maps, torch.full_like(log_maps, 0.1))
     maps_picture(tmp_path / "maps.jpg", "test", truth, estimate)
     target = signals(truth, settings.unseen.rows).abs()[..., 1]
     names = [request.name for request in settings.unseen.requests]
