@@ -60,12 +60,12 @@ def scans(tmp_path):
 @pytest.fixture
 def infer(tmp_path, scans):
     """Runs inference with a tiny network into ``out`` and returns that folder."""
-    from .studies import RENDER, VAE, workflow, write_weights
+    from .studies import INFER, RENDER, workflow, write_weights
 
     weights = write_weights(tmp_path / "weights")["vae"]
 
     def run(output: str = "out", **overrides):
-        options = {"dataset_dir": str(scans), "weights": weights, "render": RENDER, "threads": 1, **VAE, **overrides}
+        options = {"dataset_dir": str(scans), "weights": weights, "render": RENDER, "threads": 1, **INFER, **overrides}
         made = workflow("inference", output_dir=str(tmp_path / output), device="$torch.device('cpu')", **options)
         made.run()
         run.failures = made.parser.get_parsed_content("study").failures

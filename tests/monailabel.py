@@ -25,7 +25,7 @@ import torch
 from monai.bundle import ConfigItem, ConfigParser
 
 from scripts.networks import on_device
-from tests.studies import ROOT, VAE
+from tests.studies import INFER, ROOT
 
 
 class ServerError(Exception):
@@ -44,7 +44,7 @@ class Server:
         self.config = ConfigParser()
         self.config.read_config(str(ROOT / "configs/inference.json"))
         self.config.config["bundle_root"] = str(ROOT)
-        self.config.update({**VAE, **(changes or {})})
+        self.config.update({**INFER, **(changes or {})})
         network = self.config.get_parsed_content("network_def")
         models = sorted((path.name for path in (ROOT / "models").glob("*.pt")), key=len)
         self.defaults = {"device": ["cpu"], "model_filename": models}

@@ -34,6 +34,9 @@ RENDER = [{"name": "one", "suffix": "T1w", **SIDECARS["T1w"]}, {"name": "two", "
 TINY_VAE = {"channels": [8, 8, 8], "norm_num_groups": 4, "skip_channels": [4, 4]}
 TINY_UNET = {"channels": [32, 32, 32], "num_head_channels": [0, 32, 32]}
 VAE = {f"network_def::{name}": value for name, value in TINY_VAE.items()}
+QUICK = {"posterior::voxels": 100, "posterior::steps": 4}
+"""What the voxels of a head share is found roughly, but soon."""
+INFER = {**VAE, **QUICK}
 UNET = {f"diffusion_def::{name}": value for name, value in TINY_UNET.items()}
 
 

@@ -23,7 +23,7 @@ import pytest
 from scripts.commands.command_line import CommandLine, _hides_user_errors
 from scripts.errors import UserError, find_user_error, was_interrupted
 
-from .studies import ROOT, VAE, write_study, write_weights
+from .studies import INFER, ROOT, write_study, write_weights
 
 
 def bundle_run(*arguments: str, cwd) -> subprocess.CompletedProcess:
@@ -99,7 +99,7 @@ def test_one_broken_subject_of_three_leaves_two_results_a_reason_and_exit_code_1
     broken = scans / "sub-02" / "anat" / "sub-02_T2w.nii.gz"
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
     options = {"dataset_dir": scans, "output_dir": "out", "weights": write_weights(tmp_path)["vae"], "threads": 1}
-    options |= {key: json.dumps(value) for key, value in VAE.items()}
+    options |= {key: json.dumps(value) for key, value in INFER.items()}
     process = bundle_run(*INFERENCE, *(str(x) for k, v in options.items() for x in (f"--{k}", v)), cwd=tmp_path)
     assert process.returncode == 1, process.stderr
     assert last_line(process).startswith("error: 1 of 3: found no result; ")

@@ -26,13 +26,11 @@ from scripts.bids import find_sessions, resolve, session_record
 from scripts.commands.study import subjects
 from scripts.estimate import Estimator, Posterior, Scans
 from scripts.estimate.anchoring import reference
-from scripts.estimate.estimator import COMMON, sidecar_about
-from scripts.estimate.posterior import Fit
 from scripts.networks.inferers import MapInferer
 from scripts.preprocess import AlignContrastsd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
 from scripts.tissue import Estimate
 
-from .studies import RENDER, VAE, tiny_vae, true_maps, workflow, write_study, write_weights
+from .studies import INFER, RENDER, tiny_vae, true_maps, workflow, write_study, write_weights
 
 NAMES = ["FLAIR", "T1w", "T2w"]
 BEFORE = Compose([LoadSessiond(), AlignContrastsd(), ForegroundMaskd()])
@@ -70,8 +68,13 @@ def network() -> nn.Module:
     return tiny_vae()
 
 
+def quick() -> Posterior:
+    """What the voxels of a head share is found roughly, but soon."""
+    return Posterior(voxels=100, steps=4)
+
+
 def estimator(network: nn.Module, **options) -> Estimator:
-    return Estimator(network, MapInferer(), Posterior(), **options)
+    return Estimator(network, MapInferer(), quick(), **options)
 
 
 def padded(volume: dict, size: int) -> dict:
@@ -105,7 +108,7 @@ def test_without_data_consistency_the_maps_are_those_of_the_network(network, vol
 
 
 def test_data_consistency_sees_the_scans_as_they_were(network, aligned, volume):
-    recorder = Recorder()
+    recorder = Recorder(voxels=100, steps=4)
     Estimator(network, MapInferer(), recorder)(volume, NAMES)
     estimate, image, rows, mask, gains = recorder.asked
     assert isinstance(estimate, Estimate)
@@ -164,7 +167,7 @@ def test_an_estimate_that_is_not_finite_is_an_error(network, volume, part):
             return estimate
 
     with pytest.raises(ValueError, match="not finite"):
-        Estimator(network, Broken(), Posterior())(volume, NAMES)
+        Estimator(network, Broken(), quick())(volume, NAMES)
 
 
 @pytest.fixture()
@@ -173,7 +176,7 @@ def infer(tmp_path):
     weights = write_weights(tmp_path / "weights")["vae"]
 
     def run(scans: Path, output: str = "out", **overrides) -> tuple[Path, dict[str, dict]]:
-        options = {"weights": weights, "render": RENDER[:1], "threads": 1, **VAE, **overrides}
+        options = {"weights": weights, "render": RENDER[:1], "threads": 1, **INFER, **overrides}
         options |= {"dataset_dir": str(scans), "output_dir": str(tmp_path / output), "device": "$torch.device('cpu')"}
         workflow("inference", **options).run()
         anat = tmp_path / output / "sub-01" / "anat"
@@ -222,7 +225,7 @@ def test_what_was_done_stands_in_sidecars_and_manifest(infer, tmp_path):
         assert sidecar["Accuracy"].startswith("The standard deviations of desc-sd hold on simulated heads")
     for change, named in (
         ({"data_consistency": False}, "settings.estimator.data_consistency"),
-        ({"posterior::steps": 3}, "settings.estimator.data_consistency.steps 14 (now 3)"),
+        ({"posterior::steps": 3}, "settings.estimator.data_consistency.steps 4 (now 3)"),
         ({"correlations": False}, "settings.estimator.correlations True (now False)"),
     ):
         with pytest.raises(RuntimeError) as caught:

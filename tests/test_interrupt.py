@@ -21,13 +21,13 @@ from pathlib import Path
 
 import pytest
 
-from .studies import RENDER, ROOT, UNET, VAE, write_study, write_weights
+from .studies import INFER, RENDER, ROOT, UNET, VAE, write_study, write_weights
 from .test_training import TINY, simulated, write_label_maps
 
 
 def inference(tmp_path: Path) -> tuple[dict, str]:
     scans = str(write_study(tmp_path / "scans", subjects=30))
-    options = {"dataset_dir": scans, "weights": write_weights(tmp_path / "weights")["vae"], "render": RENDER, **VAE}
+    options = {"dataset_dir": scans, "weights": write_weights(tmp_path / "weights")["vae"], "render": RENDER, **INFER}
     return options, "sub-*/anat/*_manifest.json"
 
 

@@ -21,14 +21,14 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from .studies import RENDER, ROOT, UNET, VAE, files, workflow, write_study, write_weights
+from .studies import INFER, RENDER, ROOT, UNET, VAE, files, workflow, write_study, write_weights
 
 
 def options_of(config: str, tmp_path: Path) -> dict:
     weights = write_weights(tmp_path / "weights")
     if config == "inference":
         scans = str(write_study(tmp_path / "scans", subjects=6))
-        return {"dataset_dir": scans, "weights": weights["vae"], **VAE}
+        return {"dataset_dir": scans, "weights": weights["vae"], **INFER}
     sampling = {"count": 12, "latent_size": [8, 12], "num_inference_steps": 5}
     return {"vae_weights": weights["vae"], "weights": weights["ldm"], **sampling, **VAE, **UNET}
 

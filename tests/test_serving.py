@@ -28,7 +28,7 @@ from scripts.commands.serving.server import EXTENSIONS
 from scripts.errors import UserError
 from scripts.preprocess.registration import Alignment, Motion
 from tests.monailabel import Server
-from tests.studies import ROOT, SHAPE, SIDECARS, VAE, workflow, write_study, write_weights
+from tests.studies import INFER, ROOT, SHAPE, SIDECARS, workflow, write_study, write_weights
 
 SUFFIXES = sorted(SIDECARS)
 """In the order in which a folder's run reads them: another changes the last digits."""
@@ -75,7 +75,7 @@ def test_a_server_gives_the_maps_of_a_folder(server, folder, first, weights, est
         "render": [],
         "threads": torch.get_num_threads(),
     }
-    workflow("inference", **VAE, **options, device="cpu").run()
+    workflow("inference", **INFER, **options, device="cpu").run()
     for output, name in (("t1", "T1map"), ("pd_sd", "desc-sd_PDmap")):
         [path] = (folder / "out").rglob(f"sub-01_{name}.nii.gz")
         answer = estimate if output == "t1" else server(first, files=OTHERS, output=output)["pred"]

@@ -159,11 +159,12 @@ def sidecar_about(fit: Fit | None, scale: float, names: Sequence[str]) -> dict:
     left_out = [name for name in names if name not in gains]
     about = {"Applied": bool(gains), "Gains": gains, "GainsLogSD": sds, "NotUsed": left_out}
     if gains:
-        about["CommonFactors"] = {
-            name: {"Factor": _short(factor), "LogSD": _short(sd)}
-            for name, (factor, sd) in zip(("T1", "T2"), fit.factors.tolist())
-        }
-        about["CommonFactorsNote"] = COMMON.format(*(100 * sd for _, sd in fit.factors.tolist()))
+        if fit.factors.isfinite().all():  # else white matter is no component of the prior
+            about["CommonFactors"] = {
+                name: {"Factor": _short(factor), "LogSD": _short(sd)}
+                for name, (factor, sd) in zip(("T1", "T2"), fit.factors.tolist())
+            }
+            about["CommonFactorsNote"] = COMMON.format(*(100 * sd for _, sd in fit.factors.tolist()))
         about["BimodalVoxels"] = fit.bimodal
         about["PriorWeights"] = {name: _short(weight) for name, weight in fit.weights.items()}
     return about
