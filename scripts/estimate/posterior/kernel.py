@@ -24,11 +24,11 @@ from numba import njit
 
 LANES = 16
 """Nodes of a block."""
-BROAD = 0.12
-"""Relative error added to every scan in the first pass."""
-DROP = 7.0
+BROAD = 0.03
+"""Relative error added to every scan in the first pass, besides half the range of its signal in a block."""
+DROP = 9.0
 """Blocks whose log score in the first pass is further below the best than this are left out."""
-NEGLIGIBLE = 8.0
+NEGLIGIBLE = 10.0
 """Components whose log score in a block is further below the best than this are left out of the block."""
 HALF = 0.09
 """Half the side of a block in ln T1 and ln T2: the first pass takes the network's Gaussian at the nearest point."""

@@ -12,7 +12,7 @@
 """The nodes of (ln T1, ln T2) over which a posterior is summed, in blocks, and what the scans would be there."""
 
 from functools import cache
-from math import ceil, log
+from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +20,16 @@ import torch
 
 from .kernel import LANES, NOTHING
 from .mixture import FLUID, Mixture
-from .scanner import Scanner
+from .scanner import T2_STAR_SD, Scanner
 
-SPACING = 0.06
+SPACING = (0.06, 0.06)
 """Distance of nodes in ln T1 and ln T2."""
 RANGE_T1, RANGE_T2 = (0.1, 6.5), (0.008, 3.0)
 """Ends of the lattice [s]; T2 is at most T1."""
 SIDE = 4
 """Nodes along the side of a block."""
+DEEPEST = 3.0
+"""Largest range of ln S in a block, in the first pass: that of a block with a null has no end."""
 STEEPEST = 40.0
 """Largest relative derivative, near the null of an inversion."""
 
@@ -49,7 +51,7 @@ class Lattice(NamedTuple):
 @cache
 def lattice() -> Lattice:
     """The nodes with T2 <= T1."""
-    axes = [np.arange(log(low), log(high), SPACING) for low, high in (RANGE_T1, RANGE_T2)]
+    axes = [np.arange(log(low), log(high), step) for (low, high), step in zip((RANGE_T1, RANGE_T2), SPACING)]
     log_t, there, centres = [], [], []
     for i in range(0, len(axes[0]), SIDE):
         for j in range(0, len(axes[1]), SIDE):
@@ -88,6 +90,7 @@ def tables(scanner: Scanner, mixture: Mixture, unknown: np.ndarray, shift: np.nd
     """
     nodes = lattice()
     plain, mean = len(nodes.log_t), mixture.mean + shift[: mixture.gaussians]
+    log_area = log(SPACING[0] * SPACING[1])
     # Voxels with fluid: their signals add up.
     share = (np.arange(LANES) + 0.5) / LANES
     names, partial = mixture.names[: mixture.gaussians], mixture.partial
@@ -123,7 +126,7 @@ def tables(scanner: Scanner, mixture: Mixture, unknown: np.ndarray, shift: np.nd
     log_t = np.concatenate([nodes.log_t, np.array([one[1:] for one in effective]).reshape(-1, 2, LANES)])
     fluid = np.concatenate([np.zeros((plain, LANES)), np.tile(share, (len(partial), 1))])
     log_cell = np.full((len(log_t), LANES), float(NOTHING))
-    log_cell[:plain][nodes.there] = 2 * log(SPACING)
+    log_cell[:plain][nodes.there] = log_area
     components = mixture.gaussians + len(partial)
     log_prior = np.full((len(log_t), components, LANES), float(NOTHING))
     log_pd = np.zeros((len(log_t), components, LANES))
@@ -136,22 +139,41 @@ def tables(scanner: Scanner, mixture: Mixture, unknown: np.ndarray, shift: np.nd
     for v, one in enumerate(effective):
         log_prior[plain + v, mixture.gaussians + v] = log_weight[mixture.gaussians + v] - log(LANES)
         log_pd[plain + v, mixture.gaussians + v] = one[0]
-    single = np.float32
-    first = np.pad(nodes.centre, (0, -plain % LANES))
+    single, image = np.float32, gain * np.abs(signal)
+    first = _first_pass(image[:plain], star[:plain], log_prior[:plain], log_pd[:plain], log_area)
+    return Tables(
+        np.ascontiguousarray(image, single), np.ascontiguousarray(star, single),
+        np.ascontiguousarray(slopes, single), log_t.astype(single), fluid.astype(single), log_cell.astype(single),
+        log_prior.astype(single), log_pd.astype(single), first,
+    )  # fmt: skip
+
+
+def _first_pass(
+    image: np.ndarray, star: np.ndarray, log_prior: np.ndarray, log_pd: np.ndarray, log_area: float
+) -> tuple[np.ndarray | int, ...]:
+    """One node for each of the B blocks of the lattice, which are the lanes of new blocks.
+
+    It has the middle of the block's range of ln S, and half the range as one more error beside that by T2*.
+    """
+    nodes, plain = lattice(), len(image)
     block = np.pad(np.arange(plain), (0, -plain % LANES))
-    missing = np.arange(len(block)) >= plain
-    highest = log_prior[block].max(-1)
-    highest[missing] = float(NOTHING)
+    missing = (np.arange(len(block)) >= plain)[:, None]
+
+    def centre(part: np.ndarray) -> np.ndarray:
+        return part[np.arange(plain), :, nodes.centre]
 
     def lanes(part: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(part.reshape(-1, LANES, part.shape[1]).transpose(0, 2, 1), single)
+        part = part[block].reshape(-1, LANES, part.shape[1])
+        return np.ascontiguousarray(part.transpose(0, 2, 1), np.float32)
 
-    firsts = lanes((gain * np.abs(signal))[block, :, first]), lanes(star[block, :, first]), lanes(log_t[block, :, first])
-    firsts += lanes(highest), lanes(log_pd[block, :, first]), lanes(np.where(missing, float(NOTHING), 2 * log(SPACING))[:, None])[:, 0], plain
-    return Tables(
-        np.ascontiguousarray(gain * np.abs(signal), single), np.ascontiguousarray(star, single),
-        np.ascontiguousarray(slopes, single), log_t.astype(single), fluid.astype(single), log_cell.astype(single),
-        log_prior.astype(single), log_pd.astype(single), firsts,
+    high = np.log(image.max(2))
+    low = np.maximum(np.log(image.min(2)), high - DEEPEST)
+    broad = np.hypot(centre(star), (high - low) / (2 * T2_STAR_SD))
+    nothing = lanes(np.zeros((plain, 1))) + np.where(missing, NOTHING, 0).reshape(-1, 1, LANES)
+    return (
+        lanes(np.exp((high + low) / 2)), lanes(broad), lanes(centre(nodes.log_t)),
+        np.maximum(lanes(log_prior.max(2)) + nothing, NOTHING), lanes(centre(log_pd)),
+        (nothing + np.float32(log_area))[:, 0], plain,
     )  # fmt: skip
 
 
