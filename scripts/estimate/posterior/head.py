@@ -22,12 +22,14 @@ from tqdm import tqdm
 from ...parallel import in_parallel
 from .fractions import bimodal, fractions
 from .kernel import BROAD, moments
-from .lattice import tables
+from .lattice import SPACING, tables
 from .mixture import Mixture
 from .scanner import T2_STAR_SD, Scanner
 
 PACKED = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 """Order of the elements of a symmetric matrix."""
+TIMES = (3, 5)
+"""The variances of ln T1 and ln T2 among them."""
 CHUNK = 2048
 """Voxels at a time."""
 TYPICAL_PD, PD_SD = -0.2, 0.12
@@ -321,6 +323,8 @@ def every_voxel(head: Head, solution: Solution) -> Voxels:
         common = np.stack([(spread[:, i] * spread[:, j]).sum(1) for i, j in PACKED], 1)
         shares = fractions(head.mixture, means, head.weight, sums.component[:, :, :4], sums.fluid)
         two = bimodal(head.mixture, sums.component[:, :, :4])
+        # Where the posterior is narrower than the lattice, one node has all of it.
+        sums.covariance[:, TIMES] = np.maximum(sums.covariance[:, TIMES], np.square(SPACING) / 12)
         return Voxels(sums.mean, sums.covariance + common, shares, two, sums.misfit)
 
     starts = range(0, len(head.y), CHUNK)
