@@ -61,8 +61,9 @@ def unknown(count: int) -> Tensor:
 def test_any_number_of_scans_by_networks_of_slices_and_of_volumes(spatial_dims, slices, count):
     scans, names = session(ROWS[:count], slices), NAMES[:count]
     plain, *_ = estimator(spatial_dims, data_consistency=False).estimate(scans, names)
-    estimate, anchor, about = estimator(spatial_dims).estimate(scans, names)
+    estimate, anchor, about, shares = estimator(spatial_dims).estimate(scans, names)
     inside = scans.mask[0, 0]
+    torch.testing.assert_close(shares.sum(0)[inside], torch.ones(int(inside.sum())), atol=1e-3, rtol=0)
     assert estimate.log_maps.shape == (1, 3, *inside.shape) and estimate.cholesky.shape == (1, 6, *inside.shape)
     assert estimate.log_maps.isfinite().all() and estimate.cholesky.isfinite().all()
     assert (estimate.sd[0][:, inside] > 0).all()
@@ -78,22 +79,23 @@ def test_any_number_of_scans_by_networks_of_slices_and_of_volumes(spatial_dims, 
 def test_where_no_acquisition_is_known_the_estimate_is_the_network_s(spatial_dims):
     scans = session(unknown(3))
     plain, *_ = estimator(spatial_dims, data_consistency=False).estimate(scans, NAMES)
-    estimate, _, about = estimator(spatial_dims).estimate(scans, NAMES)
+    estimate, _, about, shares = estimator(spatial_dims).estimate(scans, NAMES)
     for one, other in zip(estimate, plain):
         assert torch.equal(one, other)
+    assert shares is None
     assert about["DataConsistency"] == {"Applied": False, "Gains": {}, "GainsLogSD": {}, "NotUsed": NAMES}
 
 
 def test_one_known_scan_among_unknown_ones_is_used():
     rows = torch.cat([unknown(1), ROWS[1:2], unknown(1)])
-    estimate, _, about = estimator().estimate(session(rows), NAMES)
+    estimate, _, about, _ = estimator().estimate(session(rows), NAMES)
     told = about["DataConsistency"]
     assert [*told["Gains"]] == NAMES[1:2] and told["NotUsed"] == [NAMES[0], NAMES[2]]
     assert estimate.log_maps.isfinite().all()
 
 
 def test_sidecars_say_what_the_whole_head_shares():
-    _, anchor, about = estimator().estimate(session(), NAMES)
+    _, anchor, about, _ = estimator().estimate(session(), NAMES)
     told = about["DataConsistency"]
     assert {*told} == TOLD | {"PriorWeights"} and told["Applied"]
     for factor in told["CommonFactors"].values():

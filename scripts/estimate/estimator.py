@@ -59,6 +59,7 @@ class Estimator:
         posterior: a :class:`scripts.estimate.Posterior`.
         data_consistency: whether it is used; else the network's estimate stays as it is.
         correlations: also give the correlations between the errors of the maps.
+        fractions: also give the shares of tissues in each voxel, which the posterior knows.
     """
 
     network: nn.Module
@@ -66,12 +67,13 @@ class Estimator:
     posterior: Callable[..., Fit]
     data_consistency: bool = True
     correlations: bool = False
+    fractions: bool = False
 
     @property
     def settings(self) -> dict:
         """What maps depend on besides the scans and the weights."""
         posterior = vars(self.posterior) if self.data_consistency else False
-        return {"data_consistency": posterior, "correlations": self.correlations, "amp": self.inferer.amp}
+        return {"data_consistency": posterior, "correlations": self.correlations, "fractions": self.fractions, "amp": self.inferer.amp}
 
     def __call__(self, volume: dict, names: Sequence[str]) -> tuple[Maps, dict]:
         """The maps of a session, and what their sidecars say about how they came about.
@@ -88,11 +90,11 @@ class Estimator:
         image, mask = volume["image"].as_tensor()[box][None], (volume["mask"][box] > 0)[None]
         scans = Scans(image, volume["window"][None], volume["acquisition"][None], volume["gains"], mask)
         scans, chosen = self._choose(scans, volume, names)
-        estimate, white_matter, about = self.estimate(scans, names)
+        estimate, white_matter, about, shares = self.estimate(scans, names)
         about |= chosen
 
         def whole(part: Tensor) -> np.ndarray:
-            full = torch.zeros(3, *volume["mask"].shape[1:])
+            full = torch.zeros(len(part), *volume["mask"].shape[1:])
             full[box] = part * mask[0]
             if not full.isfinite().all():
                 raise ValueError("the maps are not finite")
@@ -104,6 +106,7 @@ class Estimator:
             (volume["mask"][0] > 0).numpy(),
             volume["image"].affine.numpy(),
             correlations=whole(estimate.correlations[0]) if self.correlations else None,
+            fractions=whole(shares) if self.fractions and shares is not None else None,
         )
         return maps, about
 
@@ -120,8 +123,8 @@ class Estimator:
         rows = torch.stack([one.to_row() for one in volume["acquisitions"]])
         return scans._replace(rows=rows[None].to(scans.rows)), about
 
-    def estimate(self, scans: Scans, names: Sequence[str]) -> tuple[Estimate, Anchor, dict]:
-        """The estimate of one session, the anchor of its PD, and what sidecars say about both.
+    def estimate(self, scans: Scans, names: Sequence[str]) -> tuple[Estimate, Anchor, dict, Tensor | None]:
+        """The estimate of one session, the anchor of its PD, what sidecars say about both, and the shares of tissues.
 
         PD of the estimate is relative to what the network expects; :meth:`Anchor.apply` makes it relative to water.
 
@@ -140,7 +143,7 @@ class Estimator:
             **white_matter.to_sidecar(),
             "Accuracy": ACCURACY.format(reference="white matter" if white_matter.ok else "what the network expects"),
         }
-        return estimate, white_matter, about
+        return estimate, white_matter, about, None if fit is None or not fit.gains.any() else fit.fractions
 
     @property
     def sd_note(self) -> str:

@@ -52,5 +52,6 @@ def on_grid(maps: Maps, shape: Sequence[int], affine: np.ndarray) -> Maps:
         return np.stack([np.divide(one, weight, np.zeros_like(one), where=inside) for one in sums])
 
     log_maps = mean(np.log(maps.values, np.zeros_like(maps.values), where=maps.mask))
-    sd, correlations = (None if part is None else mean(part) for part in (maps.sd, maps.correlations))
-    return Maps(np.exp(log_maps) * inside, sd, inside, affine, correlations=correlations)
+    others = maps.sd, maps.correlations, maps.fractions
+    sd, correlations, fractions = (None if part is None else mean(part) for part in others)
+    return Maps(np.exp(log_maps) * inside, sd, inside, affine, correlations=correlations, fractions=fractions)

@@ -32,6 +32,7 @@ class Maps(NamedTuple):
         options: maps that are not needed, by their names in the signal equations: ``t2_star`` [s], ``b1`` (relative
             to nominal), each ``(X, Y, Z)``.
         correlations: between the errors of the log maps, see :data:`CORRELATIONS` ``(3, X, Y, Z)``; None if not wanted.
+        fractions: shares of :data:`scripts.estimate.posterior.CLASSES` ``(5, X, Y, Z)``; None if not wanted.
     """
 
     values: np.ndarray
@@ -40,6 +41,7 @@ class Maps(NamedTuple):
     affine: np.ndarray
     options: Mapping[str, np.ndarray] = MappingProxyType({})
     correlations: np.ndarray | None = None
+    fractions: np.ndarray | None = None
 
     @property
     def middle(self) -> int:

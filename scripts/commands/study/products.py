@@ -17,12 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from scipy import ndimage
 
 from ...acquisition import RenderRequest, to_sidecar
 from ...bids import MAP_UNITS, Session, load_image, output_path, write_image
 from ...errors import UserError
 from ...estimate.maps import Maps
+from ...estimate.posterior import CLASSES
 from ...render import T2_STAR_RATIO, SignalModel
 from ...signal import SEQUENCES
 
@@ -102,9 +104,32 @@ def write_maps(folder: Path, session: Session, maps: Maps, about: dict, sd_note:
         note = f"Correlation between the errors of ln {pair[:2]} and ln {pair[2:]}."
         sidecar = {"Units": "1", "Description": note, **about}
         write_image(output_path(folder, session, "map", desc=f"corr{pair}"), values, maps.affine, sidecar)
+    if maps.fractions is not None:
+        _write_fractions(folder, session, maps, about)
     sidecar = {"Description": "1 where the maps are defined, 0 in air.", **about}
     mask = output_path(folder, session, "mask", desc="foreground")
     write_image(mask, maps.mask.astype(np.uint8), maps.affine, sidecar)
+
+
+def _write_fractions(folder: Path, session: Session, maps: Maps, about: dict) -> None:
+    """Shares of tissues, the tissue with the largest of each voxel, and the volumes."""
+    volume = abs(np.linalg.det(maps.affine[:3, :3])) / 1000
+    for tissue, share in zip(CLASSES, maps.fractions):
+        sidecar = {"Units": "1", "Description": f"Share of {tissue} in each voxel, by the posterior.", **about}
+        write_image(output_path(folder, session, "probseg", label=tissue), share, maps.affine, sidecar)
+    largest = ((maps.fractions.argmax(0) + 1) * maps.mask).astype(np.uint8)
+    labels = {str(number): tissue for number, tissue in enumerate(CLASSES, 1)}
+    sidecar = {"Description": "Tissue with the largest share of each voxel.", "Labels": labels, **about}
+    write_image(output_path(folder, session, "dseg"), largest, maps.affine, sidecar)
+    table = DataFrame(
+        {
+            "index": range(1, len(CLASSES) + 1),
+            "name": CLASSES,
+            "volume_ml": [round(float(share.sum(dtype=float)) * volume, 3) for share in maps.fractions],
+            "volume_dseg_ml": [round(int((largest == number).sum()) * volume, 3) for number in range(1, len(CLASSES) + 1)],
+        }
+    )
+    table.to_csv(output_path(folder, session, "volumes", ".tsv"), sep="\t", index=False)
 
 
 def read_maps(folder: Path, session: Session) -> Maps:
