@@ -22,7 +22,7 @@ from .studies import write_study
 from .test_bids_images import header_only
 
 # Edge [mm], shape, scans and the peak that inference on such a head took [GB].
-MEASURED = [(0.5, (512, 512, 300), 3, 2.08), (1.0, (256, 256, 300), 1, 2.71), (1.0, (256, 256, 300), 3, 3.32)]
+MEASURED = [(1.0, (200, 240, 176), 3, 3.69), (1.0, (256, 256, 300), 3, 3.92)]
 
 
 @pytest.mark.parametrize("edge, shape, scans, peak", MEASURED)

@@ -42,6 +42,8 @@ SCAN_BYTES, RESAMPLING_BYTES = 4, 8
 """Of each voxel of every scan that is read, and besides of the scan that is being resampled."""
 ESTIMATE_BYTES, CONTRAST_BYTES = 100, 16
 """Of each voxel of 1 mm for the estimate, and for each contrast."""
+GRID_BYTES, HEAD_BYTES, HEAD_VOXELS = 20, 1050, 3.0e6
+"""Of each voxel of 1 mm while the posterior is found, of each of these in the head, and how many a head has."""
 logger = logging.getLogger(__name__)
 
 
@@ -99,7 +101,7 @@ def memory_needed(images: Sequence[SpatialImage]) -> float:
     """Peak of the main memory [GB] that a session takes, with the program's own, from constants that were measured.
 
     All scans are in memory while the largest is resampled to 1 mm, and later their copies on that grid with the
-    estimate.
+    estimate. The posterior takes more, but of the head alone.
 
     Args:
         images: the scans, of which headers suffice.
@@ -108,7 +110,8 @@ def memory_needed(images: Sequence[SpatialImage]) -> float:
     grid = max(count * abs(np.linalg.det(image.affine[:3, :3])) for count, image in zip(voxels, images))
     loading = SCAN_BYTES * sum(voxels) + RESAMPLING_BYTES * max(voxels)
     estimating = (ESTIMATE_BYTES + CONTRAST_BYTES * len(images)) * grid
-    return (PROGRAM_BYTES + max(loading, estimating)) / 1e9
+    refining = GRID_BYTES * grid + HEAD_BYTES * min(grid, HEAD_VOXELS)
+    return (PROGRAM_BYTES + max(loading, estimating, refining)) / 1e9
 
 
 @dataclass(eq=False)
