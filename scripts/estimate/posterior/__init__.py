@@ -31,7 +31,7 @@ __all__ = ["CLASSES", "Fit", "Posterior"]
 SMALLEST_SD = 1e-3
 """No map is taken to be better than this, relative."""
 START_VOXELS = 4000
-"""From how many voxels the gains are taken to start with."""
+"""From how many voxels of a scan its gain is taken to start with."""
 TRIANGLE = np.tril_indices(3)
 
 
@@ -232,8 +232,10 @@ def stated_field_strength(rows: Tensor) -> float | None:
 
 def _first_gains(scanner: Scanner, y: np.ndarray, log_maps: np.ndarray) -> np.ndarray:
     """Logarithms of the gains ``(G,)`` at which the maps ``(N, 3)`` explain the median voxel of ``y (N, S)``."""
-    step = max(1, len(y) // START_VOXELS)
-    y, maps = y[::step], torch.from_numpy(log_maps[::step].T).float()
+    # Some scans have few voxels that are not zero.
+    there = [np.flatnonzero(scan) for scan in y.T]
+    some = np.unique(np.concatenate([index[:: max(1, len(index) // START_VOXELS)] for index in there]))
+    y, maps = y[some], torch.from_numpy(log_maps[some].T).float()
     signal = scanner.predict(maps[1:], scanner.expected()).signal.abs().clamp_min(1e-6)
     ratio = np.log(np.maximum(y.T, 1e-12)) - (maps[0] + signal.log()).numpy()
     return np.array(
