@@ -193,7 +193,6 @@ def test_samples_are_compared_with_heads_and_shown(tmp_path, truth, monkeypatch)
 
 def test_pictures_are_small(tmp_path, truth):
     settings = load_settings()
-    scans = acquire(truth, settings.protocols[0], settings.nuisance, 0, 0)
     log_maps = truth.maps.clamp_min(0.05).log()[None]
     estimate = Estimate.independent(log_maps, torch.full_like(log_maps, 0.1))
     maps_picture(tmp_path / "maps.jpg", "test", truth, estimate)

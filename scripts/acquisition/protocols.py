@@ -38,7 +38,8 @@ def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | 
     Args:
         protocol: one of :data:`NAMES`; a JSON file of one protocol, or of several by name as ``protocols.json`` is;
             ``FILE:NAME`` for one of several; or the word ``unknown``, then scans of which too little is stated become
-            :data:`UNKNOWN`; or the word ``auto``. In a file, that word may stand for the keys of one suffix. None for none.
+            :data:`UNKNOWN`; or :data:`AUTO`. In a file, ``unknown`` may stand for the keys of one suffix. None for
+            none.
 
     Returns:
         suffix -> keys, or :data:`UNKNOWN`; that word itself, or ``auto``; or None.

@@ -23,8 +23,8 @@ from ..acquisition import UNKNOWN, Acquisition
 from ..errors import UserError
 from ..tissue import Estimate
 from .anchoring import Anchor, anchor
-from .maps import Maps
 from .choice import choose
+from .maps import Maps
 from .posterior import Fit
 from .scans import Scans
 
@@ -73,7 +73,12 @@ class Estimator:
     def settings(self) -> dict:
         """What maps depend on besides the scans and the weights."""
         posterior = vars(self.posterior) if self.data_consistency else False
-        return {"data_consistency": posterior, "correlations": self.correlations, "fractions": self.fractions, "amp": self.inferer.amp}
+        return {
+            "data_consistency": posterior,
+            "correlations": self.correlations,
+            "fractions": self.fractions,
+            "amp": self.inferer.amp,
+        }
 
     def __call__(self, volume: dict, names: Sequence[str]) -> tuple[Maps, dict]:
         """The maps of a session, and what their sidecars say about how they came about.
@@ -115,7 +120,9 @@ class Estimator:
         if not any(one.alternatives for one in volume["acquisitions"]):
             return scans, {}
         if not self.data_consistency:
-            raise UserError("protocol", "auto without data consistency", "leave data_consistency on, or name a protocol")
+            raise UserError(
+                "protocol", "auto without data consistency", "leave data_consistency on, or name a protocol"
+            )
         unknown = torch.stack([Acquisition(UNKNOWN).to_row() if one.alternatives else row
                                for one, row in zip(volume["acquisitions"], scans.rows[0].cpu())])  # fmt: skip
         start = self.inferer(scans.image, self.network, unknown[None].to(scans.rows), scans.mask)

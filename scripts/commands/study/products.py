@@ -126,7 +126,9 @@ def _write_fractions(folder: Path, session: Session, maps: Maps, about: dict) ->
             "index": range(1, len(CLASSES) + 1),
             "name": CLASSES,
             "volume_ml": [round(float(share.sum(dtype=float)) * volume, 3) for share in maps.fractions],
-            "volume_dseg_ml": [round(int((largest == number).sum()) * volume, 3) for number in range(1, len(CLASSES) + 1)],
+            "volume_dseg_ml": [
+                round(int((largest == number).sum()) * volume, 3) for number in range(1, len(CLASSES) + 1)
+            ],
         }
     )
     table.to_csv(output_path(folder, session, "volumes", ".tsv"), sep="\t", index=False)

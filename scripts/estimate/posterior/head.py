@@ -126,7 +126,11 @@ class Head:
 
     def sums(self, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: tuple, scores: bool = True) -> Sums:
         """Moments of some voxels; ``look_up`` are the tables of these unknowns."""
-        y, log_y, gaussian = self.y[voxels], self.log_y[voxels], self.gaussian[voxels if len(self.gaussian) else slice(0)]
+        y, log_y, gaussian = (
+            self.y[voxels],
+            self.log_y[voxels],
+            self.gaussian[voxels if len(self.gaussian) else slice(0)],
+        )
         if len(gaussian):
             gaussian = gaussian.copy()
             gaussian[:, :3] += self.shift(unknown)[-1]
@@ -209,9 +213,7 @@ class Solution(NamedTuple):
     evidence: float
 
 
-def solve(
-    head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int, covariance: bool = True
-) -> Solution:
+def solve(head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int, covariance: bool = True) -> Solution:
     """Penalised scoring on some voxels; sets the weights of the head's components.
 
     The information is that of outer products of scores. The covariance is the sandwich ``H^-1 (J + P) H^-1`` with the
@@ -314,7 +316,10 @@ def every_voxel(head: Head, solution: Solution) -> Voxels:
     value, vector = np.linalg.eigh(solution.covariance)
     keep = value > 1e-9
     root = (vector[:, keep] * np.sqrt(value[keep])).astype(np.float32)
-    look_up, means = head.look_up(solution.unknown), head.mixture.mean + head.shift(solution.unknown)[: head.mixture.gaussians]
+    look_up, means = (
+        head.look_up(solution.unknown),
+        head.mixture.mean + head.shift(solution.unknown)[: head.mixture.gaussians],
+    )
 
     def part(start: int) -> Voxels:
         piece = slice(start, start + CHUNK)

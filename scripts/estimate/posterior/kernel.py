@@ -17,10 +17,11 @@ likelihood made broad enough to miss no peak, says which blocks matter. Only the
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numba import njit
+
+from .arithmetic import compiled, fast_exp, fast_log
 
 LANES = 16
 """Nodes of a block."""
@@ -34,50 +35,6 @@ HALF = 0.09
 """Half the side of a block in ln T1 and ln T2: the first pass takes the network's Gaussian at the nearest point."""
 NOTHING = np.float32(-1e30)
 """Log weight of what is not there."""
-
-
-def _compiled(function: Callable) -> Callable:
-    """The function compiled on its first call, and kept on disk for the next run where that is possible."""
-    options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-    try:
-        return njit(**options, cache=True)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
-        return njit(**options)(function)
-
-
-@njit(fastmath=True, error_model="numpy", inline="always")
-def _exp(x):
-    x = max(x, np.float32(-87.0))
-    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
-    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    y = p * r * r + r + np.float32(1.0)
-    return y * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-
-
-@njit(fastmath=True, error_model="numpy", inline="always")
-def _log(x):
-    """Of a positive normal number."""
-    bits = np.float32(x).view(np.int32)
-    # Mantissa between sqrt(1/2) and sqrt(2).
-    n = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
-    m = np.int32(bits - (n << np.int32(23))).view(np.float32) - np.float32(1.0)
-    p = np.float32(7.0376836292e-2)
-    p = p * m - np.float32(1.1514610310e-1)
-    p = p * m + np.float32(1.1676998740e-1)
-    p = p * m - np.float32(1.2420140846e-1)
-    p = p * m + np.float32(1.4249322787e-1)
-    p = p * m - np.float32(1.6668057665e-1)
-    p = p * m + np.float32(2.0000714765e-1)
-    p = p * m - np.float32(2.4999993993e-1)
-    p = p * m + np.float32(3.3333331174e-1)
-    z = m * m
-    return m - np.float32(0.5) * z + p * m * z + np.float32(n) * np.float32(0.69314718)
 
 
 @njit(fastmath=True, error_model="numpy", inline="always")
@@ -95,8 +52,8 @@ def _keep(rows, at, first, x, y, z):
 def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, group, groups, rows, at, keep, lanes):
     """Likelihood of a block's nodes with ln PD left open: ``Q - (A d^2 - 2 B d) / 2`` for ``d = ln PD - a``.
 
-    Leaves a, A, B, Q in ``lanes``; keeps in ``rows[at]``, if asked to: a, A, B, one of its own, then w rho, q, rho of each scan, then f, A, B of each gain.
-    The work itself is done on arrays of their own: else the compiler cannot tell that they are apart, and computes one
+    Leaves a, A, B, Q in ``lanes``; keeps in ``rows[at]``, if asked to: a, A, B, one of its own, then w rho, q, rho of
+    each scan, then f, A, B of each gain. The work itself is done on arrays of their own: else the compiler cannot tell that they are apart, and computes one
     node at a time.
     """
     a, big_a, big_b, big_q, wr, q, rho, gain_a, gain_b = lanes
@@ -112,7 +69,7 @@ def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, grou
             gain_b[c] += this * signal[block, s, c] * signal[block, s, c]
     for c in range(size):
         p = gain_a[c] * gain_a[c] / gain_b[c]
-        fitted = (_log(gain_a[c] / gain_b[c]) * p + middle * ridge) / (p + ridge)
+        fitted = (fast_log(gain_a[c] / gain_b[c]) * p + middle * ridge) / (p + ridge)
         a[c] = min(max(fitted, np.float32(-2.5)), one)
     for g in range(groups):
         for c in range(size):
@@ -121,7 +78,7 @@ def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, grou
             if group[s] == g and weight[s] > 0:
                 sigma2, floor, ly = noise[s], noise[s] + additive2 * error[7 + s], log_y[s]
                 for c in range(size):
-                    m2 = signal[block, s, c] * _exp(a[c])
+                    m2 = signal[block, s, c] * fast_exp(a[c])
                     m2 = m2 * m2
                     total = m2 + sigma2
                     inverse = one / total
@@ -129,9 +86,9 @@ def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, grou
                     slope = star[block, s, c] * share
                     variance = (floor + own2 * m2) * inverse + star2 * slope * slope + extra * share * share
                     w = one / variance
-                    residual = ly - half * _log(total)
+                    residual = ly - half * fast_log(total)
                     wr[c], q[c], rho[c] = w * share, residual, share
-                    big_q[c] -= half * (w * residual * residual + _log(variance))
+                    big_q[c] -= half * (w * residual * residual + fast_log(variance))
                 for c in range(size):
                     gain_a[c] += wr[c] * rho[c]
                     gain_b[c] += wr[c] * q[c]
@@ -142,7 +99,7 @@ def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, grou
             f = model2 / spread
             big_a[c] += gain_a[c] * (one - f * gain_a[c])
             big_b[c] += gain_b[c] * (one - f * gain_a[c])
-            big_q[c] += half * (f * gain_b[c] * gain_b[c] - _log(spread))
+            big_q[c] += half * (f * gain_b[c] * gain_b[c] - fast_log(spread))
             wr[c] = f
         if keep:
             _keep(rows, at, 4 + 3 * (scans + g), wr, gain_a, gain_b)
@@ -154,11 +111,11 @@ def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, grou
 def _evidence(prior, log_pd, inverse_tau, lanes, value):
     """Log evidence of a component at a block's nodes, ln PD integrated; its log prior and mean ln PD are given."""
     a, big_a, big_b, big_q = lanes[0], lanes[1], lanes[2], lanes[3]
-    log_tau, half, top = -_log(inverse_tau), np.float32(0.5), NOTHING
+    log_tau, half, top = -fast_log(inverse_tau), np.float32(0.5), NOTHING
     for c in range(len(value)):
         md = log_pd[c] - a[c]
         precise, b = big_a[c] + inverse_tau, big_b[c] + md * inverse_tau
-        this = big_q[c] + prior[c] - half * (md * md * inverse_tau - b * b / precise + _log(precise) + log_tau)
+        this = big_q[c] + prior[c] - half * (md * md * inverse_tau - b * b / precise + fast_log(precise) + log_tau)
         value[c] = this
         top = max(top, this)
     return top
@@ -189,7 +146,7 @@ def _add(a, big_a, big_b, score, log_pd, inverse_tau, top, t1, t2, total, powers
     for c in range(len(t1)):
         va[c] = one / (big_a[c] + inverse_tau)
         x0[c] = (big_b[c] + (log_pd[c] - a[c]) * inverse_tau) * va[c]
-        post[c] = _exp(score[c] - top)
+        post[c] = fast_exp(score[c] - top)
     for c in range(len(t1)):
         p0[c] += post[c]
         p1[c] += post[c] * x0[c]
@@ -220,7 +177,7 @@ def _add(a, big_a, big_b, score, log_pd, inverse_tau, top, t1, t2, total, powers
     total[9] += x22
 
 
-@_compiled
+@compiled
 def moments(
     y,  # (N, S) magnitudes in units of their gain; 0 where there is nothing
     log_y,  # (N, S)
@@ -275,7 +232,21 @@ def moments(
         best = NOTHING
         for b in range(first_signal.shape[0]):
             _likelihood(
-                b, y[n], log_y[n], weight, first_signal, first_star, noise, error, error[4], group, groups, rows, 0, False, work
+                b,
+                y[n],
+                log_y[n],
+                weight,
+                first_signal,
+                first_star,
+                noise,
+                error,
+                error[4],
+                group,
+                groups,
+                rows,
+                0,
+                False,
+                work,
             )
             row = coarse[b]
             row[:] = NOTHING
@@ -294,7 +265,9 @@ def moments(
             if b < plain and coarse[b // LANES, b % LANES] < best - np.float32(DROP):
                 continue
             chosen[used] = b
-            _likelihood(b, y[n], log_y[n], weight, signal, star, noise, error, none, group, groups, rows, used, True, work)
+            _likelihood(
+                b, y[n], log_y[n], weight, signal, star, noise, error, none, group, groups, rows, used, True, work
+            )
             for k in range(components):
                 highest[used, k] = _evidence(log_prior[b, k], log_pd[b, k], precision[k], work, out[used, k])
                 if highest[used, k] > top:
@@ -321,7 +294,21 @@ def moments(
             for k in range(everything):
                 if highest[i, k] > top - np.float32(NEGLIGIBLE):
                     pd, inverse_tau = (log_pd[b, k], precision[k]) if k < components else (net_pd[i], net[n, 5])
-                    _add(kept_a, kept_b, kept_c, out[i, k], pd, inverse_tau, top, t1, t2, out_component[n, k], powers, x0, va)
+                    _add(
+                        kept_a,
+                        kept_b,
+                        kept_c,
+                        out[i, k],
+                        pd,
+                        inverse_tau,
+                        top,
+                        t1,
+                        t2,
+                        out_component[n, k],
+                        powers,
+                        x0,
+                        va,
+                    )
                     some = True
             if not some:
                 continue

@@ -177,7 +177,9 @@ def _first_pass(
     )  # fmt: skip
 
 
-def _with_fluid(fluid: np.ndarray, tissue: np.ndarray, share: np.ndarray, fluid_pd: float, tissue_pd: float) -> np.ndarray:
+def _with_fluid(
+    fluid: np.ndarray, tissue: np.ndarray, share: np.ndarray, fluid_pd: float, tissue_pd: float
+) -> np.ndarray:
     """Signals of PD 1 ``(S, L)`` of voxels with a share of fluid."""
     mixed = share * fluid_pd * fluid[:, None] + (1 - share) * tissue_pd * tissue[:, None]
     return mixed / (share * fluid_pd + (1 - share) * tissue_pd)

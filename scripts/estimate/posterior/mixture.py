@@ -77,17 +77,11 @@ class Mixture:
     """
 
     def __init__(
-        self,
-        common: Common,
-        network: float,
-        field_strength: float | None,
-        tissues: Sequence[str] = tuple(COMPONENTS),
+        self, common: Common, network: float, field_strength: float | None, tissues: Sequence[str] = tuple(COMPONENTS)
     ) -> None:
         table = [COMPONENTS[name] for name in tissues]
         self.gaussians, self.network = len(table), network > 0
-        self.partial = {
-            name: entry for name, entry in PARTIAL.items() if entry["of"] in tissues and FLUID in tissues
-        }
+        self.partial = {name: entry for name, entry in PARTIAL.items() if entry["of"] in tissues and FLUID in tissues}
         self.names = [*tissues, *self.partial, *([NETWORK] if self.network else [])]
         self.shifted = [*tissues, *([NETWORK] if self.network else [])]
         self.mean = np.log([[entry[name] for name in ("pd", "t1", "t2")] for entry in table])
@@ -104,9 +98,7 @@ class Mixture:
         self.weight = np.append(weight, network) if self.network else weight
         self.shift, self.shift_covariance = self._shifts(table, common, field_strength)
 
-    def _shifts(
-        self, table: list[dict], common: Common, field_strength: float | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _shifts(self, table: list[dict], common: Common, field_strength: float | None) -> tuple[np.ndarray, np.ndarray]:
         count, extra = len(self.shifted), [[1.0, 1.0]] if self.network else []
         load = np.array([entry["load"] for entry in table] + extra)
         own = np.array([entry["own"] for entry in table] + ([common.network] if self.network else []))
@@ -132,4 +124,7 @@ def _field(entry: dict, field_strength: float) -> list[float]:
     """Shift of ln PD, ln T1, ln T2 at a field strength, linear in its logarithm between those of the table."""
     known = {log(REFERENCE_FIELD): (1.0, 1.0)} | {log(float(field)): pair for field, pair in entry["field"].items()}
     at = sorted(known)
-    return [0.0, *(float(np.interp(log(field_strength), at, [log(known[x][q]) for x in at])) for q in range(len(MAPS) - 1))]
+    return [
+        0.0,
+        *(float(np.interp(log(field_strength), at, [log(known[x][q]) for x in at])) for q in range(len(MAPS) - 1)),
+    ]

@@ -166,7 +166,9 @@ class Scanner:
             by_star.append(star)
             by_property += slopes
         empty = log_times.new_zeros(0, log_times.shape[1])
-        return Prediction(torch.stack(signals), torch.stack(by_star), torch.stack(by_property) if by_property else empty)
+        return Prediction(
+            torch.stack(signals), torch.stack(by_star), torch.stack(by_property) if by_property else empty
+        )
 
 
 def _names(scan: Scan) -> set[str]:
