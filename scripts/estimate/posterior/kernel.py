@@ -53,8 +53,8 @@ def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, grou
     """Likelihood of a block's nodes with ln PD left open: ``Q - (A d^2 - 2 B d) / 2`` for ``d = ln PD - a``.
 
     Leaves a, A, B, Q in ``lanes``; keeps in ``rows[at]``, if asked to: a, A, B, one of its own, then w rho, q, rho of
-    each scan, then f, A, B of each gain. The work itself is done on arrays of their own: else the compiler cannot tell that they are apart, and computes one
-    node at a time.
+    each scan, then f, A, B of each gain. The work itself is done on arrays of their own: else the compiler cannot tell
+    that they are apart, and computes one node at a time.
     """
     a, big_a, big_b, big_q, wr, q, rho, gain_a, gain_b = lanes
     scans, size, one, half, zero = len(y), len(a), np.float32(1.0), np.float32(0.5), np.float32(0.0)
