@@ -227,8 +227,9 @@ def _completing(suffix: str, sidecar: Mapping, where: object, equations: str) ->
 
 def _accept(suffix: str, protocol: Mapping | str | None) -> str:
     """How to go on without a signal equation."""
-    where = f"--protocol {AUTO} or {UNKNOWN}" if protocol is None else f'"{suffix}": "{UNKNOWN}" in a protocol file'
-    return f"or accept wider intervals with {where}"
+    where = f"--protocol {UNKNOWN}" if protocol is None else f'"{suffix}": "{UNKNOWN}" in a protocol file'
+    choose = f"let the scans choose one with --protocol {AUTO}; " if protocol is None else ""
+    return f"{choose}or accept wider intervals with {where}"
 
 
 def _incomplete(
