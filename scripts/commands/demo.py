@@ -52,7 +52,7 @@ STEPS = (
     Step("simulate a head and its T1w, T2w and FLAIR scans", 25, "simulate", "--subjects 1 --output_dir demo/scans"),
     Step(
         "estimate its tissue maps, render contrasts nobody acquired",
-        75,
+        240,
         "inference",
         "--dataset_dir demo/scans --output_dir demo/maps --render research",
         "demo/maps/sub-01/anat/sub-01_overview.png",
