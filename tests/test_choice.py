@@ -12,6 +12,7 @@
 """The scans choose among named protocols; shares of tissues as files."""
 
 import json
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -19,10 +20,11 @@ import pandas as pd
 import pytest
 import torch
 
-from scripts.acquisition import AUTO, UNKNOWN, Acquisition
-from scripts.bids import Session
+from scripts.acquisition import AUTO, UNKNOWN, Acquisition, load_protocol
+from scripts.bids import Session, resolve_all
 from scripts.bids.records import Contrast, resolve_contrast
 from scripts.commands.study.products import write_maps
+from scripts.commands.study.subjects import SubjectStep
 from scripts.errors import UserError
 from scripts.estimate import Maps
 from scripts.estimate.choice import WORST, choose
@@ -125,3 +127,34 @@ def test_shares_are_written_with_a_segmentation_and_volumes(tmp_path):
     assert [labels[str(index)] for index in table["index"]] == [*table["name"]] == [*CLASSES]
     assert table["volume_ml"].sum() == pytest.approx(mask.sum() * 0.008, rel=1e-2)
     assert table["volume_dseg_ml"].sum() == pytest.approx(mask.sum() * 0.008, rel=1e-6)
+
+
+def test_what_is_not_finite_is_null_in_a_sidecar():
+    class Nothing(Judge):
+        def explain(self, start, image, rows, mask, gains):
+            known = bool((rows[0, 1] == 0.02).item())
+            return (0.0 if known else float("-inf")), torch.full((len(rows),), float("nan"))
+
+    chosen, about = choose(Nothing([0.02]), None, scans(1), [options(0.01, 0.02)], ["a"])
+    told = about["ProtocolByEvidence"]["a"]
+    assert chosen[0].sequence == UNKNOWN and told["RunnerUp"] == "p0"
+    assert told["LogEvidenceOverRunnerUp"] is None and told["Misfit"] is None
+    json.dumps(about, allow_nan=False)
+
+
+def test_only_inference_lets_scans_choose(tmp_path):
+    with pytest.raises(UserError, match="only inference"):
+        load_protocol(AUTO)
+    sessions = [Session("1", None, [contrast(tmp_path)])]
+    with pytest.raises(UserError, match="only inference"):
+        resolve_all(sessions, AUTO)
+    resolved, failures = resolve_all(sessions, AUTO, auto=True)
+    assert not failures and [one.alternatives for [one] in resolved.values()] != [()]
+
+
+def test_auto_without_what_chooses_is_refused_before_any_work():
+    record = {"session": Session("1", None, []), "acquisitions": [options(0.01, 0.02)]}
+    dataset, estimator = SimpleNamespace(records=[record], equations="exact"), SimpleNamespace(data_consistency=False)
+    step = SubjectStep(None, dataset, None, estimator, "", "clinical")
+    with pytest.raises(UserError, match="auto without data consistency"):
+        step.start(None)

@@ -112,7 +112,7 @@ def fit(**changes) -> Fit:
     """A made-up fit of two scans, the second unused."""
     made = Fit(
         Estimate(torch.zeros(1, 3, 2), torch.zeros(1, 6, 2)), torch.tensor([50.0, 0.0]), torch.tensor([0.1, 0.0]),
-        torch.zeros(2, 2), torch.zeros(5, 2), 7, torch.tensor([[1.1, 0.04], [0.9, 0.126]]), -3.0,
+        torch.zeros(5, 2), 7, torch.tensor([[1.1, 0.04], [0.9, 0.126]]), -3.0,
         {"WM": 0.123456789, "network": 0.876543211},
     )  # fmt: skip
     return made._replace(**changes)

@@ -144,7 +144,7 @@ def test_voxels_outside_the_mask_stay_as_they_are(usual, found):
     outside = usual.labels < 0
     for ours, theirs in zip(found.estimate, usual.estimate):
         assert torch.equal(ours[:, :, outside], theirs[:, :, outside])
-    assert not found.fractions[:, outside].any() and not found.misfit[:, outside].any()
+    assert not found.fractions[:, outside].any()
 
 
 def test_fractions_are_those_of_the_tissues(usual, found):
@@ -188,7 +188,7 @@ def test_gains_follow_the_unit_of_the_images_and_maps_do_not(usual, found):
 
 def test_the_same_call_gives_the_same_bits(usual, found):
     again = fit(usual)
-    for ours, theirs in zip((*found.estimate, *found[1:5]), (*again.estimate, *again[1:5])):
+    for ours, theirs in zip((*found.estimate, *found[1:4]), (*again.estimate, *again[1:4])):
         assert torch.equal(ours, theirs)
     assert found.evidence == again.evidence
 

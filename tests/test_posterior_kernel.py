@@ -19,7 +19,8 @@ from scripts.estimate.posterior import SMALLEST_SD
 from scripts.estimate.posterior import head as heads
 from scripts.estimate.posterior import lattice, reference
 from scripts.estimate.posterior.fractions import APART, bimodal
-from scripts.estimate.posterior.head import PACKED, Errors, Head, Solution, Sums, every_voxel, solve
+from scripts.estimate.posterior.head import PACKED, Errors, Head, Sums, every_voxel
+from scripts.estimate.posterior.unknowns import Solution, solve
 from scripts.parallel import use_threads
 
 from .heads import IR, MPRAGE, SE_LONG, SE_SHORT, magnitudes, make_head
@@ -138,7 +139,7 @@ def solved(head: Head, threads: int) -> tuple[Solution, heads.Voxels]:
     use_threads(threads)
     try:
         solution = solve(head, np.zeros(head.scanner.gains), 12.0, 40, 3)
-        return solution, every_voxel(head, solution)
+        return solution, every_voxel(head, solution.unknown, solution.covariance)
     finally:
         use_threads(None)
 
@@ -149,7 +150,7 @@ def test_threads_and_chunks_change_nothing(monkeypatch):
     for a, b in zip((*solution, *voxels), (*(other := solved(head, 2))[0], *other[1])):
         np.testing.assert_array_equal(a, b)
     monkeypatch.setattr(heads, "CHUNK", 13)
-    for a, b in zip(voxels, every_voxel(head, solution)):
+    for a, b in zip(voxels, every_voxel(head, solution.unknown, solution.covariance)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -210,7 +211,7 @@ def test_extreme_voxels_have_finite_sums(image, noise, network):
 def test_every_covariance_is_positive_definite(scans, network):
     """Of those, too, whose posterior is narrower than the lattice."""
     head = make_head(*scans, network, voxels=2000, noise=1e-3, errors=Errors(0.001, 0.001, 0.001))
-    voxels = every_voxel(head, Solution(head.mean, 1e-6 * np.eye(head.size), 0.0))
+    voxels = every_voxel(head, head.mean, 1e-6 * np.eye(head.size))
     covariance = np.zeros((2000, 3, 3))
     for (i, j), part in zip(PACKED, voxels.covariance.T):
         covariance[:, i, j] = covariance[:, j, i] = part

@@ -32,7 +32,7 @@ REMARKS = ("source", "note", "assumed")
 """What an entry or a render request may say besides; for the reader only."""
 
 
-def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | None:
+def load_protocol(protocol: str | Path | None, auto: bool = False) -> dict[str, dict | str] | str | None:
     """BIDS keys for images without a sidecar, by BIDS suffix.
 
     Args:
@@ -40,16 +40,19 @@ def load_protocol(protocol: str | Path | None) -> dict[str, dict | str] | str | 
             ``FILE:NAME`` for one of several; or the word ``unknown``, then scans of which too little is stated become
             :data:`UNKNOWN`; or :data:`AUTO`. In a file, ``unknown`` may stand for the keys of one suffix. None for
             none.
+        auto: whether :data:`AUTO` is allowed: where scans choose among the protocols.
 
     Returns:
         suffix -> keys, or :data:`UNKNOWN`; that word itself, or ``auto``; or None.
 
     Raises:
-        UserError: for a name that is none, or an unusable file.
+        UserError: for a name that is none, an unusable file, or :data:`AUTO` where it is not allowed.
     """
     if protocol is None:
         return None
     name = str(protocol)
+    if name == AUTO and not auto:
+        raise UserError("protocol", repr(name), "name one: only inference lets the scans choose")
     if name in (AUTO, UNKNOWN):
         return name
     if name in PROTOCOLS:

@@ -126,14 +126,16 @@ def resolve(session: Session, protocol: str | Mapping | None = None, equations: 
 
 
 def resolve_all(
-    sessions: Iterable[Session], protocol: str | Mapping | None = None, equations: str = "exact"
+    sessions: Iterable[Session], protocol: str | Mapping | None = None, equations: str = "exact", auto: bool = False
 ) -> tuple[dict[str, list[Acquisition]], dict[str, UserError]]:
     """As :func:`resolve`, for a folder: acquisitions of the usable sessions and problems of the others, by name.
+
+    With ``auto``, the protocol may be that word: the scans choose later, see :func:`resolve_contrast`.
 
     Raises:
         UserError: when no session is usable: one message with what is missing in which file.
     """
-    table, resolved, failures, everything = _table(protocol), {}, {}, []
+    table, resolved, failures, everything = _table(protocol, auto), {}, {}, []
     for session in sessions:
         acquisitions, problems = _resolve(session, table, equations)
         if problems:
@@ -188,8 +190,8 @@ def combine(problems: list[UserError]) -> UserError:
     return UserError(f"{len(problems)} images", found, do)
 
 
-def _table(protocol: str | Mapping | None) -> Mapping | str | None:
-    return protocol if isinstance(protocol, Mapping) else load_protocol(protocol)
+def _table(protocol: str | Mapping | None, auto: bool = False) -> Mapping | str | None:
+    return protocol if isinstance(protocol, Mapping) else load_protocol(protocol, auto)
 
 
 def _resolve(

@@ -14,6 +14,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -74,9 +75,14 @@ def choose(
             about[name] = {
                 "Chosen": protocol if explained else UNKNOWN,
                 "RunnerUp": second,
-                "LogEvidenceOverRunnerUp": None if second is None else round(evidence - others[second], 2),
-                "Misfit": round(float(misfit[place]), 3),
+                "LogEvidenceOverRunnerUp": None if second is None else _finite(evidence - others[second]),
+                "Misfit": _finite(misfit[place]),
             }
             acquisition = replace(acquisition, alternatives=()) if explained else Acquisition(UNKNOWN)
         chosen.append(acquisition)
     return chosen, {"ProtocolByEvidence": about}
+
+
+def _finite(number: float | Tensor) -> float | None:
+    """For JSON, which has neither nan nor infinity."""
+    return round(float(number), 3) if isfinite(number) else None

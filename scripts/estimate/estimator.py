@@ -20,7 +20,6 @@ from monai.transforms import generate_spatial_bounding_box
 from torch import Tensor, nn
 
 from ..acquisition import UNKNOWN, Acquisition
-from ..errors import UserError
 from ..tissue import Estimate
 from .anchoring import Anchor, anchor
 from .choice import choose
@@ -119,10 +118,6 @@ class Estimator:
         """The scans with the acquisitions that explain them best, where the volume's have alternatives."""
         if not any(one.alternatives for one in volume["acquisitions"]):
             return scans, {}
-        if not self.data_consistency:
-            raise UserError(
-                "protocol", "auto without data consistency", "leave data_consistency on, or name a protocol"
-            )
         unknown = torch.stack([Acquisition(UNKNOWN).to_row() if one.alternatives else row
                                for one, row in zip(volume["acquisitions"], scans.rows[0].cpu())])  # fmt: skip
         start = self.inferer(scans.image, self.network, unknown[None].to(scans.rows), scans.mask)

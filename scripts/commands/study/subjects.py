@@ -77,7 +77,7 @@ class UsableSessions(SessionDataset):
             if self.dataset_dir is None:
                 raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
             sessions = find_sessions(self.dataset_dir)
-            acquisitions, self.failures = resolve_all(sessions, self.protocol, self.equations)
+            acquisitions, self.failures = resolve_all(sessions, self.protocol, self.equations, auto=True)
             usable = [session for session in sessions if session.name in acquisitions]
             for session in usable:
                 try:
@@ -155,6 +155,10 @@ class SubjectStep:
         use_threads(self.threads)
         self.requests = load_render(self.render, self.dataset.equations)
         records = self.dataset.records
+        open_choice = any(one.alternatives for record in records for one in record["acquisitions"])
+        if open_choice and not self.estimator.data_consistency:
+            do = "leave data_consistency on, or name a protocol"
+            raise UserError("protocol", "auto without data consistency, which is what chooses", do)
         self.sha256 = load_weights(self.estimator.network, self.weights, HOW_TO_TRAIN)
         for record in records:
             if self.study.holds(record["session"]):

@@ -21,10 +21,11 @@ from torch import Tensor
 from ...acquisition import values
 from ...tissue import SAME_FIELD, Estimate
 from .fractions import CLASSES
-from .head import PACKED, Errors, Head, every_voxel, solve
+from .head import PACKED, Errors, Head, every_voxel
 from .mixture import COMPONENTS, Common, Mixture
 from .noise import noise_level
 from .scanner import Scanner, usable_scans
+from .unknowns import solve
 
 __all__ = ["CLASSES", "Fit", "Posterior"]
 
@@ -42,11 +43,10 @@ class Fit(NamedTuple):
         estimate: the maps, moments of the posterior.
         gains: unit of each scan over that of the signal equations ``(M,)``; 0 of a scan that was not used.
         gain_sd: standard deviation of their logarithms ``(M,)``.
-        misfit: mean of the logarithm of image over prediction ``(M, ...)``.
         fractions: shares of :data:`CLASSES` in each voxel ``(5, ...)``.
         bimodal: number of voxels that two tissues far from each other explain about as well.
-        factors: T1 and T2 of white matter over those of the prior, and the standard deviations of their logarithms,
-            common to the whole head ``(2, 2)``.
+        factors: T1 and T2 of white matter over those of ``components.json`` at 3 T, and the standard deviations of
+            their logarithms, common to the whole head ``(2, 2)``.
         evidence: log evidence of the head, of as many independent voxels as it is worth; nan where no scan was used.
         weights: component of the prior -> its share of the head.
     """
@@ -54,7 +54,6 @@ class Fit(NamedTuple):
     estimate: Estimate
     gains: Tensor
     gain_sd: Tensor
-    misfit: Tensor
     fractions: Tensor
     bimodal: int
     factors: Tensor
@@ -67,8 +66,8 @@ class Posterior:
 
     The prior of a voxel is the mixture of :mod:`.mixture`. The signal equations predict its scans. Both have unknowns
     that all voxels share: a gain per scan or group of scans, inversion efficiency, B1+, assumed parameters, and the
-    shifts of T1 and T2 of the whole head. :func:`.head.solve` finds them on a part of the voxels. The posterior of a
-    voxel is a sum over nodes of (ln T1, ln T2), in which ln PD is integrated in closed form. The magnitude of an
+    shifts of T1 and T2 of the whole head. :func:`.unknowns.solve` finds them on a part of the voxels. The posterior of
+    a voxel is a sum over nodes of (ln T1, ln T2), in which ln PD is integrated in closed form. The magnitude of an
     inversion recovery has two explanations; both are nodes, so both are weighed. The estimate is the mean of the
     posterior, and its covariance with :math:`S \Sigma_\varphi S^T` for what remains uncertain about the unknowns
     :math:`\varphi`, :math:`S` the posterior covariance of maps and scores.
@@ -124,7 +123,7 @@ class Posterior:
         device = image.device
         whole = Estimate(*(part[0].float().cpu().clone() for part in estimate))
         result = Fit(
-            whole, *torch.zeros(2, len(image)), torch.zeros(image.shape), torch.zeros(len(CLASSES), *mask.shape), 0,
+            whole, *torch.zeros(2, len(image)), torch.zeros(len(CLASSES), *mask.shape), 0,
             torch.full((2, 2), torch.nan), float("nan"), {},
         )  # fmt: skip
         problem = self._problem(whole, image.float().cpu(), rows, mask.cpu(), gains)
@@ -145,19 +144,25 @@ class Posterior:
         """
         misfit = torch.full((len(image),), torch.nan)
         whole = Estimate(*(part[0].float().cpu() for part in estimate))
-        problem = self._problem(whole, image.float().cpu(), rows, mask.cpu(), gains)
+        problem = self._problem(whole, image.float().cpu(), rows, mask.cpu(), gains, most=self.voxels)
         if problem is None:
             return float("-inf"), misfit
         head = problem.head
         solution = solve(head, problem.first_gains, self.regions, self.voxels, self.steps, covariance=False)
-        index = np.linspace(0, len(head.y) - 1, min(len(head.y), self.voxels)).round().astype(int)
-        seen, found = head.y[index] > 0, head.run(solution.unknown, index)[0].misfit
+        seen, found = head.y > 0, head.run(solution.unknown, np.arange(len(head.y)))[0].misfit
         misfit[problem.used] = torch.tensor(np.sqrt((found**2 * seen).sum(0) / np.maximum(seen.sum(0), 1))).float()
         return solution.evidence, misfit
 
     def _problem(
-        self, estimate: Estimate, image: Tensor, rows: Tensor, mask: Tensor, gains: Sequence[int] | None
+        self,
+        estimate: Estimate,
+        image: Tensor,
+        rows: Tensor,
+        mask: Tensor,
+        gains: Sequence[int] | None,
+        most: int | None = None,
     ) -> "_Problem | None":
+        """None where no scan can be used; of at most so many voxels, evenly spread."""
         log_maps, cholesky = estimate
         groups = range(len(image)) if gains is None else gains
         inside = (mask > 0) & log_maps.isfinite().all(0) & cholesky.isfinite().all(0) & image.isfinite().all(0)
@@ -175,20 +180,24 @@ class Posterior:
         )
         noise = torch.stack([noise_level(image[number], inside) for number in used]) / unit
         mixture = Mixture(self.common, self.network, stated_field_strength(rows), self.tissues)
-        mean = log_maps[:, inside].T.double().numpy()
+        mean, roots, y = log_maps[:, inside].T.double().numpy(), cholesky[:, inside].T, y / unit[:, None]
+        first_gains = _first_gains(scanner, y.T.numpy(), mean)
+        if most is not None:
+            some = np.linspace(0, len(mean) - 1, min(len(mean), most)).round().astype(int)
+            mean, roots, y = mean[some], roots[some], y[:, some]
         network = None
         if self.network:
             root = np.zeros((len(mean), 3, 3))
-            root[:, *TRIANGLE] = cholesky[:, inside].T.double().numpy()
+            root[:, *TRIANGLE] = roots.double().numpy()
             network = mean, self.inflate**2 * root @ root.transpose(0, 2, 1) + np.diag(np.square(self.network_sd))
-        head = Head(y / unit[:, None], scanner, noise, typical / unit, mixture, self.errors, network)
-        return _Problem(head, inside, used, unit, _first_gains(scanner, head.y, mean))
+        head = Head(y, scanner, noise, typical / unit, mixture, self.errors, network)
+        return _Problem(head, inside, used, unit, first_gains)
 
     def _fit(self, result: Fit, problem: "_Problem") -> Fit:
         head, inside, used, unit, first_gains = problem
         scanner, mixture = head.scanner, head.mixture
         solution = solve(head, first_gains, self.regions, self.voxels, self.steps)
-        voxels = every_voxel(head, solution)
+        voxels = every_voxel(head, solution.unknown, solution.covariance)
         covariance = np.zeros((len(voxels.mean), 3, 3))
         a, b = np.array(PACKED).T
         covariance[:, a, b] = covariance[:, b, a] = voxels.covariance
@@ -199,8 +208,6 @@ class Posterior:
             (result.fractions, voxels.fractions),
         ):
             whole[:, inside] = torch.from_numpy(part.T).float()
-        for number, part in zip(used, voxels.misfit.T):
-            result.misfit[number][inside] = torch.from_numpy(np.ascontiguousarray(part))
         sd = np.sqrt(np.diag(solution.covariance))
         result.gains[used] = torch.from_numpy(np.exp(solution.unknown)[scanner.group]).float() * unit
         result.gain_sd[used] = torch.from_numpy(sd[scanner.group]).float()

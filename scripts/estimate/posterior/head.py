@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The posterior of one head: what all voxels share is solved on some of them, then every voxel is summed."""
+"""The posterior of the voxels of one head, where what they share is given; :mod:`.unknowns` finds that."""
 
 from math import log, pi
 from typing import NamedTuple
@@ -36,10 +36,6 @@ TYPICAL_PD, PD_SD = -0.2, 0.12
 """Mean and standard deviation of ln PD where the likelihood is made linear in it."""
 FLOOR = 0.4
 """Magnitudes below this share of the noise are taken for it: their logarithm would be."""
-WEIGHTS_AFTER, PSEUDO = (2, 4, 6, 8), 30.0
-"""Steps after which the weights of the components are fitted; voxels that their prior is worth."""
-SLOWEST = 0.02
-"""Gain in log evidence below which scoring has converged."""
 
 
 class Errors(NamedTuple):
@@ -124,7 +120,7 @@ class Head:
         """Shifts ``(C, 3)`` of the Gaussians, the network's last."""
         return unknown[self.scanner.size :].reshape(-1, 3)
 
-    def sums(self, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: tuple, scores: bool = True) -> Sums:
+    def sums(self, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: tuple) -> Sums:
         """Moments of some voxels; ``look_up`` are the tables of these unknowns."""
         y, log_y, gaussian = (
             self.y[voxels],
@@ -144,7 +140,7 @@ class Head:
         moments(
             y, log_y, self.group, self.scanner.gains, self.noise, self.error, signal, star, slopes, self.pairs, log_t,
             fluid, log_cell, log_prior, log_pd, (1 / self.mixture.pd_variance).astype(np.float32), first, gaussian,
-            self.scanner.size, scores, out.mean, out.covariance, out.evidence, out.component, out.scanner, out.misfit,
+            self.scanner.size, out.mean, out.covariance, out.evidence, out.component, out.scanner, out.misfit,
             out.fluid,
         )  # fmt: skip
         return out
@@ -199,100 +195,6 @@ def _conditional(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return np.concatenate([mean, slope, np.stack(rest, 1)], 1).astype(np.float32)
 
 
-class Solution(NamedTuple):
-    """The unknowns of a head.
-
-    Attributes:
-        unknown: their most probable values ``(U,)``.
-        covariance: of these.
-        evidence: log evidence of the head, of as many independent voxels as it is worth.
-    """
-
-    unknown: np.ndarray
-    covariance: np.ndarray
-    evidence: float
-
-
-def solve(head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int, covariance: bool = True) -> Solution:
-    """Penalised scoring on some voxels; sets the weights of the head's components.
-
-    The information is that of outer products of scores. The covariance is the sandwich ``H^-1 (J + P) H^-1`` with the
-    Hessian H by differences, nowhere above the prior's: the outer products alone call a wrong model informative.
-
-    Args:
-        head: the head.
-        gains: logarithms of the gains to start from ``(G,)``.
-        regions: how many independent voxels a head is worth.
-        voxels: how many are used, evenly spread.
-        steps: at most.
-        covariance: whether it is wanted; else it is the prior's.
-    """
-    count = len(head.y)
-    index = np.linspace(0, count - 1, min(count, voxels)).round().astype(int)
-    scale = min(1.0, regions / len(index))
-    free, start = head.scanner.gains, head.scanner.size
-    unknown = head.mean.copy()
-    unknown[:free] = gains
-    head.weight = head.mixture.weight
-
-    def posterior(at: np.ndarray, evidence: np.ndarray) -> float:
-        d = at - head.mean
-        d[:free] = 0
-        return float(scale * evidence.sum(dtype=float) - 0.5 * d @ head.precision @ d)
-
-    sums, scores = head.run(unknown, index)
-    now, trust = posterior(unknown, sums.evidence), 1.0
-    for step in range(steps):
-        size = np.linalg.norm(scores, axis=1)
-        clipped = scores * np.minimum(np.quantile(size, 0.98) / np.maximum(size, 1e-12), 1.0)[:, None]
-        d = unknown - head.mean
-        d[:free] = 0
-        outer = scale * clipped.T @ clipped
-        move = np.linalg.solve(outer + head.precision, scale * clipped.sum(0) - head.precision @ d)
-        move *= trust * min(1.0, *(limit / max(np.abs(part).max(), 1e-9)
-                                   for limit, part in ((0.3, move[:free]), (0.2, move[start:]))))  # fmt: skip
-        at = unknown + move
-        at[:start] = head.scanner.bounded(torch.from_numpy(at[:start])).numpy()
-        moved, moved_scores = head.run(at, index)
-        then = posterior(at, moved.evidence)
-        if then < now - 1e-3:
-            trust /= 3
-            continue
-        gained, trust = then - now, min(1.5, 1.6 * trust)
-        unknown, sums, scores, now = at, moved, moved_scores, then
-        if step in WEIGHTS_AFTER:
-            mass = sums.component[:, :, 0].sum(0, dtype=float) * scale
-            head.weight = (mass + PSEUDO * head.mixture.weight) / (mass.sum() + PSEUDO)
-            sums, scores = head.run(unknown, index)
-            now = posterior(unknown, sums.evidence)
-        elif gained < SLOWEST and step > max(WEIGHTS_AFTER) / 2:
-            break
-    if not covariance:
-        return Solution(unknown, head.prior, now)
-    return Solution(unknown, _sandwich(head, unknown, index[::2], scale * len(index) / len(index[::2]), outer), now)
-
-
-def _sandwich(head: Head, unknown: np.ndarray, index: np.ndarray, scale: float, outer: np.ndarray) -> np.ndarray:
-    base = head.run(unknown, index)[1].sum(0)
-
-    def row(j: int) -> np.ndarray:
-        step = 0.15 if head.scanner.gains <= j < head.scanner.size else 0.02
-        at = unknown.copy()
-        at[j] += step
-        look_up = head.look_up(at)
-        sums = head.sums(at, index, look_up)
-        return -scale * (head.scores(at, index, sums)[0].sum(0) - base) / step
-
-    hessian = np.array([*in_parallel(row, range(head.size), torch.device("cpu"))])
-    value, vector = np.linalg.eigh(head.prior)
-    root = vector * np.sqrt(np.maximum(value, 1e-12))
-    d, v = np.linalg.eigh(root.T @ (hessian + hessian.T) / 2 @ root)
-    inverse = v @ np.diag(1 / (1 + np.maximum(d, 0))) @ v.T
-    whole = inverse @ (root.T @ outer @ root + np.eye(head.size)) @ inverse
-    d, v = np.linalg.eigh((whole + whole.T) / 2)
-    return root @ (v @ np.diag(np.clip(d, 0, 1)) @ v.T) @ root.T
-
-
 class Voxels(NamedTuple):
     """The posterior of all N voxels.
 
@@ -301,36 +203,32 @@ class Voxels(NamedTuple):
         covariance: of these, what is uncertain about the unknowns of the head included ``(N, 6)``.
         fractions: of :data:`.fractions.CLASSES` ``(N, 5)``.
         bimodal: whether two tissues far from each other explain the voxel about as well ``(N,)``.
-        misfit: mean of ln image - ln prediction ``(N, S)``.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     fractions: np.ndarray
     bimodal: np.ndarray
-    misfit: np.ndarray
 
 
-def every_voxel(head: Head, solution: Solution) -> Voxels:
-    """Sums every voxel, in pieces, one thread each."""
-    value, vector = np.linalg.eigh(solution.covariance)
+def every_voxel(head: Head, unknown: np.ndarray, unknown_covariance: np.ndarray) -> Voxels:
+    """Sums every voxel, in pieces, one thread each, at unknowns of the head ``(U,)`` that have this covariance."""
+    value, vector = np.linalg.eigh(unknown_covariance)
     keep = value > 1e-9
     root = (vector[:, keep] * np.sqrt(value[keep])).astype(np.float32)
-    look_up, means = (
-        head.look_up(solution.unknown),
-        head.mixture.mean + head.shift(solution.unknown)[: head.mixture.gaussians],
-    )
+    look_up = head.look_up(unknown)
+    means = head.mixture.mean + head.shift(unknown)[: head.mixture.gaussians]
 
     def part(start: int) -> Voxels:
         piece = slice(start, start + CHUNK)
-        sums = head.sums(solution.unknown, piece, look_up)
-        spread = head.scores(solution.unknown, piece, sums)[1] @ root
+        sums = head.sums(unknown, piece, look_up)
+        spread = head.scores(unknown, piece, sums)[1] @ root
         common = np.stack([(spread[:, i] * spread[:, j]).sum(1) for i, j in PACKED], 1)
         shares = fractions(head.mixture, means, head.weight, sums.component[:, :, :4], sums.fluid)
         two = bimodal(head.mixture, sums.component[:, :, :4])
         # Where the posterior is narrower than the lattice, one node has all of it.
         sums.covariance[:, TIMES] = np.maximum(sums.covariance[:, TIMES], np.square(SPACING) / 12)
-        return Voxels(sums.mean, sums.covariance + common, shares, two, sums.misfit)
+        return Voxels(sums.mean, sums.covariance + common, shares, two)
 
     starts = range(0, len(head.y), CHUNK)
     parts = in_parallel(part, starts, torch.device("cpu"))

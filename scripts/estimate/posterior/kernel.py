@@ -198,7 +198,6 @@ def moments(
     first,  # of the first pass, one node for each block: signal, star, log_t, log_prior, log_pd, log_cell, and how many
     net,  # (N, 10) the network's Gaussian, see _network_evidence; (0, 10) without
     scanner,  # number of unknowns of the scanner
-    want,  # whether scores are wanted
     out_mean,  # (N, 3)
     out_cov,  # (N, 6)
     out_log,  # (N,)
@@ -320,27 +319,26 @@ def moments(
                     for c in range(lanes):
                         total += rows[i, 5 + 3 * s, c] * p0[c] - rows[i, 6 + 3 * s, c] * p1[c]
                     out_misfit[n, s] += total
-            if want:
-                for j in range(len(pairs)):
-                    s, p = pairs[j, 0], pairs[j, 1]
-                    if weight[s] > 0:
-                        scan, gain = 4 + 3 * s, 4 + 3 * (scans + group[s])
-                        z0, z1, z2, z3 = none, none, none, none
-                        for c in range(lanes):
-                            wr, q, rho = rows[i, scan, c], rows[i, scan + 1, c], rows[i, scan + 2, c]
-                            f, big_a, big_b = rows[i, gain, c], rows[i, gain + 1, c], rows[i, gain + 2, c]
-                            # The score is constant - linear u, for u = ln PD - a.
-                            constant = wr * (q - rho * f * big_b) * slopes[b, j, c]
-                            linear = wr * rho * (one - f * big_a) * slopes[b, j, c]
-                            score = constant * p0[c] - linear * p1[c]
-                            z0 += score
-                            z1 += rows[i, 0, c] * score + constant * p1[c] - linear * p2[c]
-                            z2 += t1[c] * score
-                            z3 += t2[c] * score
-                        by_scanner[0, p] += z0
-                        by_scanner[1, p] += z1
-                        by_scanner[2, p] += z2
-                        by_scanner[3, p] += z3
+            for j in range(len(pairs)):
+                s, p = pairs[j, 0], pairs[j, 1]
+                if weight[s] > 0:
+                    scan, gain = 4 + 3 * s, 4 + 3 * (scans + group[s])
+                    z0, z1, z2, z3 = none, none, none, none
+                    for c in range(lanes):
+                        wr, q, rho = rows[i, scan, c], rows[i, scan + 1, c], rows[i, scan + 2, c]
+                        f, big_a, big_b = rows[i, gain, c], rows[i, gain + 1, c], rows[i, gain + 2, c]
+                        # The score is constant - linear u, for u = ln PD - a.
+                        constant = wr * (q - rho * f * big_b) * slopes[b, j, c]
+                        linear = wr * rho * (one - f * big_a) * slopes[b, j, c]
+                        score = constant * p0[c] - linear * p1[c]
+                        z0 += score
+                        z1 += rows[i, 0, c] * score + constant * p1[c] - linear * p2[c]
+                        z2 += t1[c] * score
+                        z3 += t2[c] * score
+                    by_scanner[0, p] += z0
+                    by_scanner[1, p] += z1
+                    by_scanner[2, p] += z2
+                    by_scanner[3, p] += z3
         whole = none
         for k in range(everything):
             whole += out_component[n, k, 0]
