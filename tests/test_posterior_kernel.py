@@ -11,6 +11,11 @@
 
 """The compiled sums of the posterior: they are those of plain torch, and what they say of voxels is true."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -217,3 +222,23 @@ def test_every_covariance_is_positive_definite(scans, network):
         covariance[:, i, j] = covariance[:, j, i] = part
     assert np.linalg.eigvalsh(covariance + SMALLEST_SD**2 * np.eye(3)).min() > 0
     assert (covariance[:, [1, 2], [1, 2]] >= 0.99 * CELL[1:] ** 2).all()
+
+
+FIRST_AND_KEPT = """
+import sys
+import numpy as np
+from tests.heads import IR, SE_LONG, make_head
+head = make_head((IR, SE_LONG), (0, 1), network=True)
+sums = head.sums(head.mean, slice(None), head.look_up(head.mean))
+sys.stdout.buffer.write(b"".join(part.tobytes() for part in sums))
+"""
+
+
+def test_the_first_run_which_compiles_and_the_next_give_the_same_bits(tmp_path):
+    command, root = [sys.executable, "-W", "ignore", "-c", FIRST_AND_KEPT], Path(__file__).parents[1]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    first, kept = (
+        subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, check=True).stdout for _ in range(2)
+    )
+    assert [*tmp_path.rglob("*.nbc")] and len(first) > 1000
+    assert first == kept

@@ -23,6 +23,8 @@ from numba import njit
 
 from .arithmetic import compiled, fast_exp, fast_log
 
+# The functions that `moments` calls are inlined before they are compiled. Compiled by themselves, numba would run their
+# own code on the first call and other code, from its cache, in the next process: the last bits would differ.
 LANES = 16
 """Nodes of a block."""
 BROAD = 0.03
@@ -48,7 +50,7 @@ def _keep(rows, at, first, x, y, z):
         rows[at, first + 2, c] = z[c]
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", inline="always")
 def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, group, groups, rows, at, keep, lanes):
     """Likelihood of a block's nodes with ln PD left open: ``Q - (A d^2 - 2 B d) / 2`` for ``d = ln PD - a``.
 
