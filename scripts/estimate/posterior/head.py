@@ -136,10 +136,10 @@ class Head:
             *(np.empty((count, *shape), np.float32)
               for shape in ((3,), (6,), (), (len(self.mixture.names), 10), (4, self.scanner.size), (scans,), ()))
         )  # fmt: skip
-        signal, star, slopes, log_t, fluid, log_cell, log_prior, log_pd, first = look_up
+        signal, star, slopes, log_t, fluid, log_cell, log_prior, log_pd, members, first = look_up
         moments(
             y, log_y, self.group, self.scanner.gains, self.noise, self.error, signal, star, slopes, self.pairs, log_t,
-            fluid, log_cell, log_prior, log_pd, (1 / self.mixture.pd_variance).astype(np.float32), first, gaussian,
+            fluid, log_cell, log_prior, log_pd, members, (1 / self.mixture.pd_variance).astype(np.float32), first, gaussian,
             self.scanner.size, out.mean, out.covariance, out.evidence, out.component, out.scanner, out.misfit,
             out.fluid,
         )  # fmt: skip

@@ -196,8 +196,10 @@ def moments(
     log_cell,  # (B, L) log area of the cell of a node; NOTHING where a Gaussian is not summed
     log_prior,  # (B, K, L) log weight of each component at the nodes
     log_pd,  # (B, K, L) its mean ln PD there
+    members,  # (B, K) components that matter in a block, then -1
     precision,  # (K,) inverse variance of ln PD there
-    first,  # of the first pass, one node for each block: signal, star, log_t, log_prior, log_pd, log_cell, and how many
+    # Of the first pass, one node for each block: signal, star, log_t, log_prior, log_pd, log_cell, members, and how many.
+    first,
     net,  # (N, 10) the network's Gaussian, see _network_evidence; (0, 10) without
     scanner,  # number of unknowns of the scanner
     out_mean,  # (N, 3)
@@ -211,7 +213,7 @@ def moments(
     count, scans = y.shape
     lanes = log_t.shape[2]
     blocks, components = log_prior.shape[0], log_prior.shape[1]
-    first_signal, first_star, first_t, first_prior, first_pd, first_cell, plain = first
+    first_signal, first_star, first_t, first_prior, first_pd, first_cell, first_members, plain = first
     network = net.shape[0] > 0
     everything = components + 1 if network else components
     rows = np.zeros((blocks, 4 + 3 * (scans + groups), lanes), np.float32)
@@ -251,7 +253,9 @@ def moments(
             )
             row = coarse[b]
             row[:] = NOTHING
-            for k in range(components):
+            for k in first_members[b]:
+                if k < 0:
+                    break
                 best = max(best, _evidence(first_prior[b, k], first_pd[b, k], precision[k], work, value))
                 for c in range(lanes):
                     row[c] = max(row[c], value[c])
@@ -269,7 +273,10 @@ def moments(
             _likelihood(
                 b, y[n], log_y[n], weight, signal, star, noise, error, none, group, groups, rows, used, True, work
             )
-            for k in range(components):
+            highest[used] = NOTHING
+            for k in members[b]:
+                if k < 0:
+                    break
                 highest[used, k] = _evidence(log_prior[b, k], log_pd[b, k], precision[k], work, out[used, k])
                 if highest[used, k] > top:
                     top, centre = highest[used, k], b

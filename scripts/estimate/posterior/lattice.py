@@ -24,6 +24,12 @@ from .scanner import T2_STAR_SD, Scanner
 
 SPACING = (0.06, 0.06)
 """Distance of nodes in ln T1 and ln T2."""
+LOG_AREA = log(SPACING[0] * SPACING[1])
+"""Logarithm of the area of a node's cell."""
+SHARE = (np.arange(LANES) + 0.5) / LANES
+"""Shares of fluid of the nodes of a block of voxels with fluid."""
+UNLIKELY = 12.0
+"""Components whose log prior in all of a block is further below the best there than this are left out of the block."""
 RANGE_T1, RANGE_T2 = (0.1, 6.5), (0.008, 3.0)
 """Ends of the lattice [s]; T2 is at most T1."""
 SIDE = 4
@@ -75,11 +81,12 @@ class Tables(NamedTuple):
     log_cell: np.ndarray
     log_prior: np.ndarray
     log_pd: np.ndarray
+    members: np.ndarray
     first: tuple[np.ndarray | int, ...]
 
 
 def tables(scanner: Scanner, mixture: Mixture, unknown: np.ndarray, shift: np.ndarray, weight: np.ndarray) -> Tables:
-    """Signals and priors at the nodes.
+    """Signals and priors at the nodes: those of the lattice, then a block for each kind of voxel with fluid.
 
     Args:
         scanner: of the scans.
@@ -88,68 +95,74 @@ def tables(scanner: Scanner, mixture: Mixture, unknown: np.ndarray, shift: np.nd
         shift: of the means of the components ``(C or C + 1, 3)``.
         weight: of all components ``(K,)``.
     """
-    nodes = lattice()
-    plain, mean = len(nodes.log_t), mixture.mean + shift[: mixture.gaussians]
-    log_area = log(SPACING[0] * SPACING[1])
-    # Voxels with fluid: their signals add up.
-    share = (np.arange(LANES) + 0.5) / LANES
-    names, partial = mixture.names[: mixture.gaussians], mixture.partial
-    mixing = [FLUID, *(entry["of"] for entry in partial.values())] if partial else []
-    ends = np.array([mean[names.index(name)] for name in mixing]).reshape(-1, 3)
+    nodes, mean = lattice(), mixture.mean + shift[: mixture.gaussians]
+    plain, kinds = len(nodes.log_t), len(mixture.partial)
+    mixing = [FLUID, *(entry["of"] for entry in mixture.partial.values())] if kinds else []
+    ends = np.array([mean[mixture.names.index(name)] for name in mixing]).reshape(-1, 3)
+    effective = np.array([_effective(*np.exp([ends[0], end])) for end in ends[1:]]).reshape(kinds, 3, LANES)
+    image, star, slopes = _signals(scanner, unknown, ends)
+    log_cell = np.full((plain + kinds, LANES), float(NOTHING))
+    log_cell[:plain][nodes.there] = LOG_AREA
+    log_prior, log_pd = _priors(mixture, mean, np.log(np.maximum(weight, 1e-12)), log_cell[:plain], effective[:, 0])
+    first = _first_pass(image[:plain], star[:plain], log_prior[:plain], log_pd[:plain])
+    log_t = np.concatenate([nodes.log_t, effective[:, 1:]])
+    fluid = np.concatenate([np.zeros((plain, LANES)), np.tile(SHARE, (kinds, 1))])
+    single = [np.ascontiguousarray(part, np.float32)
+              for part in (image, star, slopes, log_t, fluid, log_cell, log_prior, log_pd)]  # fmt: skip
+    return Tables(*single, _members(log_prior), first)
+
+
+def _signals(scanner: Scanner, unknown: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Magnitudes of PD 1, gain included, ``(B, S, L)``, their relative derivatives by ln T2* and by the unknowns."""
+    nodes, pairs = lattice(), scanner.pairs[len(scanner.group) :]
+    plain = len(nodes.log_t)
+    count = plain * LANES
     at = np.concatenate([nodes.log_t.transpose(1, 0, 2).reshape(2, -1), np.minimum(ends[:, 1:], ends[:, 1:2]).T], 1)
     prediction = scanner.predict(torch.from_numpy(at).float(), torch.from_numpy(unknown).float())
-    signal, star, by_property = (part.double().numpy() for part in prediction)
+    pd = np.exp(ends[:, 0])
+
+    def blocks(part: np.ndarray) -> np.ndarray:
+        """The signals of voxels with fluid add up."""
+        mixed = [_with_fluid(part[:, count], tissue, pd[0], own) for tissue, own in zip(part[:, count + 1 :].T, pd[1:])]
+        lattices = part[:, :count].reshape(len(part), plain, LANES).transpose(1, 0, 2)
+        return np.concatenate([lattices, np.array(mixed).reshape(-1, *lattices.shape[1:])])
+
+    signal, star, by_property = (blocks(part.double().numpy()) for part in prediction)
     signal = np.where(signal == 0, 1e-9, signal)
-    pairs = scanner.pairs[len(scanner.group) :]
-    count = plain * LANES
-    mixed = [
-        np.stack(
-            [
-                _with_fluid(part[:, count], part[:, count + 1 + v], share, *np.exp([ends[0, 0], ends[1 + v, 0]]))
-                for v in range(len(partial))
-            ]
-            or [np.zeros((len(part), LANES))],
-            1,
-        )[:, : len(partial)]
-        for part in (signal, star, by_property)
-    ]
-    whole = [
-        np.concatenate([part[:, :count].reshape(len(part), plain, LANES), more], 1).transpose(1, 0, 2)
-        for part, more in zip((signal, star, by_property), mixed)
-    ]
-    signal, star, by_property = whole
-    star = np.clip(star / signal, -5, 5)
     slopes = by_property / signal[:, [s for s, _ in pairs]] if pairs else by_property
     slopes = np.concatenate([np.ones_like(signal), np.clip(slopes, -STEEPEST, STEEPEST)], 1)
     gain = np.exp(unknown[scanner.group])[None, :, None]
-    effective = [_effective(np.exp(ends[0]), np.exp(end), share) for end in ends[1:]]
-    log_t = np.concatenate([nodes.log_t, np.array([one[1:] for one in effective]).reshape(-1, 2, LANES)])
-    fluid = np.concatenate([np.zeros((plain, LANES)), np.tile(share, (len(partial), 1))])
-    log_cell = np.full((len(log_t), LANES), float(NOTHING))
-    log_cell[:plain][nodes.there] = log_area
-    components = mixture.gaussians + len(partial)
-    log_prior = np.full((len(log_t), components, LANES), float(NOTHING))
-    log_pd = np.zeros((len(log_t), components, LANES))
-    log_weight = np.log(np.maximum(weight, 1e-12))
-    d = nodes.log_t[:, None] - mean[:, 1:, None]
+    return gain * np.abs(signal), np.clip(star / signal, -5, 5), slopes
+
+
+def _priors(
+    mixture: Mixture, mean: np.ndarray, log_weight: np.ndarray, log_cell: np.ndarray, log_pd_with_fluid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log weight of each component at the nodes, and its mean ln PD there ``(B, K, L)``."""
+    plain, kinds, gaussians = len(log_cell), len(log_pd_with_fluid), mixture.gaussians
+    log_prior = np.full((plain + kinds, gaussians + kinds, LANES), float(NOTHING))
+    log_pd = np.zeros_like(log_prior)
+    d = lattice().log_t[:, None] - mean[:, 1:, None]
     variance = mixture.covariance[:, [1, 2], [1, 2]][..., None]
-    gaussian = -0.5 * (d**2 / variance + np.log(2 * np.pi * variance)).sum(2) + log_weight[: mixture.gaussians, None]
-    log_prior[:plain, : mixture.gaussians] = gaussian + log_cell[:plain, None]
-    log_pd[:plain, : mixture.gaussians] = mean[:, 0, None] + mixture.slope[:, None] * d[:, :, 0]
-    for v, one in enumerate(effective):
-        log_prior[plain + v, mixture.gaussians + v] = log_weight[mixture.gaussians + v] - log(LANES)
-        log_pd[plain + v, mixture.gaussians + v] = one[0]
-    single, image = np.float32, gain * np.abs(signal)
-    first = _first_pass(image[:plain], star[:plain], log_prior[:plain], log_pd[:plain], log_area)
-    return Tables(
-        np.ascontiguousarray(image, single), np.ascontiguousarray(star, single),
-        np.ascontiguousarray(slopes, single), log_t.astype(single), fluid.astype(single), log_cell.astype(single),
-        log_prior.astype(single), log_pd.astype(single), first,
-    )  # fmt: skip
+    density = -0.5 * (d**2 / variance + np.log(2 * np.pi * variance)).sum(2)
+    log_prior[:plain, :gaussians] = density + log_weight[:gaussians, None] + log_cell[:, None]
+    log_pd[:plain, :gaussians] = mean[:, 0, None] + mixture.slope[:, None] * d[:, :, 0]
+    for v, own in enumerate(log_pd_with_fluid):
+        log_prior[plain + v, gaussians + v] = log_weight[gaussians + v] - log(LANES)
+        log_pd[plain + v, gaussians + v] = own
+    return log_prior, log_pd
+
+
+def _members(log_prior: np.ndarray) -> np.ndarray:
+    """Numbers of the components that matter somewhere in a block ``(B, K)``, then -1."""
+    best = log_prior.max(1, keepdims=True)
+    matters = ((log_prior > best - UNLIKELY) & (log_prior > NOTHING / 2)).any(2)
+    order = np.argsort(~matters, axis=1, kind="stable")
+    return np.where(np.take_along_axis(matters, order, 1), order, -1)
 
 
 def _first_pass(
-    image: np.ndarray, star: np.ndarray, log_prior: np.ndarray, log_pd: np.ndarray, log_area: float
+    image: np.ndarray, star: np.ndarray, log_prior: np.ndarray, log_pd: np.ndarray
 ) -> tuple[np.ndarray | int, ...]:
     """One node for each of the B blocks of the lattice, which are the lanes of new blocks.
 
@@ -170,27 +183,25 @@ def _first_pass(
     low = np.maximum(np.log(image.min(2)), high - DEEPEST)
     broad = np.hypot(centre(star), (high - low) / (2 * T2_STAR_SD))
     nothing = lanes(np.zeros((plain, 1))) + np.where(missing, NOTHING, 0).reshape(-1, 1, LANES)
+    prior = np.maximum(lanes(log_prior.max(2)) + nothing, NOTHING)
     return (
-        lanes(np.exp((high + low) / 2)), lanes(broad), lanes(centre(nodes.log_t)),
-        np.maximum(lanes(log_prior.max(2)) + nothing, NOTHING), lanes(centre(log_pd)),
-        (nothing + np.float32(log_area))[:, 0], plain,
+        lanes(np.exp((high + low) / 2)), lanes(broad), lanes(centre(nodes.log_t)), prior, lanes(centre(log_pd)),
+        (nothing + np.float32(LOG_AREA))[:, 0], _members(prior), plain,
     )  # fmt: skip
 
 
-def _with_fluid(
-    fluid: np.ndarray, tissue: np.ndarray, share: np.ndarray, fluid_pd: float, tissue_pd: float
-) -> np.ndarray:
-    """Signals of PD 1 ``(S, L)`` of voxels with a share of fluid."""
-    mixed = share * fluid_pd * fluid[:, None] + (1 - share) * tissue_pd * tissue[:, None]
-    return mixed / (share * fluid_pd + (1 - share) * tissue_pd)
+def _with_fluid(fluid: np.ndarray, tissue: np.ndarray, fluid_pd: float, tissue_pd: float) -> np.ndarray:
+    """Signals of PD 1 ``(S, L)`` of voxels with the shares :data:`SHARE` of fluid, from those of both ``(S,)``."""
+    parts = SHARE * fluid_pd, (1 - SHARE) * tissue_pd
+    return (parts[0] * fluid[:, None] + parts[1] * tissue[:, None]) / (parts[0] + parts[1])
 
 
-def _effective(fluid: np.ndarray, tissue: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """ln PD, ln T1, ln T2 ``(3, L)`` that stand for voxels with a share of fluid: mean PD, mean rates weighted with PD.
+def _effective(fluid: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+    """ln PD, ln T1, ln T2 ``(3, L)`` that stand for voxels with the shares :data:`SHARE` of fluid.
 
-    Source: :func:`scripts.simulate.slices.mix`, which defines the true maps of such voxels.
+    Mean PD, mean rates weighted with PD. Source: :func:`scripts.simulate.slices.mix`, which defines their true maps.
     """
-    parts = share * fluid[0], (1 - share) * tissue[0]
+    parts = SHARE * fluid[0], (1 - SHARE) * tissue[0]
     pd = parts[0] + parts[1]
     t1, t2 = (pd / (parts[0] / fluid[q] + parts[1] / tissue[q]) for q in (1, 2))
     return np.log([pd, t1, np.minimum(t2, t1)])
