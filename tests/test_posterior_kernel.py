@@ -20,11 +20,10 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.estimate.posterior import SMALLEST_SD
 from scripts.estimate.posterior import head as heads
 from scripts.estimate.posterior import lattice, reference
 from scripts.estimate.posterior.fractions import APART, bimodal
-from scripts.estimate.posterior.head import PACKED, Errors, Head, Sums, every_voxel
+from scripts.estimate.posterior.head import TRIANGLE, Errors, Head, Sums, every_voxel
 from scripts.estimate.posterior.unknowns import Solution, solve
 from scripts.parallel import use_threads
 
@@ -39,7 +38,8 @@ SCANS = {
 }
 each_set = pytest.mark.parametrize("scans", SCANS.values(), ids=SCANS)
 each_prior = pytest.mark.parametrize("network", [False, True], ids=["mixture", "with network"])
-DIAGONAL = [PACKED.index((i, i)) for i in range(3)]
+PAIRS = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)
+DIAGONAL = [0, 3, 5]
 CELL = np.array([0, *lattice.SPACING]) / np.sqrt(12)
 """Standard deviation of ln PD, ln T1, ln T2 inside one cell of the lattice."""
 
@@ -60,7 +60,7 @@ def assert_close(ours: Sums, theirs: Sums) -> None:
     """Equal but for blocks and components that are left out since they are unlikely."""
     # Where the posterior is narrower than a cell, the sums of both are coarse.
     sd = np.sqrt(np.maximum(theirs.covariance[:, DIAGONAL], 0) + CELL**2)
-    scale = np.stack([sd[:, i] * sd[:, j] for i, j in PACKED], 1)
+    scale = np.stack([sd[:, i] * sd[:, j] for i, j in PAIRS], 1)
     difference = np.abs(ours.mean - theirs.mean) / sd
     assert np.quantile(difference, 0.95) < 0.025 and difference.max() < 0.1
     # Of far tails with hardly any weight, some is missing; they count in variances.
@@ -217,11 +217,11 @@ def test_every_covariance_is_positive_definite(scans, network):
     """Of those, too, whose posterior is narrower than the lattice."""
     head = make_head(*scans, network, voxels=2000, noise=1e-3, errors=Errors(0.001, 0.001, 0.001))
     voxels = every_voxel(head, head.mean, 1e-6 * np.eye(head.size))
-    covariance = np.zeros((2000, 3, 3))
-    for (i, j), part in zip(PACKED, voxels.covariance.T):
-        covariance[:, i, j] = covariance[:, j, i] = part
-    assert np.linalg.eigvalsh(covariance + SMALLEST_SD**2 * np.eye(3)).min() > 0
-    assert (covariance[:, [1, 2], [1, 2]] >= 0.99 * CELL[1:] ** 2).all()
+    root = np.zeros((2000, 3, 3))
+    root[:, *TRIANGLE] = voxels.cholesky
+    assert np.isfinite(root).all() and (root[:, range(3), range(3)] > 0).all()
+    variance = (root**2).sum(2)
+    assert (variance[:, 1:] >= 0.99 * CELL[1:] ** 2).all()
 
 
 FIRST_AND_KEPT = """

@@ -21,7 +21,7 @@ from torch import Tensor
 from ...acquisition import values
 from ...tissue import SAME_FIELD, Estimate
 from .fractions import CLASSES
-from .head import PACKED, Errors, Head, every_voxel
+from .head import TRIANGLE, Errors, Head, every_voxel
 from .mixture import COMPONENTS, Common, Mixture
 from .noise import noise_level
 from .scanner import Scanner, usable_scans
@@ -29,11 +29,8 @@ from .unknowns import solve
 
 __all__ = ["CLASSES", "Fit", "Posterior"]
 
-SMALLEST_SD = 1e-3
-"""No map is taken to be better than this, relative."""
 START_VOXELS = 4000
 """From how many voxels of a scan its gain is taken to start with."""
-TRIANGLE = np.tril_indices(3)
 
 
 class Fit(NamedTuple):
@@ -180,16 +177,18 @@ class Posterior:
         )
         noise = torch.stack([noise_level(image[number], inside) for number in used]) / unit
         mixture = Mixture(self.common, self.network, stated_field_strength(rows), self.tissues)
-        mean, roots, y = log_maps[:, inside].T.double().numpy(), cholesky[:, inside].T, y / unit[:, None]
+        mean, roots, y = log_maps[:, inside].T.numpy(), cholesky[:, inside].T.numpy(), y / unit[:, None]
         first_gains = _first_gains(scanner, y.T.numpy(), mean)
         if most is not None:
             some = np.linspace(0, len(mean) - 1, min(len(mean), most)).round().astype(int)
             mean, roots, y = mean[some], roots[some], y[:, some]
         network = None
         if self.network:
-            root = np.zeros((len(mean), 3, 3))
-            root[:, *TRIANGLE] = roots.double().numpy()
-            network = mean, self.inflate**2 * root @ root.transpose(0, 2, 1) + np.diag(np.square(self.network_sd))
+            root = np.zeros((len(mean), 3, 3), np.float32)
+            root[:, *TRIANGLE] = self.inflate * roots
+            covariance = root @ root.transpose(0, 2, 1)
+            covariance += np.diag(np.square(self.network_sd)).astype(np.float32)
+            network = mean, covariance
         head = Head(y, scanner, noise, typical / unit, mixture, self.errors, network)
         return _Problem(head, inside, used, unit, first_gains)
 
@@ -198,16 +197,8 @@ class Posterior:
         scanner, mixture = head.scanner, head.mixture
         solution = solve(head, first_gains, self.regions, self.voxels, self.steps)
         voxels = every_voxel(head, solution.unknown, solution.covariance)
-        covariance = np.zeros((len(voxels.mean), 3, 3))
-        a, b = np.array(PACKED).T
-        covariance[:, a, b] = covariance[:, b, a] = voxels.covariance
-        root = np.linalg.cholesky(covariance + SMALLEST_SD**2 * np.eye(3))[:, *TRIANGLE]
-        for whole, part in (
-            (result.estimate.log_maps, voxels.mean),
-            (result.estimate.cholesky, root),
-            (result.fractions, voxels.fractions),
-        ):
-            whole[:, inside] = torch.from_numpy(part.T).float()
+        for whole, part in zip((*result.estimate, result.fractions), voxels):
+            whole[:, inside] = torch.from_numpy(part.T)
         sd = np.sqrt(np.diag(solution.covariance))
         result.gains[used] = torch.from_numpy(np.exp(solution.unknown)[scanner.group]).float() * unit
         result.gain_sd[used] = torch.from_numpy(sd[scanner.group]).float()

@@ -20,14 +20,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...parallel import in_parallel
-from .fractions import bimodal, fractions
+from .fractions import CLASSES, bimodal, fractions
 from .kernel import BROAD, moments
 from .lattice import SPACING, tables
 from .mixture import Mixture
 from .scanner import T2_STAR_SD, Scanner
 
-PACKED = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-"""Order of the elements of a symmetric matrix."""
+SYMMETRIC = [0, 1, 2, 1, 3, 4, 2, 4, 5]
+"""Where the elements of a symmetric matrix, row by row, stand among 00, 01, 02, 11, 12, 22."""
+TRIANGLE = np.tril_indices(3)
+"""Rows and columns of the lower triangle of a Cholesky factor."""
+SMALLEST_SD = 1e-3
+"""No map is taken to be better than this, relative."""
 TIMES = (3, 5)
 """The variances of ln T1 and ln T2 among them."""
 CHUNK = 2048
@@ -113,8 +117,6 @@ class Head:
         covariance[: scanner.gains, : scanner.gains] *= 100.0
         self.prior, self.precision = covariance, np.linalg.inv(covariance)
         self.weight = mixture.weight
-        self.gaussian = _conditional(*network) if network is not None else np.zeros((0, 10), np.float32)
-        self.net_precision = np.linalg.inv(network[1]) if network is not None else None
 
     def shift(self, unknown: np.ndarray) -> np.ndarray:
         """Shifts ``(C, 3)`` of the Gaussians, the network's last."""
@@ -122,13 +124,9 @@ class Head:
 
     def sums(self, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: tuple) -> Sums:
         """Moments of some voxels; ``look_up`` are the tables of these unknowns."""
-        y, log_y, gaussian = (
-            self.y[voxels],
-            self.log_y[voxels],
-            self.gaussian[voxels if len(self.gaussian) else slice(0)],
-        )
-        if len(gaussian):
-            gaussian = gaussian.copy()
+        y, log_y, gaussian = self.y[voxels], self.log_y[voxels], np.zeros((0, 10), np.float32)
+        if self.network is not None:
+            gaussian = _conditional(*(part[voxels].astype(float) for part in self.network))
             gaussian[:, :3] += self.shift(unknown)[-1]
             gaussian[:, 9] += log(max(self.weight[-1], 1e-12))
         count, scans = y.shape
@@ -153,14 +151,14 @@ class Head:
         shown = [*range(plain), *([len(self.mixture.names) - 1] if self.network is not None else [])]
         for number, k in enumerate(shown):
             r, x, xx = np.split(sums.component[:, k], [1, 4], 1)
-            square = xx[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+            square = xx[:, SYMMETRIC].reshape(-1, 3, 3)
             if number < plain:
                 mean, precision = (self.mixture.mean[k] + shift[k]).astype(np.float32), self.mixture.precision[k]
                 own = (x - r * mean) @ precision.astype(np.float32)
                 joint = (square - x[:, :, None] * mean) @ precision.astype(np.float32)
             else:
                 mean = (self.network[0][voxels] + shift[-1]).astype(np.float32)
-                precision = self.net_precision[voxels].astype(np.float32)
+                precision = np.linalg.inv(self.network[1][voxels].astype(float)).astype(np.float32)
                 own = ((x - r * mean)[:, None] @ precision)[:, 0]
                 joint = (square - x[:, :, None] * mean[:, None]) @ precision
             score.append(own)
@@ -200,13 +198,14 @@ class Voxels(NamedTuple):
 
     Attributes:
         mean: of ln PD, ln T1, ln T2 ``(N, 3)``.
-        covariance: of these, what is uncertain about the unknowns of the head included ``(N, 6)``.
+        cholesky: lower triangle 00, 10, 11, 20, 21, 22 of the Cholesky factor of the covariance of these, what is
+            uncertain about the unknowns of the head included ``(N, 6)``.
         fractions: of :data:`.fractions.CLASSES` ``(N, 5)``.
         bimodal: whether two tissues far from each other explain the voxel about as well ``(N,)``.
     """
 
     mean: np.ndarray
-    covariance: np.ndarray
+    cholesky: np.ndarray
     fractions: np.ndarray
     bimodal: np.ndarray
 
@@ -218,19 +217,24 @@ def every_voxel(head: Head, unknown: np.ndarray, unknown_covariance: np.ndarray)
     root = (vector[:, keep] * np.sqrt(value[keep])).astype(np.float32)
     look_up = head.look_up(unknown)
     means = head.mixture.mean + head.shift(unknown)[: head.mixture.gaussians]
+    count = len(head.y)
+    whole = Voxels(*(np.empty((count, n), np.float32) for n in (3, 6, len(CLASSES))), np.empty(count, bool))
 
-    def part(start: int) -> Voxels:
+    def part(start: int) -> None:
         piece = slice(start, start + CHUNK)
         sums = head.sums(unknown, piece, look_up)
         spread = head.scores(unknown, piece, sums)[1] @ root
-        common = np.stack([(spread[:, i] * spread[:, j]).sum(1) for i, j in PACKED], 1)
-        shares = fractions(head.mixture, means, head.weight, sums.component[:, :, :4], sums.fluid)
-        two = bimodal(head.mixture, sums.component[:, :, :4])
         # Where the posterior is narrower than the lattice, one node has all of it.
         sums.covariance[:, TIMES] = np.maximum(sums.covariance[:, TIMES], np.square(SPACING) / 12)
-        return Voxels(sums.mean, sums.covariance + common, shares, two)
+        covariance = sums.covariance[:, SYMMETRIC].reshape(-1, 3, 3) + spread @ spread.transpose(0, 2, 1)
+        covariance = covariance + SMALLEST_SD**2 * np.eye(3)
+        whole.mean[piece] = sums.mean
+        whole.cholesky[piece] = np.linalg.cholesky(covariance)[:, *TRIANGLE]
+        whole.fractions[piece] = fractions(head.mixture, means, head.weight, sums.component[:, :, :4], sums.fluid)
+        whole.bimodal[piece] = bimodal(head.mixture, sums.component[:, :, :4])
 
-    starts = range(0, len(head.y), CHUNK)
+    starts = range(0, count, CHUNK)
     parts = in_parallel(part, starts, torch.device("cpu"))
-    bar = tqdm(parts, "data consistency", len(starts), unit=" chunks", disable=len(starts) < 16)
-    return Voxels(*(np.concatenate(pieces) for pieces in zip(*bar)))
+    for _ in tqdm(parts, "data consistency", len(starts), unit=" chunks", disable=len(starts) < 16):
+        pass
+    return whole
