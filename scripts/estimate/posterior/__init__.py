@@ -79,7 +79,7 @@ class Posterior:
         regions: how many independent voxels a head is worth. With more, what all voxels share is stated to be surer.
         voxels: number of voxels, evenly spread, from which this is solved.
         steps: of scoring, at most.
-        inversion_efficiency: its mean and standard deviation in every scan.
+        inversion_efficiency: its mean and standard deviation; all scans share it.
         b1_sd: standard deviation of B1+ relative to nominal.
     """
 

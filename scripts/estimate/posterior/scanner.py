@@ -12,8 +12,8 @@
 """The usable scans of one subject: what they should look like, and how that hangs on the maps and on the scanner.
 
 Unknown of a voxel are ln PD, ln T1, ln T2. Unknown of the scanner, and common to all voxels, are the logarithm of the
-gain of each group of scans, and in units of their prior standard deviation: the inversion efficiency of each scan, B1+
-relative to nominal, and the assumed parameters of each scan.
+gain of each group of scans, and in units of their prior standard deviation: the inversion efficiency and B1+ relative
+to nominal, which all scans share, and the assumed parameters of each scan.
 """
 
 from collections.abc import Sequence
@@ -118,15 +118,14 @@ class Scanner:
         names = list(dict.fromkeys(groups))
         self.group = [names.index(group) for group in groups]
         self.gains = len(names)
-        self.inverted = ["inversion_efficiency" in scan.equation.options for scan in scans]
-        self.properties = []
-        for s, scan in enumerate(scans):
-            if self.inverted[s]:
-                self.properties.append(Property("inversion_efficiency", s, *inversion_efficiency))
-            for name in scan.assumed:
-                self.properties.append(Property(name, s, scan.fields[name], ASSUMED_SD.get(name, OTHER_ASSUMED_SD)))
-        if any("b1" in scan.equation.options for scan in scans):
-            self.properties.append(Property("b1", None, 1.0, b1_sd))
+        self.properties = [
+            Property(name, s, scan.fields[name], ASSUMED_SD.get(name, OTHER_ASSUMED_SD))
+            for s, scan in enumerate(scans)
+            for name in scan.assumed
+        ]
+        for name, expected in (("inversion_efficiency", inversion_efficiency), ("b1", (1.0, b1_sd))):
+            if any(name in scan.equation.options for scan in scans):
+                self.properties.append(Property(name, None, *expected))
         self.size = self.gains + len(self.properties)
         gains = list(enumerate(self.group))
         others = [

@@ -25,6 +25,11 @@ SLOWEST = 0.02
 """Gain in log evidence below which scoring has converged."""
 
 
+GAIN_SD = 0.5
+"""No logarithm of a gain is less sure than this, since PD, T1 and T2 are known to better. A Hessian says more where
+scoring ended before its maximum."""
+
+
 class Solution(NamedTuple):
     """The unknowns of a head.
 
@@ -112,7 +117,9 @@ def _sandwich(head: Head, unknown: np.ndarray, index: np.ndarray, scale: float, 
         return -scale * (head.scores(at, index, sums)[0].sum(0) - base) / step
 
     hessian = np.array([*in_parallel(row, range(head.size), torch.device("cpu"))])
-    value, vector = np.linalg.eigh(head.prior)
+    prior, free = head.prior.copy(), head.scanner.gains
+    prior[:free, :free] = GAIN_SD**2 * np.eye(free)
+    value, vector = np.linalg.eigh(prior)
     root = vector * np.sqrt(np.maximum(value, 1e-12))
     d, v = np.linalg.eigh(root.T @ (hessian + hessian.T) / 2 @ root)
     inverse = v @ np.diag(1 / (1 + np.maximum(d, 0))) @ v.T
