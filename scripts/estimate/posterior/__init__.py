@@ -94,7 +94,7 @@ class Posterior:
         regions: float = 12.0,
         voxels: int = 800,
         steps: int = 14,
-        inversion_efficiency: Sequence[float] = (0.93, 0.05),
+        inversion_efficiency: Sequence[float] = (0.94, 0.06),
         b1_sd: float = 0.07,
     ) -> None:
         self.network, self.inflate, self.network_sd = network, inflate, tuple(network_sd)

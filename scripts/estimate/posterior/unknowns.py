@@ -29,6 +29,10 @@ GAIN_SD = 0.5
 """No logarithm of a gain is less sure than this, since PD, T1 and T2 are known to better. A Hessian says more where
 scoring ended before its maximum."""
 
+SCANNER_SHARE = 1 / 3
+"""How many voxels a head is worth for the properties of the scanner, over how many for the rest: what the equations
+leave out, such as bias fields and the course of B1+, is alike in many voxels and looks like these properties."""
+
 
 class Solution(NamedTuple):
     """The unknowns of a head.
@@ -119,6 +123,9 @@ def _sandwich(head: Head, unknown: np.ndarray, index: np.ndarray, scale: float, 
     hessian = np.array([*in_parallel(row, range(head.size), torch.device("cpu"))])
     prior, free = head.prior.copy(), head.scanner.gains
     prior[:free, :free] = GAIN_SD**2 * np.eye(free)
+    trust = np.ones(head.size)
+    trust[free : head.scanner.size] = SCANNER_SHARE**0.5
+    hessian, outer = (trust[:, None] * trust * matrix for matrix in (hessian, outer))
     value, vector = np.linalg.eigh(prior)
     root = vector * np.sqrt(np.maximum(value, 1e-12))
     d, v = np.linalg.eigh(root.T @ (hessian + hessian.T) / 2 @ root)
