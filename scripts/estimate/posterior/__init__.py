@@ -91,7 +91,7 @@ class Posterior:
         tissues: Sequence[str] = tuple(COMPONENTS),
         common: Common = Common(),
         errors: Errors = Errors(),
-        regions: float = 12.0,
+        regions: float = 8.0,
         voxels: int = 800,
         steps: int = 14,
         inversion_efficiency: Sequence[float] = (0.94, 0.06),

@@ -29,7 +29,7 @@ GAIN_SD = 0.5
 """No logarithm of a gain is less sure than this, since PD, T1 and T2 are known to better. A Hessian says more where
 scoring ended before its maximum."""
 
-SCANNER_SHARE = 1 / 3
+SCANNER_SHARE = 1 / 2
 """How many voxels a head is worth for the properties of the scanner, over how many for the rest: what the equations
 leave out, such as bias fields and the course of B1+, is alike in many voxels and looks like these properties."""
 
