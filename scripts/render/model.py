@@ -40,13 +40,14 @@ class SignalModel(nn.Module):
         b1: Tensor | float | None = None,
         t2_star: Tensor | float | None = None,
         inversion_efficiency: Tensor | float | None = None,
+        fluid: Tensor | float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
         """Contrasts ``(B, M, ...)`` from maps ``(B, 3, ...)`` (PD, T1 [s], T2 [s]) and rows ``(B, M, A)``.
 
         Absent contrasts are zero. Where T1 or T2 is not positive (air), or T2* in an image that depends on it, the
-        signal is zero too. Runs in float32. B1+, T2* and inversion efficiency are numbers or maps ``(B, ...)``; each
-        reaches only the sequences that know it.
+        signal is zero too. Runs in float32. B1+, T2*, inversion efficiency and the share of fluid are numbers or maps
+        ``(B, ...)``; each reaches only the sequences that know it.
 
         Args:
             maps: the tissue maps.
@@ -54,9 +55,11 @@ class SignalModel(nn.Module):
             b1: B1+ relative to nominal; None for 1.
             t2_star: T2* [s]; None for :data:`scripts.render.T2_STAR_RATIO` times T2.
             inversion_efficiency: what an inversion makes of the magnetisation, ``m -> -efficiency m``; None for 1.
+            fluid: share of fluid in the PD of each voxel, whose signal and that of the rest add up, with their signs;
+                None for voxels of one T1 and T2. See :mod:`scripts.render.fluid`.
             mask: foreground ``(B, ...)``; elsewhere nothing is computed and the signal is zero.
         """
-        given = {"b1": b1, "t2_star": t2_star, "inversion_efficiency": inversion_efficiency}
+        given = {"b1": b1, "t2_star": t2_star, "inversion_efficiency": inversion_efficiency, "fluid": fluid}
         with torch.autocast(maps.device.type, enabled=False):
             maps, rows = maps.float(), rows.float()
             given = {

@@ -46,6 +46,13 @@ class Estimate(NamedTuple):
         return torch.stack([l00.abs(), torch.hypot(l10, l11), (l20**2 + l21**2 + l22**2).sqrt()], 1)
 
     @property
+    def covariance(self) -> Tensor:
+        """Of ln PD, ln T1, ln T2: elements 00, 01, 02, 11, 12, 22 ``(B, 6, ...)``."""
+        l00, l10, l11, l20, l21, l22 = self.cholesky.unbind(1)
+        rows = l00**2, l00 * l10, l00 * l20, l10**2 + l11**2, l10 * l20 + l11 * l21, l20**2 + l21**2 + l22**2
+        return torch.stack(rows, 1)
+
+    @property
     def correlations(self) -> Tensor:
         """Correlations PD-T1, PD-T2, T1-T2 between the log maps ``(B, 3, ...)``."""
         sd = self.sd.clamp_min(torch.finfo(self.cholesky.dtype).tiny ** 0.5)

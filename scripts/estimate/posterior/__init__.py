@@ -23,6 +23,7 @@ from ...tissue import SAME_FIELD, Estimate
 from .fractions import CLASSES
 from .head import TRIANGLE, Errors, Head, every_voxel
 from .mixture import COMPONENTS, Common, Mixture
+from .neighbours import fuse
 from .noise import noise_level
 from .scanner import Scanner, usable_scans
 from .unknowns import solve
@@ -66,8 +67,9 @@ class Posterior:
     shifts of T1 and T2 of the whole head. :func:`.unknowns.solve` finds them on a part of the voxels. The posterior of
     a voxel is a sum over nodes of (ln T1, ln T2), in which ln PD is integrated in closed form. The magnitude of an
     inversion recovery has two explanations; both are nodes, so both are weighed. The estimate is the mean of the
-    posterior, and its covariance with :math:`S \Sigma_\varphi S^T` for what remains uncertain about the unknowns
-    :math:`\varphi`, :math:`S` the posterior covariance of maps and scores.
+    posterior, averaged with the neighbours that noise explains, see :func:`.neighbours.fuse`. Its covariance is
+    that of the voxel alone, which does not count on the neighbours, with :math:`S \Sigma_\varphi S^T` for what remains
+    uncertain about the unknowns :math:`\varphi`, :math:`S` the posterior covariance of maps and scores.
 
     Args:
         network: weight of the network's component before the scans are seen; 0 leaves the network out.
@@ -81,6 +83,7 @@ class Posterior:
         steps: of scoring, at most.
         inversion_efficiency: its mean and standard deviation; all scans share it.
         b1_sd: standard deviation of B1+ relative to nominal.
+        smoothing: average neighbours that noise explains; else every voxel is estimated by itself.
     """
 
     def __init__(
@@ -96,11 +99,13 @@ class Posterior:
         steps: int = 14,
         inversion_efficiency: Sequence[float] = (0.94, 0.06),
         b1_sd: float = 0.07,
+        smoothing: bool = True,
     ) -> None:
         self.network, self.inflate, self.network_sd = network, inflate, tuple(network_sd)
         self.tissues, self.common, self.errors = tuple(tissues), common, errors
         self.regions, self.voxels, self.steps = regions, voxels, steps
         self.inversion_efficiency, self.b1_sd = tuple(inversion_efficiency), b1_sd
+        self.smoothing = smoothing
 
     @torch.no_grad()
     def __call__(
@@ -199,6 +204,11 @@ class Posterior:
         voxels = every_voxel(head, solution.unknown, solution.covariance)
         for whole, part in zip((*result.estimate, result.fractions), voxels):
             whole[:, inside] = torch.from_numpy(part.T)
+        if self.smoothing:
+            log_maps, shares = result.estimate.log_maps, result.fractions
+            covariance = Estimate(*(part[None] for part in result.estimate)).covariance[0]
+            fused = fuse(torch.cat([log_maps, shares]), log_maps, covariance, inside)
+            log_maps[:], shares[:] = fused.split((len(log_maps), len(shares)))
         sd = np.sqrt(np.diag(solution.covariance))
         result.gains[used] = torch.from_numpy(np.exp(solution.unknown)[scanner.group]).float() * unit
         result.gain_sd[used] = torch.from_numpy(sd[scanner.group]).float()
