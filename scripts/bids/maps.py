@@ -23,14 +23,17 @@ from .records import Session
 
 OPTIONAL_MAPS = ("T2starmap", "TB1map")
 """Maps [s, relative to nominal] that a session may have besides."""
+SHARE, FLUID = "probseg", "CSF"
+"""Suffix and label of the share of fluid in each voxel, which it may have too."""
 ALL = ", ".join(MAP_UNITS)
 
 
 def find_maps(dataset_dir: str | Path) -> list[Session]:
     """The sessions of a folder of maps (``sub-*/[ses-*/]anat/*_T1map.nii.gz``), sorted by name. Data are not read.
 
-    A session's ``maps`` are a PDmap, T1map and T2map of equal entities and grids, and a T2starmap and TB1map if they
-    belong to these. Maps left out are in ``ignored``; standard deviations (``desc-sd``) are not looked at.
+    A session's ``maps`` are a PDmap, T1map and T2map of equal entities and grids, and a T2starmap, TB1map and
+    label-CSF_probseg if they belong to these. Maps left out are in ``ignored``; standard deviations (``desc-sd``) are
+    not looked at.
 
     Raises:
         UserError: for an absent folder and one without maps. What is wrong with one session only is kept as its
@@ -50,11 +53,15 @@ def find_maps(dataset_dir: str | Path) -> list[Session]:
 def _session(root: Path, anat: Path) -> Session:
     subject, session = ([*anat.relative_to(root).parts[:-1], None])[:2]
     sets: dict[str, dict[str, Path]] = {}
+    shares: dict[str, Path] = {}
     problem = None
     for path in sorted((*anat.glob("*.nii*"), *anat.with_name("fmap").glob("*_TB1map.nii*"))):
         entities, suffix = parse_name(stem(path))
-        if suffix in (*MAP_UNITS, *OPTIONAL_MAPS) and entities.get("desc") != "sd":
-            key = "_".join(f"{k}-{v}" for k, v in entities.items() if k not in ("sub", "ses"))
+        of_fluid = suffix == SHARE and entities.pop("label", None) == FLUID
+        key = "_".join(f"{k}-{v}" for k, v in entities.items() if k not in ("sub", "ses"))
+        if of_fluid:
+            shares[key] = path
+        elif suffix in (*MAP_UNITS, *OPTIONAL_MAPS) and entities.get("desc") != "sd":
             if suffix in sets.setdefault(key, {}):
                 problem = UserError(path, "another file of this name", "remove one of them")
             sets[key][suffix] = path
@@ -66,6 +73,8 @@ def _session(root: Path, anat: Path) -> Session:
         there = ", ".join(f"{key}_{suffix}".strip("_") for key, maps in sets.items() for suffix in maps) or "none"
         problem = UserError(anat.relative_to(root), f"no {ALL} of equal entities (maps there: {there})", "add them")
     maps = sets[whole[0]] if whole else {}
+    if whole and whole[0] in shares:
+        maps[SHARE] = shares[whole[0]]
     ignored = [path for key, others in sets.items() if key not in whole[:1] for path in others.values()]
     try:
         problem or _check_grids(maps)

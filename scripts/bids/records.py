@@ -87,7 +87,8 @@ class Session:
         subject: label without ``sub-``.
         session: label without ``ses-``, or None.
         contrasts: every image that can be used, sorted by name.
-        maps: ``PDmap``, ``T1map``, ``T2map`` and ``dseg``, ``T2starmap``, ``TB1map`` where they exist.
+        maps: ``PDmap``, ``T1map``, ``T2map`` and ``dseg``, ``T2starmap``, ``TB1map``, ``probseg`` (the
+            share of fluid) where they exist.
         ignored: anatomical images of other kinds, for a warning.
         problem: why the session cannot be used; :func:`resolve` raises it.
         skull_stripped: whether all images or maps are said to be of the brain alone.

@@ -35,7 +35,11 @@ LINE = 44
 """Characters that fit above a panel."""
 # Title, colours, and the top of the scale; None is chosen as for a contrast.
 MAP_PANELS = (("PD [relative]", "gray", None), ("T1 [s]", "inferno", 3.0), ("T2 [s]", "viridis", 0.2))
-OPTION_PANELS = {"t2_star": ("T2* [s]", "viridis", 0.1), "b1": ("B1+ / nominal", "cividis", 2.0)}
+OPTION_PANELS = {
+    "t2_star": ("T2* [s]", "viridis", 0.1),
+    "b1": ("B1+ / nominal", "cividis", 2.0),
+    "fluid": ("Share of fluid", "gray", 1.0),
+}
 SD_PANELS = {1: ("T1 ± [%]", "cividis", 40.0), 2: ("T2 ± [%]", "cividis", 40.0)}
 """Channel -> panel. A standard deviation of 0.4 of the logarithm is a map that is little more than a guess."""
 FOOTNOTE = "Axial, radiological display: the patient's right is on the left."
@@ -124,7 +128,7 @@ def overview(
         mask: foreground ``(X, Y)``.
         inputs: title -> scan ``(X, Y)``.
         contrasts: title -> rendered contrast ``(X, Y)``.
-        options: ``t2_star``, ``b1`` -> its map ``(X, Y)``.
+        options: ``t2_star``, ``b1``, ``fluid`` -> its map ``(X, Y)``.
         count: number of all rendered contrasts, where these are some of them.
     """
     view = _view(mask)

@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..render import share_beside_fluid
+from .posterior import CLASSES
+
 CROWN = 85.0
 """Depth below the top of a head [mm] of the slice that a picture shows: through the ventricles."""
 
@@ -29,8 +32,8 @@ class Maps(NamedTuple):
         sd: log-domain standard deviations ``(3, X, Y, Z)``; None for samples, which are no estimates.
         mask: foreground ``(X, Y, Z)``.
         affine: voxel to mm ``(4, 4)``.
-        options: maps that are not needed, by their names in the signal equations: ``t2_star`` [s], ``b1`` (relative
-            to nominal), each ``(X, Y, Z)``.
+        options: maps that are not needed, by their names in :class:`scripts.render.SignalModel`: ``t2_star`` [s],
+            ``b1`` (relative to nominal), ``fluid`` (share of the PD of a voxel), each ``(X, Y, Z)``.
         correlations: between the errors of the log maps, see :data:`CORRELATIONS` ``(3, X, Y, Z)``; None if not wanted.
         fractions: shares of :data:`scripts.estimate.posterior.CLASSES` ``(5, X, Y, Z)``; None if not wanted.
     """
@@ -44,6 +47,13 @@ class Maps(NamedTuple):
     fractions: np.ndarray | None = None
 
     @property
+    def all_options(self) -> dict[str, np.ndarray]:
+        """The options, with the share of fluid where the fractions say it."""
+        if self.fractions is None:
+            return dict(self.options)
+        return {**self.options, "fluid": share_beside_fluid(self.fractions[CLASSES.index("CSF")])}
+
+    @property
     def middle(self) -> int:
         """Index of the axial slice to show: through the middle of the foreground, or of the brain above a neck."""
         inside = np.flatnonzero(self.mask.any((0, 1)))
@@ -55,5 +65,5 @@ class Maps(NamedTuple):
     def axial(self, z: int) -> "Maps":
         """One axial slice, without its axis."""
         sd = None if self.sd is None else self.sd[..., z]
-        options = {name: array[..., z] for name, array in self.options.items()}
+        options = {name: array[..., z] for name, array in self.all_options.items()}
         return Maps(self.values[..., z], sd, self.mask[..., z], self.affine, options)

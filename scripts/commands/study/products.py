@@ -25,15 +25,19 @@ from ...bids import MAP_UNITS, Session, load_image, output_path, write_image
 from ...errors import UserError
 from ...estimate.maps import Maps
 from ...estimate.posterior import CLASSES
-from ...render import T2_STAR_RATIO, SignalModel
+from ...render import T2_STAR_RATIO, SignalModel, share_beside_fluid
 from ...signal import SEQUENCES
 
 CORRELATIONS = ("PDT1", "PDT2", "T1T2")
 """Pairs of maps, as :func:`scripts.tissue.correlations` orders them."""
 SPECK = 0.05
 """A region smaller than this part of the largest is not foreground."""
-OPTIONS = {"T2starmap": "t2_star", "TB1map": "b1"}
-"""Suffix of an optional map -> its name in the signal equations."""
+OPTIONS = {"T2starmap": "t2_star", "TB1map": "b1", "probseg": "fluid"}
+"""Suffix of an optional map -> its name in :class:`scripts.render.SignalModel`."""
+FLUID = "CSF"
+"""Label of the share of fluid among the probseg."""
+ADDED = "Signals of fluid and tissue in a voxel add up."
+"""What is said about a contrast that was rendered with the share of fluid."""
 ASSUMED = {
     "t2_star": f"T2* is taken for {T2_STAR_RATIO:g} T2.",
     "b1": "B1+ is taken for nominal.",
@@ -78,7 +82,7 @@ def render(maps: Maps, requests: Sequence[RenderRequest]) -> np.ndarray:
     if not requests:
         return np.empty((0, *maps.mask.shape), np.float32)
     rows = torch.stack([request.acquisition.to_row() for request in requests])
-    options = {name: torch.from_numpy(array)[None] for name, array in {"mask": maps.mask, **maps.options}.items()}
+    options = {name: torch.from_numpy(array)[None] for name, array in {"mask": maps.mask, **maps.all_options}.items()}
     return SignalModel()(torch.from_numpy(maps.values)[None], rows[None], **options)[0].numpy()
 
 
@@ -147,7 +151,10 @@ def read_maps(folder: Path, session: Session) -> Maps:
     values, affines = zip(*(read(suffix) for suffix in MAP_UNITS))
     known = output_path(folder, session, "T1map", desc="sd").exists()
     sd = np.stack([read(suffix, desc="sd")[0] for suffix in MAP_UNITS]) if known else None
-    return Maps(np.stack(values), sd, read("mask", desc="foreground")[0] > 0, affines[0])
+    options = {}
+    if output_path(folder, session, "probseg", label=FLUID).exists():
+        options["fluid"] = share_beside_fluid(read("probseg", label=FLUID)[0])
+    return Maps(np.stack(values), sd, read("mask", desc="foreground")[0] > 0, affines[0], options)
 
 
 def write_contrasts(
@@ -168,11 +175,18 @@ def write_contrasts(
         sources: BIDS URIs of the maps by suffix; None for those that :func:`write_maps` wrote.
         entities: BIDS entities of the files besides ``acq``, which is the request's name.
     """
-    sources = sources or {suffix: f"bids::{output_path('', session, suffix)}" for suffix in MAP_UNITS}
+    given = maps.all_options
+    if sources is None:
+        sources = {suffix: f"bids::{output_path('', session, suffix)}" for suffix in MAP_UNITS}
+        if "fluid" in given:
+            sources["probseg"] = f"bids::{output_path('', session, 'probseg', label=FLUID)}"
     for request, image in zip(requests, render(maps, requests)):
         sequence = SEQUENCES[request.acquisition.sequence]
-        used = [name for name in sources if name in MAP_UNITS or OPTIONS[name] in sequence.options]
-        assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in maps.options]
+        known = sequence.options if sequence.signed else (*sequence.options, "fluid")
+        used = [name for name in sources if name in MAP_UNITS or OPTIONS[name] in known]
+        assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in given]
+        if "fluid" in given and "fluid" in known:
+            assumed.append(ADDED)
         kind = "Image" if sequence.signed else "Magnitude image"
         about = [f"{kind} rendered from the maps by the signal equation, without noise.", *assumed]
         sidecar = {

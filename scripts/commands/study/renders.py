@@ -24,6 +24,7 @@ from ...bids import MAP_UNITS, Session, combine, find_maps, load_image, output_p
 from ...bids.names import ENTITIES, stem
 from ...errors import UserError
 from ...estimate.maps import Maps
+from ...render import share_beside_fluid
 from ..report import overview, request_title
 from .folder import Study
 from .products import OPTIONS, fingerprints, render, write_contrasts
@@ -141,7 +142,8 @@ def load_maps(paths: Mapping[str, Path]) -> Maps:
     """The maps of one session; undefined where PD, T1 or T2 is 0.
 
     Args:
-        paths: ``PDmap``, ``T1map``, ``T2map`` and perhaps ``T2starmap`` and ``TB1map`` -> file.
+        paths: ``PDmap``, ``T1map``, ``T2map`` and perhaps ``T2starmap``, ``TB1map`` and ``probseg``, the share of
+            fluid -> file.
 
     Raises:
         UserError: for unreadable files, voxels that are NaN, infinite or negative, and other units.
@@ -166,12 +168,16 @@ def load_maps(paths: Mapping[str, Path]) -> Maps:
         if shorter in arrays and np.median(arrays[shorter][mask]) > np.median(arrays[longer][mask]):
             found = f"values longer than those of {paths[longer].name}"
             raise UserError(paths[shorter], found, "check whether the two files were exchanged")
-    for suffix in arrays.keys() & OPTIONS.keys():
+    if "probseg" in arrays and arrays["probseg"].max() > 1.001:
+        raise UserError(paths["probseg"], f"{arrays['probseg'].max():g}", "give shares, from 0 to 1")
+    for suffix in (arrays.keys() & OPTIONS.keys()) - {"probseg"}:
         undefined = int((mask & (arrays[suffix] == 0)).sum())
         if undefined:
             found = f"0 in {undefined} of {int(mask.sum())} voxels that the other maps define"
             raise UserError(paths[suffix], found, "fill them (TB1map: 1 is nominal), or leave this map out")
     options = {OPTIONS[suffix]: array for suffix, array in arrays.items() if suffix in OPTIONS}
+    if "fluid" in options:
+        options["fluid"] = share_beside_fluid(options["fluid"])
     return Maps(values, None, mask, affine, options)
 
 

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Neighbouring voxels of one tissue have nearly the same maps: the mean of those whose noise explains the difference."""
+"""Neighbours of one tissue have nearly the same maps: the mean of those whose noise explains their difference."""
 
 from itertools import product
 from math import exp
