@@ -23,10 +23,8 @@ from scripts.simulate.slices import mix
 
 FLAIR = Acquisition("inversion_recovery", te=0.09, tr=9.0, ti=2.5)
 GRE = Acquisition("spoiled_gradient_echo", te=0.03, tr=0.5, flip_angle=40)
-MP2RAGE = Acquisition(
-    "mp2rage", te=0.003, tr=5.0, ti=0.7, ti2=2.5, flip_angle=4, flip_angle2=5, echo_train_length=160, echo_spacing=0.007,
-    echoes_before_centre=80,
-)  # fmt: skip
+TRAIN = {"echo_train_length": 160, "echo_spacing": 0.007, "echoes_before_centre": 80}
+MP2RAGE = Acquisition("mp2rage", te=0.003, tr=5.0, ti=0.7, ti2=2.5, flip_angle=4, flip_angle2=5, **TRAIN)
 T2W = Acquisition("spin_echo", te=0.1, tr=4.5, flip_angle=90)
 WATER, WHITE = torch.tensor([1.0, *FLUID]), torch.tensor([0.7, 0.86, 0.072])
 STACK = FLAIR, T2W, GRE
