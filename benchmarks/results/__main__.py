@@ -37,13 +37,13 @@ def head_part(options: argparse.Namespace, settings: Settings) -> str:
     truths = heads.label_map_truths(settings, data(options, "label_maps"))
     evaluations, ceiling = heads.evaluate(truths, settings, ways)
     for number in (0, 3):
-        protocol, (truth, estimate) = evaluations[number].protocol, evaluations[number].example
+        protocol, (truth, found) = evaluations[number].protocol, evaluations[number].example
         where = f"{truth.name}, {protocol.name}"
-        maps_picture(options.pictures / f"results_maps_{number + 1}.jpg", where, truth, estimate)
-    truth, estimate = evaluations[0].example
+        maps_picture(options.pictures / f"results_maps_{number + 1}.jpg", where, truth, found.estimate)
+    truth, found = evaluations[0].example
     rows, z = settings.unseen.rows, truth.maps.shape[-1] // 2
     target = signals(truth, rows).abs()
-    image = with_gain(target, render(estimate.log_maps[0], rows, truth.mask), rows, truth.brain)
+    image = with_gain(target, render(found.estimate.log_maps[0], rows, truth.mask, found.fluid), rows, truth.brain)
     names = [request.name for request in settings.unseen.requests]
     title = f"Unseen contrasts of {truth.name} from {evaluations[0].protocol.name}"
     shown = target[..., z], image[..., z], truth.mask[..., z], truth.brain[..., z]
@@ -59,12 +59,13 @@ def phantom_part(options: argparse.Namespace, settings: Settings) -> str:
         path = data(options, "phantom") / "asldro" / file
         truth = phantom_truth(path, settings.phantom, field_strength)
         evaluations, ceiling = heads.evaluate([truth], settings, ways)
-        found = targets.checks(evaluations, unusual=field_strength == 3.0)
-        text.append(f"### {truth.name}\n\n{markdown(evaluations, ceiling, found)}")
+        checks = targets.checks(evaluations, unusual=field_strength == 3.0)
+        text.append(f"### {truth.name}\n\n{markdown(evaluations, ceiling, checks)}")
         maps_picture(
             options.pictures / f"results_phantom_{field_strength * 10:.0f}.jpg",
             f"{truth.name}, {evaluations[0].protocol.name}",
-            *evaluations[0].example,
+            truth,
+            evaluations[0].example[1].estimate,
         )
     return "\n".join(text)
 

@@ -49,9 +49,9 @@ def run(network: nn.Module, settings: Settings, threads: int, posterior: Posteri
     protocol = settings.protocols[THREE_SCANS]
     scans = acquire(ellipsoid(SHAPE), protocol, settings.nuisance, settings.seed, 0)
     rows = [("scans and weights read", "", f"{peak():.1f}")]
-    estimate, took = timed(lambda: NetworkEstimator(network)(scans))
+    found, took = timed(lambda: NetworkEstimator(network)(scans))
     rows.append((f"network, {SHAPE[-1]} slices", f"{took:.0f}", f"{peak():.1f}"))
-    _, took = timed(lambda: refine(estimate, scans, posterior))
+    _, took = timed(lambda: refine(found, scans, posterior))
     rows.append(("data consistency, the whole head", f"{took:.0f}", f"{peak():.1f}"))
     training = []
     for batch in BATCHES:

@@ -13,6 +13,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
@@ -21,9 +22,11 @@ from torch import Tensor, nn
 
 from scripts.acquisition import UNKNOWN, Acquisition
 from scripts.estimate import Posterior
+from scripts.estimate.posterior import CLASSES
 from scripts.networks import on_device
 from scripts.networks.weights import load_weights
 from scripts.preprocess import ScaleContrastsd
+from scripts.render import share_beside_fluid
 from scripts.tissue import Estimate
 
 from .page import ROOT
@@ -36,8 +39,15 @@ FLAT, MIXTURE, NETWORK, BOTH = "flat prior", "mixture without network", "network
 """Ways to estimate: a prior that hardly says anything; tissues; the network alone; all together, as shipped."""
 
 
-Estimator = Callable[[Scans], Estimate]
-"""Scans of slices -> the estimate of all of them ``(1, 3, X, Y, S)``."""
+class Found(NamedTuple):
+    """Estimate of all slices ``(1, 3, X, Y, S)``, and the share of fluid ``(X, Y, S)`` where it is known."""
+
+    estimate: Estimate
+    fluid: Tensor | None = None
+
+
+Estimator = Callable[[Scans], Found]
+"""Scans of slices -> what is found in them."""
 
 
 class NetworkEstimator:
@@ -52,28 +62,31 @@ class NetworkEstimator:
         self.network, self.unknown = network, unknown
 
     @torch.no_grad()
-    def __call__(self, scans: Scans) -> Estimate:
+    def __call__(self, scans: Scans) -> Found:
         scaled = scale(scans.image[0], scans.mask)
         rows = unknown_rows(scans.acquisition) if self.unknown else scans.acquisition
         slices = [self.network.estimate(one[None], rows) for one in scaled.unbind(-1)]
-        return Estimate(*(torch.stack(parts, -1) for parts in zip(*slices)))
+        return Found(Estimate(*(torch.stack(parts, -1) for parts in zip(*slices))))
 
 
-def refine(estimate: Estimate, scans: Scans, posterior: Posterior | None = None) -> Estimate:
-    """The posterior from an estimate, with the gains of the whole stack of slices.
+def refine(found: Found, scans: Scans, posterior: Posterior | None = None) -> Found:
+    """The posterior from a network's estimate, with the gains of the whole stack of slices.
 
     Slices go side by side into one image: neighbours in the stack are none in the head, and the noise of a scan is read
     from differences of neighbours.
     """
     fit = (posterior or Posterior())(
-        Estimate(*map(_side_by_side, estimate)),
+        Estimate(*map(_side_by_side, found.estimate)),
         _side_by_side(scans.image)[0],
         scans.acquisition[0],
         _side_by_side(scans.mask[None])[0, 0],
         scans.gains[0].tolist(),
     )
     count = scans.mask.shape[-1]
-    return Estimate(*(_stacked(part, count) for part in fit.estimate))
+    estimate, shares = (_stacked(part, count) for part in fit.estimate), _stacked(fit.fractions, count)
+    fluid = shares[CLASSES.index("CSF")].unbind(-1)
+    counted = torch.stack([torch.from_numpy(share_beside_fluid(one.numpy())) for one in fluid], -1)
+    return Found(Estimate(*estimate), counted)
 
 
 def estimators(network: nn.Module, posterior: Posterior | None = None) -> dict[str, Estimator]:

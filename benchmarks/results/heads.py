@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scripts.tissue import MAPS, Estimate
+from scripts.tissue import MAPS
 
-from .estimators import BOTH, Estimator
+from .estimators import BOTH, Estimator, Found
 from .label_maps import label_truth
 from .measures import (
     MapScore,
@@ -75,13 +75,13 @@ class Evaluation(NamedTuple):
         protocol: the scans.
         outcomes: way to estimate -> what it achieved.
         bounds: tissue -> Cramer-Rao standard deviations with prior of ln PD, ln T1, ln T2 ``(3,)``.
-        example: truth and estimate of the first head, by the last way.
+        example: the first head, and what the last way found in it.
     """
 
     protocol: Protocol
     outcomes: dict[str, Outcome]
     bounds: dict[str, Tensor]
-    example: tuple[Truth, Estimate]
+    example: tuple[Truth, Found]
 
 
 def label_map_truths(settings: Settings, folder: Path) -> list[Truth]:
@@ -102,7 +102,7 @@ def evaluate(
     """Every protocol on some heads of one field strength, and the contrasts of their true maps."""
     unseen = settings.unseen.at(truths[0].field_strength)
     targets = [signals(truth, unseen.rows).abs() for truth in truths]
-    ceiling = contrasts_of(truths, targets, [truth.maps.clamp_min(1e-6).log() for truth in truths], unseen)
+    ceiling = contrasts_of(truths, targets, [(truth.maps.clamp_min(1e-6).log(), None) for truth in truths], unseen)
     evaluations = []
     for protocol in settings.protocols:
         report(f"{truths[0].name} ...: {protocol.name}")
@@ -110,9 +110,9 @@ def evaluate(
         outcomes, example = {}, None
         scans = [acquire(truth, protocol, settings.nuisance, settings.seed, n) for n, truth in enumerate(truths)]
         for way, estimator in ways.items():
-            estimates = [estimator(one) for one in scans]
-            outcomes[way] = outcome(truths, targets, estimates, unseen)
-            example = truths[0], estimates[0]
+            found = [estimator(one) for one in scans]
+            outcomes[way] = outcome(truths, targets, found, unseen)
+            example = truths[0], found[0]
         values = medians(truths[0])
         anchors, snr = anchors_of(values), settings.nuisance.snr
         limit = {
@@ -122,22 +122,22 @@ def evaluate(
     return evaluations, ceiling
 
 
-def outcome(
-    truths: Sequence[Truth], targets: Sequence[Tensor], estimates: Sequence[Estimate], unseen: Protocol
-) -> Outcome:
-    """What the estimates of some heads are worth."""
-    voxels = [tissue_voxels(truth, estimate) for truth, estimate in zip(truths, estimates)]
+def outcome(truths: Sequence[Truth], targets: Sequence[Tensor], found: Sequence[Found], unseen: Protocol) -> Outcome:
+    """What that is worth which was found in some heads."""
+    voxels = [tissue_voxels(truth, one.estimate) for truth, one in zip(truths, found)]
     maps = {tissue: score(pool([head[tissue] for head in voxels])) for tissue in TISSUES}
-    return Outcome(maps, contrasts_of(truths, targets, [estimate.log_maps[0] for estimate in estimates], unseen))
+    return Outcome(
+        maps, contrasts_of(truths, targets, [(one.estimate.log_maps[0], one.fluid) for one in found], unseen)
+    )
 
 
 def contrasts_of(
-    truths: Sequence[Truth], targets: Sequence[Tensor], log_maps: Sequence[Tensor], unseen: Protocol
+    truths: Sequence[Truth], targets: Sequence[Tensor], maps: Sequence[tuple[Tensor, Tensor | None]], unseen: Protocol
 ) -> dict[str, ContrastScore]:
-    """Scores of the unseen contrasts rendered from log maps, the mean over heads."""
+    """Scores of the unseen contrasts rendered from log maps and shares of fluid, the mean over heads."""
     parts = []
-    for truth, target, maps in zip(truths, targets, log_maps):
-        rendered, scores = render(maps, unseen.rows, truth.mask), []
+    for truth, target, (log_maps, fluid) in zip(truths, targets, maps):
+        rendered, scores = render(log_maps, unseen.rows, truth.mask, fluid), []
         # Fat sets gain and scale of a head; inside the brain they are those of the brain.
         for mask in (truth.mask, truth.brain):
             images = with_gain(target, rendered, unseen.rows, mask)

@@ -122,9 +122,17 @@ def anchors_of(values: dict[str, Tensor]) -> Tensor:
     return torch.stack([values[names[WM]], values[names[GM]]])
 
 
-def render(log_maps: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
-    """Magnitude contrasts ``(M, X, Y, S)`` of log maps ``(3, X, Y, S)``, 0 outside the mask ``(X, Y, S)``."""
-    return SignalModel()(log_maps.exp()[None], rows[None], mask=mask[None])[0]
+def render(log_maps: Tensor, rows: Tensor, mask: Tensor, fluid: Tensor | None = None) -> Tensor:
+    """Magnitude contrasts ``(M, X, Y, S)`` of log maps ``(3, X, Y, S)``, 0 outside the mask ``(X, Y, S)``.
+
+    Args:
+        log_maps: the maps.
+        rows: acquisitions ``(M, A)``.
+        mask: the head or the brain.
+        fluid: share of fluid in each voxel ``(X, Y, S)``; None for voxels of one T1 and T2.
+    """
+    share = None if fluid is None else fluid[None]
+    return SignalModel()(log_maps.exp()[None], rows[None], fluid=share, mask=mask[None])[0]
 
 
 def with_gain(target: Tensor, signal: Tensor, rows: Tensor, mask: Tensor) -> Tensor:

@@ -93,12 +93,13 @@ def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: P
         given = subset(scans, [suffixes.index(one) for one in inputs])
         predictions = [*rescaled(target, given.image[0], inputs, brain)]
         for way, estimator in ways(network, control, posterior):
-            image = render(estimator(given).log_maps[0], row, brain)
+            found = estimator(given)
+            image = render(found.estimate.log_maps[0], row, brain, found.fluid)
             predictions.append(Prediction(way, with_gain(target[None], image, row, brain)[0]))
-        found = [(one.way, *_scores(target, one.image, brain, lesions, around)) for one in predictions]
-        found.append((f"the true {suffix}", *_scores(target, target, brain, lesions, around)))
+        rows = [(one.way, *_scores(target, one.image, brain, lesions, around)) for one in predictions]
+        rows.append((f"the true {suffix}", *_scores(target, target, brain, lesions, around)))
         head = ("Way", "SSIM", "correlation", *LESION_HEADS)
-        text.append(f"**{suffix} from {' and '.join(inputs)}**, {len(chosen)} slices:\n\n{table(head, found)}")
+        text.append(f"**{suffix} from {' and '.join(inputs)}**, {len(chosen)} slices:\n\n{table(head, rows)}")
         path = pictures / f"results_real_{suffix.lower()}.jpg"
         _draw(path, f"{suffix} of sub-26 from {' and '.join(inputs)}", target, predictions, brain, lesions)
     return "\n".join(text)

@@ -38,7 +38,7 @@ def run(folder: Path, ways: Mapping[str, Estimator]) -> str:
     inside = torch.stack([torch.from_numpy(one) for one in inside], -1)
     rows = []
     for way, estimator in ways.items():
-        estimate = estimator(scans)
+        estimate = estimator(scans).estimate
         log_t2, sd = estimate.log_maps[0, 2][inside], estimate.sd[0, 2][inside]
         t2 = log_t2.exp() * 1000
         found = float(t2.median())

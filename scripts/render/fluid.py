@@ -20,7 +20,7 @@ FLUID = (4.2, 1.7)
 """T1, T2 of free water at body temperature [s]."""
 TISSUE = ((0.2, 3.0), (0.01, 0.5))
 """Shortest and longest T1 and T2 of what is beside it [s]."""
-PURE, SIDE = 0.8, 4
+PURE, SIDE = 0.95, 4
 """Share of fluid in a voxel that is nearly nothing else; as many voxels make a region as a square or cube of this side
 has."""
 
