@@ -14,9 +14,10 @@
 import pytest
 import torch
 
-from scripts.estimate.posterior.head import PACKED
 from scripts.estimate.posterior.neighbours import fuse
 
+PACKED = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+"""Order of the elements of a covariance."""
 SD = torch.tensor([0.04, 0.10, 0.08])
 CORRELATION = torch.tensor([[1.0, 0.6, -0.3], [0.6, 1.0, 0.2], [-0.3, 0.2, 1.0]])
 COVARIANCE = CORRELATION * SD[:, None] * SD

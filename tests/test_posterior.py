@@ -176,7 +176,7 @@ def test_without_them_the_factor_of_t2_is_the_prior_and_says_so(scaled):
     prior = (Common().t2 ** 2 + COMPONENTS["WM"]["own"][2] ** 2) ** 0.5
     assert 0.1 < result.factors[1, 1] < 1.1 * prior
     # The error is common to all voxels: the less noise each has, the more of them are inside or outside together.
-    assert (coverage(scaled, result, WHITE) > 0.8).all() and (coverage(scaled, result, GREY) > 0.8).all()
+    assert (coverage(scaled, result, WHITE) > 0.7).all() and (coverage(scaled, result, GREY) > 0.7).all()
 
 
 def test_gains_follow_the_unit_of_the_images_and_maps_do_not(usual, found):

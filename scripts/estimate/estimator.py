@@ -66,7 +66,7 @@ class Estimator:
     posterior: Callable[..., Fit]
     data_consistency: bool = True
     correlations: bool = False
-    fractions: bool = False
+    fractions: bool = True
 
     @property
     def settings(self) -> dict:
