@@ -17,6 +17,9 @@ from math import exp
 import torch
 from torch import Tensor
 
+SLAB = 16
+"""Planes at a time, which bounds the memory."""
+
 
 def fuse(values: Tensor, mean: Tensor, covariance: Tensor, inside: Tensor) -> Tensor:
     r"""Weighted mean of the values of each voxel and of its neighbours, at corners too.
@@ -32,6 +35,16 @@ def fuse(values: Tensor, mean: Tensor, covariance: Tensor, inside: Tensor) -> Te
         covariance: of these: 00, 01, 02, 11, 12, 22 ``(6, ...)``.
         inside: voxels that count ``(...)``; the others keep their values.
     """
+    fused = torch.empty_like(values)
+    for start in range(0, len(inside), SLAB):
+        low = max(start - 1, 0)
+        piece, own = (slice(None), slice(low, start + SLAB + 1)), slice(start - low, start - low + SLAB)
+        slab = _fuse(values[piece], mean[piece], covariance[piece], inside[piece[1]])
+        fused[:, start : start + SLAB] = slab[:, own]
+    return fused
+
+
+def _fuse(values: Tensor, mean: Tensor, covariance: Tensor, inside: Tensor) -> Tensor:
     total, weight = values.clone(), torch.ones_like(mean[0])
     for offset in product((-1, 0, 1), repeat=inside.ndim):
         if offset <= (0,) * inside.ndim:  # the other half of the pairs
