@@ -135,10 +135,11 @@ class Head:
               for shape in ((3,), (6,), (), (len(self.mixture.names), 10), (4, self.scanner.size), (scans,), ()))
         )  # fmt: skip
         signal, star, slopes, log_t, fluid, log_cell, log_prior, log_pd, members, first = look_up
+        precision = (1 / self.mixture.pd_variance).astype(np.float32)
         moments(
             y, log_y, self.group, self.scanner.gains, self.noise, self.error, signal, star, slopes, self.pairs, log_t,
-            fluid, log_cell, log_prior, log_pd, members, (1 / self.mixture.pd_variance).astype(np.float32), first, gaussian,
-            self.scanner.size, out.mean, out.covariance, out.evidence, out.component, out.scanner, out.misfit,
+            fluid, log_cell, log_prior, log_pd, members, precision, first, gaussian, self.scanner.size,
+            out.mean, out.covariance, out.evidence, out.component, out.scanner, out.misfit,
             out.fluid,
         )  # fmt: skip
         return out

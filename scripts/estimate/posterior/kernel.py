@@ -198,7 +198,7 @@ def moments(
     log_pd,  # (B, K, L) its mean ln PD there
     members,  # (B, K) components that matter in a block, then -1
     precision,  # (K,) inverse variance of ln PD there
-    # Of the first pass, one node for each block: signal, star, log_t, log_prior, log_pd, log_cell, members, and how many.
+    # Of the first pass, one node a block: signal, star, log_t, log_prior, log_pd, log_cell, members, and how many.
     first,
     net,  # (N, 10) the network's Gaussian, see _network_evidence; (0, 10) without
     scanner,  # number of unknowns of the scanner

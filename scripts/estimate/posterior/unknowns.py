@@ -23,12 +23,9 @@ WEIGHTS_AFTER, PSEUDO = (2, 4, 6, 8), 30.0
 """Steps after which the weights of the components are fitted; voxels that their prior is worth."""
 SLOWEST = 0.02
 """Gain in log evidence below which scoring has converged."""
-
-
 GAIN_SD = 0.5
 """No logarithm of a gain is less sure than this, since PD, T1 and T2 are known to better. A Hessian says more where
 scoring ended before its maximum."""
-
 SCANNER_SHARE = 1 / 2
 """How many voxels a head is worth for the properties of the scanner, over how many for the rest: what the equations
 leave out, such as bias fields and the course of B1+, is alike in many voxels and looks like these properties."""
