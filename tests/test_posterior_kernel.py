@@ -143,7 +143,7 @@ def test_the_sums_depend_on_no_other_voxel():
 def solved(head: Head, threads: int) -> tuple[Solution, heads.Voxels]:
     use_threads(threads)
     try:
-        solution = solve(head, np.zeros(head.scanner.gains), 12.0, 40, 3)
+        solution = solve(head, [np.zeros(head.scanner.gains)], 12.0, 40, 3)
         return solution, every_voxel(head, solution.unknown, solution.covariance)
     finally:
         use_threads(None)

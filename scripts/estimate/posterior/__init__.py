@@ -32,6 +32,8 @@ __all__ = ["CLASSES", "Fit", "Posterior"]
 
 START_VOXELS = 4000
 """From how many voxels of a scan its gain is taken to start with."""
+STARTS = (0.0, -0.25, 0.25)
+"""Added to the ln T1 of the network, of which gains to start from are made."""
 
 
 class Fit(NamedTuple):
@@ -150,7 +152,7 @@ class Posterior:
         if problem is None:
             return float("-inf"), misfit
         head = problem.head
-        solution = solve(head, problem.first_gains, self.regions, self.voxels, self.steps, covariance=False)
+        solution = solve(head, problem.starts[:1], self.regions, self.voxels, self.steps, covariance=False)
         seen, found = head.y > 0, head.run(solution.unknown, np.arange(len(head.y)))[0].misfit
         misfit[problem.used] = torch.tensor(np.sqrt((found**2 * seen).sum(0) / np.maximum(seen.sum(0), 1))).float()
         return solution.evidence, misfit
@@ -183,7 +185,7 @@ class Posterior:
         noise = torch.stack([noise_level(image[number], inside) for number in used]) / unit
         mixture = Mixture(self.common, self.network, stated_field_strength(rows), self.tissues)
         mean, roots, y = log_maps[:, inside].T.numpy(), cholesky[:, inside].T.numpy(), y / unit[:, None]
-        first_gains = _first_gains(scanner, y.T.numpy(), mean)
+        starts = _starts(scanner, y.T.numpy(), mean)
         if most is not None:
             some = np.linspace(0, len(mean) - 1, min(len(mean), most)).round().astype(int)
             mean, roots, y = mean[some], roots[some], y[:, some]
@@ -195,12 +197,12 @@ class Posterior:
             covariance += np.diag(np.square(self.network_sd)).astype(np.float32)
             network = mean, covariance
         head = Head(y, scanner, noise, typical / unit, mixture, self.errors, network)
-        return _Problem(head, inside, used, unit, first_gains)
+        return _Problem(head, inside, used, unit, starts)
 
     def _fit(self, result: Fit, problem: "_Problem") -> Fit:
-        head, inside, used, unit, first_gains = problem
+        head, inside, used, unit, starts = problem
         scanner, mixture = head.scanner, head.mixture
-        solution = solve(head, first_gains, self.regions, self.voxels, self.steps)
+        solution = solve(head, starts, self.regions, self.voxels, self.steps)
         voxels = every_voxel(head, solution.unknown, solution.covariance)
         for whole, part in zip((*result.estimate, result.fractions), voxels):
             whole[:, inside] = torch.from_numpy(part.T)
@@ -229,7 +231,7 @@ class _Problem(NamedTuple):
     inside: Tensor
     used: list[int]
     unit: Tensor
-    first_gains: np.ndarray
+    starts: list[np.ndarray]
 
 
 def stated_field_strength(rows: Tensor) -> float | None:
@@ -238,17 +240,21 @@ def stated_field_strength(rows: Tensor) -> float | None:
     return stated[0] if stated and stated[-1] <= (1 + SAME_FIELD) * stated[0] else None
 
 
-def _first_gains(scanner: Scanner, y: np.ndarray, log_maps: np.ndarray) -> np.ndarray:
-    """Logarithms of the gains ``(G,)`` at which the maps ``(N, 3)`` explain the median voxel of ``y (N, S)``."""
+def _starts(scanner: Scanner, y: np.ndarray, log_maps: np.ndarray) -> list[np.ndarray]:
+    """Logarithms of the gains ``(G,)`` at which the maps ``(N, 3)`` explain the median voxel of ``y (N, S)``.
+
+    One for each of :data:`STARTS`.
+    """
     # Some scans have few voxels that are not zero.
     there = [np.flatnonzero(scan) for scan in y.T]
     some = np.unique(np.concatenate([index[:: max(1, len(index) // START_VOXELS)] for index in there]))
-    y, maps = y[some], torch.from_numpy(log_maps[some].T).float()
-    signal = scanner.predict(maps[1:], scanner.expected()).signal.abs().clamp_min(1e-6)
-    ratio = np.log(np.maximum(y.T, 1e-12)) - (maps[0] + signal.log()).numpy()
-    return np.array(
-        [
-            np.median(np.concatenate([ratio[s][y[:, s] > 0] for s, own in enumerate(scanner.group) if own == g]))
-            for g in range(scanner.gains)
-        ]
-    )
+    y, maps, properties = y[some], torch.from_numpy(log_maps[some].T).float(), scanner.expected()
+
+    def gains(shift: float) -> np.ndarray:
+        t1_t2 = torch.stack([maps[1] + shift, maps[2]])
+        signal = scanner.predict(t1_t2, properties).signal.abs().clamp_min(1e-6)
+        ratio = np.log(np.maximum(y.T, 1e-12)) - (maps[0] + signal.log()).numpy()
+        members = [[s for s, own in enumerate(scanner.group) if own == g] for g in range(scanner.gains)]
+        return np.array([np.median(np.concatenate([ratio[s][y[:, s] > 0] for s in group])) for group in members])
+
+    return [gains(shift) for shift in STARTS]

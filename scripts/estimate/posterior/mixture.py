@@ -36,8 +36,10 @@ PARTIAL: dict[str, dict] = {name: entry for name, entry in _TABLE.items() if "of
 FLUID, NETWORK = "CSF", "network"
 REFERENCE_FIELD = 3.0
 """Field strength of the means [T]."""
-LOW_FIELD = 1 / 3
+LOW_FIELD = 1 / 2
 """Where no scan states its field strength: probability of 1.5 T; else it is 3 T."""
+FIELD_SD = 0.4
+"""How uncertain the step of T1 and T2 from 3 T to another field strength is, relative to it."""
 
 
 class Common(NamedTuple):
@@ -114,10 +116,10 @@ class Mixture:
             # Either field strength may be the true one: their difference is one more common factor.
             factors[: len(table)] = [_field(entry, 1.5) for entry in table]
             difference = factors.ravel()
-            covariance += LOW_FIELD * (1 - LOW_FIELD) * np.outer(difference, difference)
+            covariance += LOW_FIELD * (1 - LOW_FIELD + FIELD_SD**2) * np.outer(difference, difference)
             return LOW_FIELD * difference, covariance
         factors[: len(table)] = [_field(entry, field_strength) for entry in table]
-        return factors.ravel(), covariance
+        return factors.ravel(), covariance + FIELD_SD**2 * np.outer(factors, factors)
 
 
 def _field(entry: dict, field_strength: float) -> list[float]:

@@ -11,6 +11,7 @@
 
 """What all voxels of a head share: found on some of them, with its covariance."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,22 +46,41 @@ class Solution(NamedTuple):
     evidence: float
 
 
-def solve(head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int, covariance: bool = True) -> Solution:
-    """Penalised scoring on some voxels; sets the weights of the head's components.
+class _Peak(NamedTuple):
+    """Where scoring ended: the unknowns, the weights of the components, log evidence, information of the scores."""
+
+    unknown: np.ndarray
+    weight: np.ndarray
+    evidence: float
+    outer: np.ndarray
+
+
+def solve(
+    head: Head, starts: Sequence[np.ndarray], regions: float, voxels: int, steps: int, covariance: bool = True
+) -> Solution:
+    """Penalised scoring on some voxels, from each start; the largest evidence wins. Sets the weights of the components.
 
     The information is that of outer products of scores. The covariance is the sandwich ``H^-1 (J + P) H^-1`` with the
     Hessian H by differences, nowhere above the prior's: the outer products alone call a wrong model informative.
 
     Args:
         head: the head.
-        gains: logarithms of the gains to start from ``(G,)``.
+        starts: logarithms of the gains to start from ``(G,)``. The magnitude of an inversion recovery has several
+            explanations for a whole head, and scoring from one does not reach the others.
         regions: how many independent voxels a head is worth.
         voxels: how many are used, evenly spread.
         steps: at most.
         covariance: whether it is wanted; else it is the prior's.
     """
-    count = len(head.y)
-    index = np.linspace(0, count - 1, min(count, voxels)).round().astype(int)
+    index = np.linspace(0, len(head.y) - 1, min(len(head.y), voxels)).round().astype(int)
+    best = max((_climb(head, gains, regions, index, steps) for gains in starts), key=lambda peak: peak.evidence)
+    head.weight = best.weight
+    if not covariance:
+        return Solution(best.unknown, head.prior, best.evidence)
+    return Solution(best.unknown, _sandwich(head, best, regions, index), best.evidence)
+
+
+def _climb(head: Head, gains: np.ndarray, regions: float, index: np.ndarray, steps: int) -> _Peak:
     scale = min(1.0, regions / len(index))
     free, start = head.scanner.gains, head.scanner.size
     unknown = head.mean.copy()
@@ -101,12 +121,12 @@ def solve(head: Head, gains: np.ndarray, regions: float, voxels: int, steps: int
             now = posterior(unknown, sums.evidence)
         elif gained < SLOWEST and step > max(WEIGHTS_AFTER) / 2:
             break
-    if not covariance:
-        return Solution(unknown, head.prior, now)
-    return Solution(unknown, _sandwich(head, unknown, index[::2], scale * len(index) / len(index[::2]), outer), now)
+    return _Peak(unknown, head.weight, now, outer)
 
 
-def _sandwich(head: Head, unknown: np.ndarray, index: np.ndarray, scale: float, outer: np.ndarray) -> np.ndarray:
+def _sandwich(head: Head, peak: _Peak, regions: float, index: np.ndarray) -> np.ndarray:
+    unknown, outer = peak.unknown, peak.outer
+    scale, index = min(1.0, regions / len(index)) * len(index) / len(index[::2]), index[::2]
     base = head.run(unknown, index)[1].sum(0)
 
     def row(j: int) -> np.ndarray:
