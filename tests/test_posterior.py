@@ -179,6 +179,18 @@ def test_without_them_the_factor_of_t2_is_the_prior_and_says_so(scaled):
     assert (coverage(scaled, result, WHITE) > 0.7).all() and (coverage(scaled, result, GREY) > 0.7).all()
 
 
+def test_several_starts_reach_the_explanation_that_one_misses(monkeypatch):
+    """T1 of 0.65 times the usual, two inversion recoveries with gains of their own, a network that knows nothing."""
+    short, scans = truth((0.65, 1.0)), (IR, replace(IR, ti=1.2, tr=6.0), SE_LONG, SE_SHORT)
+    units = (800.0, 500.0, 300.0, 300.0)
+    result = fit(short, scans, (0, 1, 2, 2), units)
+    assert errors(short, result, WHITE)[1].median().abs() < 0.08
+    assert coverage(short, result, WHITE)[1] > 0.85
+    monkeypatch.setattr("scripts.estimate.posterior.STARTS", (0.0,))
+    one = fit(short, scans, (0, 1, 2, 2), units)
+    assert one.evidence < result.evidence - 5 and errors(short, one, WHITE)[1].median() > 0.2
+
+
 def test_gains_follow_the_unit_of_the_images_and_maps_do_not(usual, found):
     by = torch.tensor([10.0, 0.3, 0.3, 700.0])
     other = fit(usual, units=tuple((by * torch.tensor(UNITS)).tolist()))
