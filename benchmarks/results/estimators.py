@@ -11,7 +11,7 @@
 
 """From scans to maps with their uncertainty: the network, data consistency after it, and what needs no network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from scripts.acquisition import UNKNOWN, Acquisition
 from scripts.estimate import Posterior
+from scripts.estimate.choice import choose
 from scripts.estimate.posterior import CLASSES
+from scripts.estimate.scans import Scans as SessionScans
 from scripts.networks import on_device
 from scripts.networks.weights import load_weights
 from scripts.preprocess import ScaleContrastsd
-from scripts.render import share_beside_fluid
 from scripts.tissue import Estimate
 
 from .page import ROOT
@@ -84,9 +85,24 @@ def refine(found: Found, scans: Scans, posterior: Posterior | None = None) -> Fo
     )
     count = scans.mask.shape[-1]
     estimate, shares = (_stacked(part, count) for part in fit.estimate), _stacked(fit.fractions, count)
-    fluid = shares[CLASSES.index("CSF")].unbind(-1)
-    counted = torch.stack([torch.from_numpy(share_beside_fluid(one.numpy())) for one in fluid], -1)
-    return Found(Estimate(*estimate), counted)
+    return Found(Estimate(*estimate), shares[CLASSES.index("CSF")])
+
+
+def by_evidence(network: nn.Module, acquisitions: Sequence[Acquisition], posterior: Posterior) -> Estimator:
+    """The posterior with those of the acquisitions' alternatives that explain the scans best."""
+
+    def estimate(scans: Scans) -> Found:
+        start = NetworkEstimator(network, unknown=True)(scans).estimate
+        image, mask = _side_by_side(scans.image), _side_by_side(scans.mask[None])
+        as_they_are = torch.tensor([-1.0, 1.0]).expand(1, len(acquisitions), 2)
+        session = SessionScans(image, as_they_are, scans.acquisition, scans.gains[0].tolist(), mask)
+        names = [f"scan {number}" for number in range(len(acquisitions))]
+        chosen, about = choose(posterior, Estimate(*map(_side_by_side, start)), session, acquisitions, names)
+        print(about)
+        scans = scans._replace(acquisition=torch.stack([one.to_row() for one in chosen])[None])
+        return refine(NetworkEstimator(network)(scans), scans, posterior)
+
+    return estimate
 
 
 def estimators(network: nn.Module, posterior: Posterior | None = None) -> dict[str, Estimator]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from scripts.acquisition import Acquisition
 from scripts.commands.protocol_report.identifiability import bounds, independent_prior, noise_levels
-from scripts.render import SignalModel, profile_gain
+from scripts.render import SignalModel, profile_gain, share_beside_fluid
 from scripts.tissue import MAPS, Estimate
 
 from .truth import GM, TISSUES, WM, Truth
@@ -129,9 +129,13 @@ def render(log_maps: Tensor, rows: Tensor, mask: Tensor, fluid: Tensor | None = 
         log_maps: the maps.
         rows: acquisitions ``(M, A)``.
         mask: the head or the brain.
-        fluid: share of fluid in each voxel ``(X, Y, S)``; None for voxels of one T1 and T2.
+        fluid: share of fluid in each voxel ``(X, Y, S)``, which counts beside pure fluid; None for voxels of one T1
+            and T2.
     """
-    share = None if fluid is None else fluid[None]
+    share = None
+    if fluid is not None:
+        slices = [torch.from_numpy(share_beside_fluid(one.numpy())) for one in fluid.unbind(-1)]
+        share = torch.stack(slices, -1)[None]
     return SignalModel()(log_maps.exp()[None], rows[None], fluid=share, mask=mask[None])[0]
 
 

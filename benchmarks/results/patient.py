@@ -11,20 +11,22 @@
 
 """A contrast of a real patient, predicted from two others, against what needs no physics or no network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, binary_erosion, generate_binary_structure
 from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
+from scripts.acquisition import AUTO, Acquisition
+from scripts.bids import resolve_all
 from scripts.estimate import Posterior
 
-from .estimators import NETWORK, Estimator, NetworkEstimator, estimators
+from .estimators import BOTH, NETWORK, Estimator, NetworkEstimator, by_evidence, estimators
 from .label_maps import filled
 from .measures import correlation, render, ssim, with_gain
 from .page import table
@@ -39,20 +41,28 @@ STEP, FEWEST = 3, 2000
 TASKS = (("FLAIR", ("T1w", "T2w")), ("T2w", ("T1w", "FLAIR")))
 RESCALED, MONOTONE = "closest input, rescaled", "closest input, best monotone curve"
 CONTROL = "control: non-physical intensities"
-GUESSED, UNKNOWN = "parameters guessed", "parameters unknown"
+GUESSED, UNKNOWN, CHOSEN = "parameters guessed", "parameters unknown", "parameters chosen by evidence"
 RING = (2, 6)
 """Voxels from a lesion between which its surroundings lie."""
 WHITE = 0.6
 """White matter is brighter in T1w than this share of the brain."""
 SHOWN = 2
-LESION_HEADS = ("lesion / white matter − 1", "lesion contrast to noise", "lesion ROC area")
+LESION_HEADS = (
+    "lesion / white matter − 1",
+    "lesion contrast to noise",
+    "lesion ROC area",
+    "lesion cores read as fluid",
+)
+FLUID = 0.5
+"""Share of fluid from which a voxel is read as fluid."""
 
 
 class Prediction(NamedTuple):
-    """A predicted contrast ``(X, Y, S)`` in the unit of the true one, and how it was made."""
+    """A predicted contrast ``(X, Y, S)`` in the unit of the true one, how it was made, and lesions read as fluid."""
 
     way: str
     image: Tensor
+    fluid: float | None = None
 
 
 class Visibility(NamedTuple):
@@ -82,22 +92,26 @@ def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: P
     session = find_session(folder / FOLDER, SUBJECT)
     scans, chosen = load_scans(session, PROTOCOL, STEP, FEWEST)
     suffixes = [contrast.suffix for contrast in session.contrasts]
+    alternatives = resolve_all([session], AUTO, auto=True)[0][session.name]
     brain = filled((scans.image[0] > 0).any(0) & scans.mask[0])
     scans = scans._replace(mask=brain[None])
     lesions = nib.as_closest_canonical(nib.load(folder / FOLDER / LESIONS)).get_fdata()[..., chosen] > 0
     lesions = torch.from_numpy(lesions) & brain
+    cores = torch.from_numpy(binary_erosion(lesions.numpy(), generate_binary_structure(2, 1)[..., None]))
     around = surroundings(lesions, scans.image[0, suffixes.index("T1w")], brain)
     text = []
     for suffix, inputs in TASKS:
         target, row = scans.image[0, suffixes.index(suffix)], scans.acquisition[0, [suffixes.index(suffix)]]
-        given = subset(scans, [suffixes.index(one) for one in inputs])
+        numbers = [suffixes.index(one) for one in inputs]
+        given = subset(scans, numbers)
         predictions = [*rescaled(target, given.image[0], inputs, brain)]
-        for way, estimator in ways(network, control, posterior):
+        for way, estimator in ways(network, control, posterior, [alternatives[number] for number in numbers]):
             found = estimator(given)
             image = render(found.estimate.log_maps[0], row, brain, found.fluid)
-            predictions.append(Prediction(way, with_gain(target[None], image, row, brain)[0]))
-        rows = [(one.way, *_scores(target, one.image, brain, lesions, around)) for one in predictions]
-        rows.append((f"the true {suffix}", *_scores(target, target, brain, lesions, around)))
+            fluid = None if found.fluid is None else float((found.fluid[cores] > FLUID).float().mean())
+            predictions.append(Prediction(way, with_gain(target[None], image, row, brain)[0], fluid))
+        shown = [*predictions, Prediction(f"the true {suffix}", target)]
+        rows = [_scores(target, one, brain, lesions, around) for one in shown]
         head = ("Way", "SSIM", "correlation", *LESION_HEADS)
         text.append(f"**{suffix} from {' and '.join(inputs)}**, {len(chosen)} slices:\n\n{table(head, rows)}")
         path = pictures / f"results_real_{suffix.lower()}.jpg"
@@ -105,11 +119,14 @@ def run(folder: Path, network: nn.Module, control: nn.Module | None, pictures: P
     return "\n".join(text)
 
 
-def ways(network: nn.Module, control: nn.Module | None, posterior: Posterior) -> Iterator[tuple[str, Estimator]]:
-    """What is compared, apart from rescaling."""
+def ways(
+    network: nn.Module, control: nn.Module | None, posterior: Posterior, alternatives: Sequence[Acquisition]
+) -> Iterator[tuple[str, Estimator]]:
+    """What is compared, apart from rescaling; the alternatives are what the scans may be."""
     yield f"{NETWORK}, {UNKNOWN}", NetworkEstimator(network, unknown=True)
     for way, estimator in estimators(network, posterior).items():
         yield f"{way}, {GUESSED}", estimator
+    yield f"{BOTH}, {CHOSEN}", by_evidence(network, alternatives, posterior)
     if control is not None:
         yield CONTROL, NetworkEstimator(control, unknown=True)
 
@@ -153,14 +170,16 @@ def visibility(image: Tensor, target: Tensor, lesions: Tensor, around: Tensor) -
     return Visibility(difference / float(outside.mean()), difference / float(target[around].std()), area)
 
 
-def _scores(target: Tensor, image: Tensor, brain: Tensor, lesions: Tensor, around: Tensor) -> tuple[str, ...]:
-    seen = visibility(image, target, lesions, around)
+def _scores(target: Tensor, one: Prediction, brain: Tensor, lesions: Tensor, around: Tensor) -> tuple[str, ...]:
+    seen = visibility(one.image, target, lesions, around)
     return (
-        f"{ssim(target, image, brain):.3f}",
-        f"{correlation(target, image, brain):.3f}",
+        one.way,
+        f"{ssim(target, one.image, brain):.3f}",
+        f"{correlation(target, one.image, brain):.3f}",
         f"{seen.contrast:+.2f}",
         f"{seen.contrast_to_noise:.2f}",
         f"{seen.area:.2f}",
+        "" if one.fluid is None else f"{100 * one.fluid:.1f} %",
     )
 
 
