@@ -12,6 +12,7 @@
 """The scans choose among named protocols; shares of tissues as files."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -98,8 +99,17 @@ def test_the_largest_evidence_is_chosen_whether_all_or_some_combinations_are_tri
     assert [one.te for one in chosen] == [0.02, 0.04] and not any(one.alternatives for one in chosen)
     told = about["ProtocolByEvidence"]
     assert told["a"]["Chosen"] == told["b"]["Chosen"] == "p1"
-    assert told["a"]["RunnerUp"] in ("p0", "p2") and told["a"]["LogEvidenceOverRunnerUp"] >= 0
+    assert told["a"]["RunnerUp"] in ("p0", "p2") and told["a"]["LogOddsOverRunnerUp"] >= 0
     assert judge.asked <= many**2
+
+
+@pytest.mark.parametrize("apart,chosen", [(0.3, "clinical_2d"), (1.7, "p0")])
+def test_of_protocols_that_explain_a_scan_alike_that_of_clinical_routine_is_chosen(apart, chosen):
+    given = options(0.1, 0.1 + apart)
+    given = replace(given, alternatives=(given.alternatives[0], ("clinical_2d", given.alternatives[1][1])))
+    _, about = choose(Judge([0.1]), None, scans(1), [given], ["a"])
+    assert about["ProtocolByEvidence"]["a"]["Chosen"] == chosen
+    assert about["ProtocolByEvidence"]["a"]["LogOddsOverRunnerUp"] == pytest.approx(0.7)
 
 
 def test_a_scan_that_is_known_stays_and_one_that_nothing_explains_becomes_unknown():
@@ -138,7 +148,7 @@ def test_what_is_not_finite_is_null_in_a_sidecar():
     chosen, about = choose(Nothing([0.02]), None, scans(1), [options(0.01, 0.02)], ["a"])
     told = about["ProtocolByEvidence"]["a"]
     assert chosen[0].sequence == UNKNOWN and told["RunnerUp"] == "p0"
-    assert told["LogEvidenceOverRunnerUp"] is None and told["Misfit"] is None
+    assert told["LogOddsOverRunnerUp"] is None and told["Misfit"] is None
     json.dumps(about, allow_nan=False)
 
 

@@ -25,6 +25,9 @@ from .scans import Scans
 
 MOST = 24
 """Combinations of the scans' alternatives that are all tried; with more, one scan's after the other."""
+ROUTINE = {"clinical_2d": 1.0}
+"""Log odds of a scan without parameters being of such a protocol, over any other. Folders without sidecars come from
+clinical routine more often than from a study with a protocol of its own, and scans often fit several alike."""
 WORST = 1.0
 """Root mean square of ln image - ln prediction above which a protocol is said not to explain a scan."""
 
@@ -32,7 +35,9 @@ WORST = 1.0
 def choose(
     posterior: Callable, start: Estimate, scans: Scans, acquisitions: Sequence[Acquisition], names: Sequence[str]
 ) -> tuple[list[Acquisition], dict]:
-    """The acquisitions with the largest evidence, and what sidecars say about the choice.
+    """The most probable acquisitions, and what sidecars say about the choice.
+
+    Their probability is that of the scans, the evidence, times that of :data:`ROUTINE` before them.
 
     A scan that even the best of its alternatives does not explain becomes unknown: data consistency leaves it out.
 
@@ -50,7 +55,9 @@ def choose(
     def attempt(numbers: tuple[int, ...]) -> float:
         if numbers not in tried:
             rows = torch.stack([option[number][1].to_row() for option, number in zip(options, numbers)])
-            tried[numbers] = posterior.explain(start, image, rows, mask, scans.gains)
+            evidence, misfit = posterior.explain(start, image, rows, mask, scans.gains)
+            usual = sum(ROUTINE.get(option[number][0], 0.0) for option, number in zip(options, numbers))
+            tried[numbers] = evidence + usual, misfit
         return tried[numbers][0]
 
     every = [*product(*(range(len(option)) for option in options))]
@@ -61,7 +68,7 @@ def choose(
         for _ in range(2):
             for place, option in enumerate(options):
                 best = max(((*best[:place], n, *best[place + 1 :]) for n in range(len(option))), key=attempt)
-    evidence, misfit = tried[best]
+    log_odds, misfit = tried[best]
     chosen, about = [], {}
     for place, (name, option, number) in enumerate(zip(names, options, best)):
         protocol, acquisition = option[number]
@@ -75,7 +82,7 @@ def choose(
             about[name] = {
                 "Chosen": protocol if explained else UNKNOWN,
                 "RunnerUp": second,
-                "LogEvidenceOverRunnerUp": None if second is None else _finite(evidence - others[second]),
+                "LogOddsOverRunnerUp": None if second is None else _finite(log_odds - others[second]),
                 "Misfit": _finite(misfit[place]),
             }
             acquisition = replace(acquisition, alternatives=()) if explained else Acquisition(UNKNOWN)
