@@ -201,4 +201,4 @@ def _draw(
 
 
 def _short(way: str) -> str:
-    return way.replace(", ", ",\n").replace(": ", ":\n").replace(" (", "\n(")
+    return way.replace(", ", ",\n").replace(": ", ":\n").replace(" (", "\n(").replace(" by ", "\nby ")
