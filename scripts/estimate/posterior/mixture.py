@@ -36,7 +36,7 @@ PARTIAL: dict[str, dict] = {name: entry for name, entry in _TABLE.items() if "of
 FLUID, NETWORK = "CSF", "network"
 REFERENCE_FIELD = 3.0
 """Field strength of the means [T]."""
-LOW_FIELD = 1 / 2
+LOW_FIELD = 1 / 3
 """Where no scan states its field strength: probability of 1.5 T; else it is 3 T."""
 FIELD_SD = 0.4
 """How uncertain the step of T1 and T2 from 3 T to another field strength is, relative to it."""
