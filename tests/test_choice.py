@@ -21,14 +21,14 @@ import pandas as pd
 import pytest
 import torch
 
-from scripts.acquisition import AUTO, UNKNOWN, Acquisition, load_protocol
+from scripts.acquisition import AUTO, NAMES, UNKNOWN, Acquisition, load_protocol
 from scripts.bids import Session, resolve_all
 from scripts.bids.records import Contrast, resolve_contrast
 from scripts.commands.study.products import write_maps
 from scripts.commands.study.subjects import SubjectStep
 from scripts.errors import UserError
 from scripts.estimate import Maps
-from scripts.estimate.choice import WORST, choose
+from scripts.estimate.choice import ROUTINE, WORST, choose
 from scripts.estimate.posterior import CLASSES
 from scripts.estimate.scans import Scans
 
@@ -105,6 +105,7 @@ def test_the_largest_evidence_is_chosen_whether_all_or_some_combinations_are_tri
 
 @pytest.mark.parametrize("apart,chosen", [(0.3, "clinical_2d"), (1.7, "p0")])
 def test_of_protocols_that_explain_a_scan_alike_that_of_clinical_routine_is_chosen(apart, chosen):
+    assert set(ROUTINE) <= set(NAMES)
     given = options(0.1, 0.1 + apart)
     given = replace(given, alternatives=(given.alternatives[0], ("clinical_2d", given.alternatives[1][1])))
     _, about = choose(Judge([0.1]), None, scans(1), [given], ["a"])

@@ -22,7 +22,7 @@ from torch import Tensor
 from scripts.acquisition import Acquisition
 from scripts.estimate import Posterior, posterior
 from scripts.estimate.posterior import CLASSES, Fit
-from scripts.estimate.posterior.mixture import COMPONENTS, Common
+from scripts.estimate.posterior.mixture import COMPONENTS, FIELD_SD, Common, Mixture
 from scripts.render import SignalModel
 from scripts.tissue import Estimate
 
@@ -214,6 +214,13 @@ def test_a_stated_field_strength_moves_the_prior(usual):
         t1[field] = result.estimate.maps[0, 1][inside(usual, WHITE)].median()
     expected = COMPONENTS["WM"]["field"]["1.5"][0]
     assert t1[1.5] / t1[3.0] == pytest.approx(expected, rel=0.1)
+
+
+def test_the_step_to_another_field_strength_is_uncertain_in_proportion():
+    low, usual = (Mixture(Common(), 0.0, field) for field in (1.5, 3.0))
+    step, added = low.shift - usual.shift, low.shift_covariance - usual.shift_covariance
+    np.testing.assert_allclose(added, FIELD_SD**2 * np.outer(step, step), atol=1e-12)
+    assert abs(step).max() > 0.2 and not usual.shift.any()
 
 
 UNKNOWN_SCAN = Acquisition("unknown")

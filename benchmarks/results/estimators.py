@@ -89,7 +89,7 @@ def refine(found: Found, scans: Scans, posterior: Posterior | None = None) -> Fo
 
 
 def by_evidence(network: nn.Module, acquisitions: Sequence[Acquisition], posterior: Posterior) -> Estimator:
-    """The posterior with those of the acquisitions' alternatives that explain the scans best."""
+    """The posterior with those of the acquisitions' alternatives that explain the scans best; prints which they are."""
 
     def estimate(scans: Scans) -> Found:
         start = NetworkEstimator(network, unknown=True)(scans).estimate

@@ -152,6 +152,7 @@ class Posterior:
         if problem is None:
             return float("-inf"), misfit
         head = problem.head
+        # Asked for many protocols: one start each.
         solution = solve(head, problem.starts[:1], self.regions, self.voxels, self.steps, covariance=False)
         seen, found = head.y > 0, head.run(solution.unknown, np.arange(len(head.y)))[0].misfit
         misfit[problem.used] = torch.tensor(np.sqrt((found**2 * seen).sum(0) / np.maximum(seen.sum(0), 1))).float()

@@ -12,9 +12,9 @@
 """The prior of a voxel: a mixture of tissues, whose means move with the head.
 
 Each component but the mixtures with fluid is a Gaussian in (ln PD, ln T1, ln T2), see ``components.json``. The mean of
-component k is shifted by ``delta_k ~ N(field, load common^2 load^T + own^2)``: T1 and T2 of a whole head may be longer
-than the literature's, and field strength changes all of them. The last component is the network's estimate of the
-voxel, where there is one.
+component k is shifted by ``delta_k ~ N(field, load common^2 load^T + own^2 + FIELD_SD^2 field field^T)``: T1 and T2 of
+a whole head may be longer than the literature's, and field strength changes all of them, by a step that is uncertain
+itself. The last component is the network's estimate of the voxel, where there is one.
 """
 
 import json

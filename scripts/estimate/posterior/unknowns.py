@@ -73,15 +73,16 @@ def solve(
         covariance: whether it is wanted; else it is the prior's.
     """
     index = np.linspace(0, len(head.y) - 1, min(len(head.y), voxels)).round().astype(int)
-    best = max((_climb(head, gains, regions, index, steps) for gains in starts), key=lambda peak: peak.evidence)
+    scale = min(1.0, regions / len(index))
+    best = max((_climb(head, gains, scale, index, steps) for gains in starts), key=lambda peak: peak.evidence)
     head.weight = best.weight
     if not covariance:
         return Solution(best.unknown, head.prior, best.evidence)
-    return Solution(best.unknown, _sandwich(head, best, regions, index), best.evidence)
+    some = index[::2]
+    return Solution(best.unknown, _sandwich(head, best, scale * len(index) / len(some), some), best.evidence)
 
 
-def _climb(head: Head, gains: np.ndarray, regions: float, index: np.ndarray, steps: int) -> _Peak:
-    scale = min(1.0, regions / len(index))
+def _climb(head: Head, gains: np.ndarray, scale: float, index: np.ndarray, steps: int) -> _Peak:
     free, start = head.scanner.gains, head.scanner.size
     unknown = head.mean.copy()
     unknown[:free] = gains
@@ -124,9 +125,8 @@ def _climb(head: Head, gains: np.ndarray, regions: float, index: np.ndarray, ste
     return _Peak(unknown, head.weight, now, outer)
 
 
-def _sandwich(head: Head, peak: _Peak, regions: float, index: np.ndarray) -> np.ndarray:
+def _sandwich(head: Head, peak: _Peak, scale: float, index: np.ndarray) -> np.ndarray:
     unknown, outer = peak.unknown, peak.outer
-    scale, index = min(1.0, regions / len(index)) * len(index) / len(index[::2]), index[::2]
     base = head.run(unknown, index)[1].sum(0)
 
     def row(j: int) -> np.ndarray:
