@@ -23,11 +23,11 @@ from scripts.randomness import rng
 from scripts.render import SignalModel
 from scripts.simulate import REGIONS, LabelMaps, Slices
 from scripts.simulate import fields as random_fields
-from scripts.simulate import shape, slices
+from scripts.simulate import slices
 from scripts.simulate.anatomy import INDEX
 from scripts.simulate.contrasts import Hidden
 from scripts.simulate.lesions import Lesions
-from scripts.simulate.shape import Shape, draw_shape
+from scripts.simulate.shape import WILD, Shape, draw_shape
 
 AIR, CSF, GM, WM, BONE = (REGIONS.index(name) for name in ("air", "CSF", "GM", "WM", "bone"))
 LABELS = {"ventricle": 4, "white": 2, "cortex": 3, "csf": 24, "bone": 515, "scalp": 511}
@@ -157,20 +157,18 @@ def test_shapes_do_not_fold(heads):
     assert flips == {-1, 1}
 
 
-def volumes(heads: LabelMaps, monkeypatch, option: str, value: float) -> torch.Tensor:
+def volumes(heads: LabelMaps, option: str, value: float) -> torch.Tensor:
     """Points of each class in a random head with one option of the shape fixed."""
-    with monkeypatch.context() as patch:
-        patch.setattr(shape, option, (value, value))
-        classes, _ = draw_shape(rng(5), heads[0]).classes(grid())
+    classes, _ = draw_shape(rng(5), heads[0], variety=WILD._replace(**{option: (value, value)})).classes(grid())
     return classes.bincount(minlength=len(INDEX))
 
 
-def test_ventricles_and_sulci_grow_on_their_own(heads, monkeypatch):
+def test_ventricles_and_sulci_grow_on_their_own(heads):
     ventricle, csf, cortex = INDEX["ventricle"], INDEX["CSF"], INDEX["cortex"]
-    slim, wide = (volumes(heads, monkeypatch, "VENTRICLE_MM", mm) for mm in shape.VENTRICLE_MM)
+    slim, wide = (volumes(heads, "ventricle", mm) for mm in WILD.ventricle)
     assert wide[ventricle] > 1.3 * slim[ventricle] > 0
     assert abs(wide[csf] / slim[csf] - 1) < 0.15
-    narrow, open_ = (volumes(heads, monkeypatch, "SULCI", weight) for weight in shape.SULCI)
+    narrow, open_ = (volumes(heads, "sulci", weight) for weight in WILD.sulci)
     assert open_[csf] > 1.15 * narrow[csf] and open_[cortex] < narrow[cortex]
 
 

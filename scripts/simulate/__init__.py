@@ -12,7 +12,9 @@
 """Random heads: label maps -> shapes, tissue, contrasts; as a stream of training samples, or as a BIDS study."""
 
 from ..tissue import CLASSES, REGIONS
+from .between import Between
 from .head import Heads, simulate_head
+from .labelled import CachedSlices, LabelledSlices
 from .labels import LabelMaps
 from .lesions import LesionMasks
 from .scanner import Scanner
@@ -23,8 +25,11 @@ from .study import Simulator
 __all__ = [
     "CLASSES",
     "REGIONS",
+    "Between",
+    "CachedSlices",
     "Heads",
     "LabelMaps",
+    "LabelledSlices",
     "LesionMasks",
     "Scanner",
     "SimulatedSlices",

@@ -27,17 +27,38 @@ from ..tissue import CLASSES
 from .anatomy import AROUND, INDEX, MIXED, Anatomy
 from .fields import smooth_field
 from .lesions import CHANNELS, LesionMasks, Lesions, draw_lesions
+from .pose import level
 
 CONTROL_MM = 4.0
-WAVES_MM = ((30.0, 3.0), (10.0, 1.0))
-"""Random velocity as (smoothness, standard deviation) [mm]: lobes, then gyri. The flow moves a little less."""
-VENTRICLE_MM = (-2.0, 4.0)
-"""Range of the displacement of the ventricle walls [mm], outwards positive: slim to wide ventricles."""
-SULCI = (-1.0, 1.2)
-"""Range of the logarithm of the weight of fluid against cortex where both share a voxel: narrow to wide sulci."""
-SIZE_SD = 0.04
+SQUARINGS = 6
 TEXTURE, SULCAL, DISEASE = slice(3, 5), 5, slice(6, 6 + CHANNELS)
 """Channels of the smooth fields behind those of the displacement."""
+
+
+class Variety(NamedTuple):
+    """By how much random heads differ from the label maps they are made of.
+
+    Attributes:
+        waves: random velocity as (smoothness, standard deviation) [mm]: lobes, then gyri. The flow moves a little less.
+        ventricle: range of the displacement of the ventricle walls [mm], outwards positive: slim to wide ventricles.
+        sulci: range of the logarithm of the weight of fluid against cortex where both share a voxel: narrow to wide.
+        degrees: standard deviation of the rotation about each axis.
+        size: standard deviation of the logarithm of the size, of all axes together and of each.
+        levelled: heads are first brought into the canonical pose, see :mod:`.pose`.
+    """
+
+    waves: tuple[tuple[float, float], ...]
+    ventricle: tuple[float, float]
+    sulci: tuple[float, float]
+    degrees: float
+    size: tuple[float, float]
+    levelled: bool
+
+
+WILD = Variety(((30.0, 3.0), (10.0, 1.0)), (-2.0, 4.0), (-1.0, 1.2), 3.0, (0.04, 0.04), levelled=False)
+"""Any head in any pose: what an estimator must be able to read."""
+MILD = Variety(((30.0, 1.5), (10.0, 0.5)), (-1.5, 3.0), (-0.6, 0.8), 1.0, (0.03, 0.02), levelled=True)
+"""Heads as they are, in one pose: what a generator is to make."""
 
 
 class Shape(NamedTuple):
@@ -90,6 +111,8 @@ def draw_shape(
     lesions: float = 0.0,
     masses: float = 0.0,
     lesion_masks: LesionMasks | None = None,
+    variety: Variety = WILD,
+    towards: Tensor | None = None,
 ) -> Shape:
     """A random shape: flip, pose, size, diffeomorphic warp, ventricles, sulci, lesions.
 
@@ -101,27 +124,44 @@ def draw_shape(
         lesions: probability of white-matter lesions.
         masses: probability of an infarct or tumour.
         lesion_masks: real lesions to take shapes and places from.
+        variety: by how much the head differs from the label map.
+        towards: velocity on the control grid ``(3, x, y, z)`` [mm] that is added, see :class:`.between.Between`.
 
     Raises:
-        UserError: for unusable masks.
+        UserError: for unusable masks, or a label map that cannot be levelled.
     """
-    size = tuple(anatomy.classes.shape)
-    shape = tuple(round(s / CONTROL_MM) for s in size)
+    shape = control_grid(anatomy)
     outward, near = _ventricles(anatomy, shape)
-    velocity = random.uniform(*VENTRICLE_MM) * outward
-    for sigma, amplitude in WAVES_MM:
+    velocity = random.uniform(*variety.ventricle) * outward
+    for sigma, amplitude in variety.waves:
         velocity = velocity + amplitude * smooth_field(random, shape, sigma / CONTROL_MM, channels=3)
+    flow = integrate(velocity if towards is None else velocity + towards)
+    texture = 0.7 * smooth_field(random, shape, 1.5, 2) + 0.7 * smooth_field(random, shape, 5, 2)
+    sulci = random.uniform(*variety.sulci) + 0.5 * smooth_field(random, shape, 5)
+    turn = Rotation.from_euler("xyz", random.normal(0, variety.degrees, 3), degrees=True).as_matrix()
+    common, own = variety.size
+    scale = np.exp(random.normal(0, common) + random.normal(0, own, 3)) * [random.choice([-1, 1]), 1, 1]
+    diseased, fields = draw_lesions(random, anatomy, near, lesions, masses, lesion_masks or LesionMasks())
+    turn = turn * scale
+    if variety.levelled:
+        # p = R (h - c) + t, so h = R^T p + (c - R^T t).
+        pose = level(anatomy)
+        turn = pose.rotation.T @ turn
+        anatomy = anatomy._replace(centre=tuple((anatomy.centre - pose.rotation.T @ pose.shift).tolist()))
+    fields = torch.cat([flow, texture, sulci, fields]).float()
+    return Shape(anatomy, fields, torch.from_numpy(turn).float(), diseased)
+
+
+def control_grid(anatomy: Anatomy) -> tuple[int, ...]:
+    """Size of the grid of the smooth fields of a head."""
+    return tuple(round(size / CONTROL_MM) for size in anatomy.classes.shape)
+
+
+def integrate(velocity: Tensor) -> Tensor:
+    """The flow ``(3, x, y, z)`` [mm] of a stationary velocity on the control grid, by scaling and squaring."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "monai.networks.blocks.Warp")
-        flow = DVF2DDF(num_steps=6, padding_mode="border")(velocity[None] / CONTROL_MM)[0] * CONTROL_MM
-    texture = 0.7 * smooth_field(random, shape, 1.5, 2) + 0.7 * smooth_field(random, shape, 5, 2)
-    sulci = random.uniform(*SULCI) + 0.5 * smooth_field(random, shape, 5)
-    turn = Rotation.from_euler("xyz", random.normal(0, 3, 3), degrees=True).as_matrix()
-    scale = np.exp(random.normal(0, SIZE_SD) + random.normal(0, SIZE_SD, 3)) * [random.choice([-1, 1]), 1, 1]
-    diseased, fields = draw_lesions(random, anatomy, near, lesions, masses, lesion_masks or LesionMasks())
-    return Shape(
-        anatomy, torch.cat([flow, texture, sulci, fields]).float(), torch.from_numpy(turn * scale).float(), diseased
-    )
+        return DVF2DDF(num_steps=SQUARINGS, padding_mode="border")(velocity[None] / CONTROL_MM)[0] * CONTROL_MM
 
 
 def _ventricles(anatomy: Anatomy, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -23,10 +23,12 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .estimate import Estimate
-from .labels import CLASSES, REGIONS, LabelClass, region_numbers
+from .labels import CLASSES, FRACTION_OF, FRACTIONS, REGIONS, LabelClass, region_numbers
 
 __all__ = [
     "CLASSES",
+    "FRACTIONS",
+    "FRACTION_OF",
     "MAPS",
     "REGIONS",
     "SAME_FIELD",

@@ -25,11 +25,13 @@ class LabelClass(NamedTuple):
         labels: its FreeSurfer numbers, those of parcels among them.
         region: its name in :data:`REGIONS`.
         tissue: the row of :data:`scripts.tissue.TISSUES` with its PD, T1 and T2; None where that table has none.
+        fraction: its name in :data:`FRACTIONS`; None for its own.
     """
 
     labels: tuple[int, ...]
     region: str
     tissue: str | None = None
+    fraction: str | None = None
 
 
 def _label_class(labels: list[int], ranges: list[list[int]] = (), **others: str) -> LabelClass:
@@ -41,6 +43,10 @@ REGIONS: tuple[str, ...] = tuple(_TABLE["regions"])
 """Regions of a label map that this bundle writes; the number of a region there is its place here."""
 CLASSES: dict[str, LabelClass] = {name: _label_class(**entry) for name, entry in _TABLE["classes"].items()}
 """Class -> its labels, region and tissue. Air is the first."""
+FRACTIONS: tuple[str, ...] = tuple(name for name, entry in CLASSES.items() if entry.fraction is None)
+"""Classes that a generated head is made of, in the order of the channels of tissue fractions. Air is the first."""
+FRACTION_OF: tuple[int, ...] = tuple(FRACTIONS.index(entry.fraction or name) for name, entry in CLASSES.items())
+"""Number in :data:`FRACTIONS` of each of :data:`CLASSES`."""
 
 
 def region_numbers(*names: str) -> dict[str, int]:

@@ -1,0 +1,172 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Slices of levelled heads as classes on a fine grid: what a generator of brains learns from."""
+
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from scipy.ndimage import label
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import UserError
+from ..files import make_folder, remove_leftovers, replacing
+from ..randomness import rng
+from ..tissue import FRACTION_OF
+from ..tissue.fractions import FINER
+from .between import Between
+from .labels import LabelMaps
+from .lesions import LesionMasks
+from .shape import MILD, Shape, draw_shape
+from .slices import plane
+
+VERSION = 1
+"""Counts the changes after which equal seeds give other slices."""
+MOVED, FARTHEST = 0.7, 0.8
+"""Probability that a head lies between two anatomies, and the largest share of the way from one to the other."""
+
+
+@dataclass(frozen=True)
+class LabelledSlices:
+    """Axial slices of levelled, mildly warped, mirrored heads, each a function of (seed, index).
+
+    Args:
+        anatomies: heads to take shapes from.
+        seed: seed of all draws.
+        size: of a slice [voxels of 1 mm].
+        per_head: slices of each random head, evenly spread over the positions.
+        lesions: probability of white-matter lesions.
+        lesion_masks: real lesions to take shapes and places from.
+        positions: lowest and highest slice [mm above the centre of the cerebrum].
+        between: velocities from one anatomy to another; None for heads of one anatomy each.
+    """
+
+    anatomies: LabelMaps = field(default_factory=LabelMaps)
+    seed: int = 0
+    size: tuple[int, int] = (176, 224)
+    per_head: int = 14
+    lesions: float = 0.5
+    lesion_masks: LesionMasks = field(default_factory=LesionMasks)
+    positions: tuple[float, float] = (-25.0, 45.0)
+    between: Between | None = None
+
+    def head(self, number: int) -> Shape:
+        """Shape of a random head."""
+        return _head(self.anatomies, self.seed, number, self.lesions, self.lesion_masks, self.between)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One slice: ``numbers (FINER H, FINER W)`` of :data:`scripts.tissue.FRACTIONS`, uint8; ``position`` [mm]."""
+        number, nth = divmod(index, self.per_head)
+        lowest, highest = self.positions
+        share = (nth + rng(self.seed, 1, index).uniform()) / self.per_head
+        position = lowest + (highest - lowest) * share
+        points = plane(self.size, np.zeros(1), np.zeros(3), (0.0, 0.0, position))
+        classes, _ = self.head(number).classes(points)
+        numbers = torch.tensor(FRACTION_OF, dtype=torch.uint8)[classes]
+        numbers = numbers.view(*(FINER * n for n in self.size))
+        return {"numbers": without_specks(numbers), "position": torch.tensor(position)}
+
+
+def without_specks(numbers: Tensor) -> Tensor:
+    """A slice without what lies apart from the head, such as a headrest in the label map."""
+    parts, count = label(numbers.numpy() > 0)
+    if count < 2:
+        return numbers
+    largest = np.bincount(parts.ravel())[1:].argmax() + 1
+    return numbers * torch.from_numpy(parts == largest)
+
+
+@lru_cache(maxsize=1)
+def _head(
+    anatomies: LabelMaps, seed: int, number: int, lesions: float, lesion_masks: LesionMasks, between: Between | None
+) -> Shape:
+    random = rng(seed, 0, number)
+    count = len(anatomies)
+    first, step = int(random.integers(count)), int(random.integers(1, count)) if count > 1 else 0
+    share = random.uniform(0, FARTHEST) * (random.uniform() < MOVED)
+    anatomy, towards = anatomies[first], None
+    if between is not None and step and share:
+        towards = share * between.velocity(anatomy, anatomies[(first + step) % count])
+    return draw_shape(random, anatomy, lesions, 0.0, lesion_masks, MILD, towards)
+
+
+@dataclass(eq=False)
+class CachedSlices(Dataset):
+    """A bounded number of labelled slices, simulated when they are first asked for, and kept on disk: a file a head.
+
+    Args:
+        slices: where they come from.
+        cache_dir: folder below which they are kept, in a folder named after everything they depend on.
+        length: how many there are, about 10 kB each.
+
+    Raises:
+        UserError: for a length that is no such number.
+    """
+
+    slices: LabelledSlices
+    cache_dir: str | Path
+    length: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < 1:
+            raise UserError("slices", repr(self.length), "use a whole number of at least 1")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of these slices."""
+        settings = asdict(self.slices) | {"version": VERSION}
+        settings |= {name: getattr(self.slices, name).names for name in ("anatomies", "lesion_masks")}
+        settings["between"] = self.slices.between is not None
+        return Path(self.cache_dir) / f"labelled-{sha256(dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """The slice, with its ``index``.
+
+        Raises:
+            UserError: for unusable label maps or masks, or a file that cannot be written.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        number, nth = divmod(index, self.slices.per_head)
+        head = self.head(number)
+        return {"numbers": head["numbers"][nth], "position": head["position"][nth], "index": index}
+
+    def head(self, number: int) -> dict[str, Tensor]:
+        """All slices of a head: ``numbers (N, FINER H, FINER W)`` and ``position (N,)``; raises likewise."""
+        path = self.folder / f"{number:05d}.npz"
+        kept = _read(path)
+        if kept is None:
+            first = number * self.slices.per_head
+            made = [self.slices[index] for index in range(first, first + self.slices.per_head)]
+            kept = {name: torch.stack([one[name] for one in made]) for name in ("numbers", "position")}
+            remove_leftovers(make_folder(self.folder))
+            with replacing(path) as file:
+                np.savez_compressed(file, **{name: value.numpy() for name, value in kept.items()})
+        return kept
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """A head that is kept; None where it is missing or damaged."""
+    try:
+        with np.load(path) as kept:
+            return {name: torch.from_numpy(kept[name]) for name in ("numbers", "position")}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
