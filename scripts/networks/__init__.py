@@ -14,14 +14,18 @@
 Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contrasts that exist in the batch.
 """
 
+from .codec import FractionCodec
 from .device import bf16, on_device, unwrap
 from .diffusion import LatentDiffusionUNet, PublishedDiffusionUNet
 from .inferers import MapInferer, MapSampler
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
 from .skips import PrecisionSkip
+from .transformer import DiffusionTransformer
 
 __all__ = [
     "DEFAULT_PROTOCOL",
+    "DiffusionTransformer",
+    "FractionCodec",
     "LatentDiffusionUNet",
     "MapInferer",
     "MapSampler",

@@ -27,8 +27,8 @@ from ..errors import UserError
 logger = logging.getLogger(__name__)
 RECORD = "sha256.json"
 """Beside weights that are shipped: name of each file -> its sha256."""
-BEHIND_THE_LATENT = ("decoder.", "post_quant_conv.", "skips.", "spread.")
-"""Prefixes of the weights of a VAE that its latents do not depend on."""
+BEHIND_THE_LATENT = ("decoder.", "post_quant_conv.", "sharpness", "skips.", "spread.")
+"""Prefixes of the weights of a VAE or codec that its latents do not depend on."""
 
 
 def load_file(path: str | os.PathLike, how_to_make: str) -> dict:
@@ -104,7 +104,7 @@ def read_record(folder: Path) -> dict[str, str]:
 def weights_digest(network: nn.Module) -> Tensor:
     """sha256 of a network's weights rounded to float16 ``(32,)`` uint8: the same however they are stored.
 
-    Weights behind the latent of a VAE are left out, so its decoder can be trained further without new latents.
+    Weights behind the latent are left out, so a decoder can be trained further without new latents.
     """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):

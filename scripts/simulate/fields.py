@@ -26,7 +26,7 @@ def smooth_field(random: Generator, shape: tuple[int, ...], sigma: float, channe
 
     Args:
         random: source of the random numbers.
-        shape: spatial size.
+        shape: spatial size, of a plane or a volume.
         sigma: standard deviation of the smoothing kernel [voxels]; smooth fields are drawn on a coarser grid.
         channels: number of independent fields.
     """
@@ -34,5 +34,6 @@ def smooth_field(random: Generator, shape: tuple[int, ...], sigma: float, channe
     coarse = [ceil(size / step) + 1 for size in shape]
     noise = random.standard_normal((channels, *coarse), dtype=np.float32)
     width = sigma / step
-    noise = gaussian_filter(noise, (0, width, width, width), mode="wrap") * (2 * pi**0.5 * width) ** 1.5
-    return interpolate(torch.from_numpy(noise)[None], shape, mode="trilinear", align_corners=True)[0]
+    noise = gaussian_filter(noise, (0, *[width] * len(shape)), mode="wrap") * (2 * pi**0.5 * width) ** (len(shape) / 2)
+    mode = {2: "bilinear", 3: "trilinear"}[len(shape)]
+    return interpolate(torch.from_numpy(noise)[None], shape, mode=mode, align_corners=True)[0]

@@ -21,7 +21,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..tissue import CLASSES, tissue_values
+from ..tissue import CLASSES, FRACTIONS, class_values
+from ..tissue.fractions import mix_fractions
 from .anatomy import BRAIN, INDEX
 
 POPULATION: dict[str, dict] = {
@@ -29,7 +30,7 @@ POPULATION: dict[str, dict] = {
     for name, entry in json.loads(Path(__file__).with_name("population.json").read_text(encoding="utf-8")).items()
     if name != "_desc_"
 }
-"""Class -> its spread or range, and its values where the literature has none, see ``population.json``."""
+"""Class -> its spread or range, see ``population.json``."""
 FIELD_STRENGTHS = {1.5: 0.35, 3.0: 0.5, 7.0: 0.15}
 """Field strength [T] -> how often it is drawn."""
 COMMON = 0.8
@@ -77,11 +78,24 @@ class Tissue(NamedTuple):
 
     def maps(self, classes: Tensor, texture: Tensor) -> Tensor:
         """PD, T1 [s], T2 [s] ``(3, N)`` of points of these classes ``(N,)`` with textures of T1 and T2 ``(2, N)``."""
-        sd = torch.tensor(TEXTURE, device=texture.device)[:, None]
-        factors = (sd * torch.stack([texture[0], texture[0], 0.6 * texture[0] + 0.8 * texture[1]])).exp()
-        upper = torch.tensor(UPPER, device=texture.device)[:, None]
-        pd, t1, t2 = (self.values.to(texture.device)[classes].T * factors).minimum(upper)
-        return torch.stack([pd, t1, t2.minimum(t1)])
+        return _textured(self.values.to(texture.device)[classes].T, texture)
+
+    def mixed(self, fractions: Tensor, texture: Tensor) -> Tensor:
+        """PD, T1 [s], T2 [s] ``(3, ...)`` of voxels with these fractions ``(K, ...)`` and textures ``(2, ...)``.
+
+        The fractions are those of :data:`scripts.tissue.FRACTIONS`.
+        """
+        values = self.values[[INDEX[name] for name in FRACTIONS]]
+        return _textured(mix_fractions(fractions[None], values)[0], texture)
+
+
+def _textured(maps: Tensor, texture: Tensor) -> Tensor:
+    """Maps ``(3, ...)`` with textures ``(2, ...)``, none beyond water."""
+    shape = (-1, *[1] * (maps.ndim - 1))
+    sd, upper = (torch.tensor(values, device=maps.device).view(shape) for values in (TEXTURE, UPPER))
+    factors = (sd * torch.stack([texture[0], texture[0], 0.6 * texture[0] + 0.8 * texture[1]])).exp()
+    pd, t1, t2 = (maps * factors).minimum(upper)
+    return torch.stack([pd, t1, t2.minimum(t1)])
 
 
 def draw_tissue(
@@ -148,9 +162,7 @@ def _diseased(random: Generator, white: np.ndarray, field_strength: float) -> di
 
 
 def _median(name: str, field_strength: float, wide: bool) -> np.ndarray:
-    entry, field = POPULATION[name], f"{field_strength:g}"
-    known = entry.get("values", {}).get(field)
-    median = np.array(known or tissue_values(CLASSES[name].tissue, field_strength)[:3])
+    median = np.array(class_values(name, field_strength))
     if wide:
-        median[2] = entry.get("wide_t2", {}).get(field, median[2])
+        median[2] = POPULATION[name].get("wide_t2", {}).get(f"{field_strength:g}", median[2])
     return median

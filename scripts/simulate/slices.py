@@ -11,7 +11,6 @@
 
 """Clean slices of random heads: maps, labels and the signed signals of several contrasts, free of noise."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from ..randomness import rng
 from ..tissue import REGIONS
+from ..tissue.fractions import mix
 from .anatomy import BRAIN, REGION
 from .contrasts import CONTRASTS, draw_contrasts, draw_hidden, render_points
 from .labels import LabelMaps
@@ -32,8 +32,6 @@ from .shape import Shape, draw_shape
 
 FINE = 2
 """Points per millimetre along each axis of the plane, and per slice across it where a slice is thick."""
-LEAST_PD = 0.05
-"""Below this PD a voxel counts as air: its T1 and T2 are undefined."""
 
 
 @dataclass(frozen=True)
@@ -132,23 +130,6 @@ def plane(size: tuple[int, int], across: np.ndarray, tilt: np.ndarray, centre: t
     z, x, y = np.meshgrid(across, *axes, indexing="ij")
     turned = np.stack([x, y, z], -1).reshape(-1, 3) @ Rotation.from_euler("xyz", tilt, degrees=True).as_matrix().T
     return torch.from_numpy((turned + np.array(centre)).astype(np.float32))
-
-
-def mix(fine: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
-    """Maps ``(3, ...)`` of larger voxels: mean PD, rates 1/T1 and 1/T2 averaged with PD as weight.
-
-    As if water exchanged fast between the tissues of a voxel. That is a simplification: their signals add up, so that
-    no single T1 or T2 describes such a voxel.
-
-    Args:
-        fine: maps ``(3, ...)`` of the points of the voxels.
-        mean: from points to voxels.
-    """
-    pd, t1, t2 = fine
-    r1, r2 = pd / t1.clamp_min(1e-6), pd / t2.clamp_min(1e-6)
-    pd, r1, r2 = mean(torch.stack([pd, r1, r2]))
-    maps = torch.stack([pd, pd / r1.clamp_min(1e-6), pd / r2.clamp_min(1e-6)])
-    return maps * (pd >= LEAST_PD)
 
 
 def _coarse(fine: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ __all__ = [
     "LabelClass",
     "TissuePrior",
     "TissueValues",
+    "class_values",
     "known_tissues",
     "region_numbers",
     "tissue_values",
@@ -105,6 +106,25 @@ def tissue_values(tissue: str, field_strength: float) -> TissueValues:
     found = f"no source for all of PD, T1 and T2 at {field_strength:g} T ({complete})"
     others = ", ".join(known_tissues(field_strength))
     raise UserError(f"tissue {tissue}", found, f"use {others}" if others else "use a field strength of 1.5, 3 or 7 T")
+
+
+def class_values(name: str, field_strength: float) -> tuple[float, float, float]:
+    """PD, T1 [s] and T2 [s] of one of :data:`CLASSES`; zeros for air and bone, which give no signal.
+
+    Args:
+        name: of the class.
+        field_strength: static field [T]; 1.5, 3 or 7 within :data:`SAME_FIELD`.
+
+    Raises:
+        UserError: where they have no source at this field strength.
+    """
+    entry = CLASSES[name]
+    for field, values in entry.values.items():
+        if abs(field_strength / float(field) - 1) <= SAME_FIELD:
+            return tuple(values)
+    if entry.tissue is None and not entry.values:
+        return 0.0, 0.0, 0.0
+    return tissue_values(entry.tissue, field_strength)[:3]
 
 
 def known_tissues(field_strength: float) -> list[str]:

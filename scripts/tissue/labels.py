@@ -12,7 +12,9 @@
 """The one table of labels: FreeSurfer numbers of a label map, classes of a head, regions of a written label map."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 _TABLE = json.loads(Path(__file__).with_name("labels.json").read_text(encoding="utf-8"))
@@ -25,16 +27,18 @@ class LabelClass(NamedTuple):
         labels: its FreeSurfer numbers, those of parcels among them.
         region: its name in :data:`REGIONS`.
         tissue: the row of :data:`scripts.tissue.TISSUES` with its PD, T1 and T2; None where that table has none.
+        values: its PD, T1 [s] and T2 [s] by field strength [T], where they are not those of the tissue.
         fraction: its name in :data:`FRACTIONS`; None for its own.
     """
 
     labels: tuple[int, ...]
     region: str
     tissue: str | None = None
+    values: Mapping[str, list[float]] = MappingProxyType({})
     fraction: str | None = None
 
 
-def _label_class(labels: list[int], ranges: list[list[int]] = (), **others: str) -> LabelClass:
+def _label_class(labels: list[int], ranges: list[list[int]] = (), **others) -> LabelClass:
     parcels = (number for first, last in ranges for number in range(first, last + 1))
     return LabelClass((*labels, *parcels), **others)
 
