@@ -20,7 +20,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from scripts.acquisition import load_render
-from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.networks import DiffusionTransformer, FractionCodec, LatentDiffusionUNet, PhysicsVAE
 from scripts.render import SignalModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +33,8 @@ SIDECARS = {
 RENDER = [{"name": "one", "suffix": "T1w", **SIDECARS["T1w"]}, {"name": "two", "suffix": "T2w", **SIDECARS["T2w"]}]
 TINY_VAE = {"channels": [8, 8, 8], "norm_num_groups": 4, "skip_channels": [4, 4]}
 TINY_UNET = {"channels": [32, 32, 32], "num_head_channels": [0, 32, 32]}
+TINY_CODEC = {"latent_channels": 4, "channels": [16, 16, 16], "num_res_blocks": [1, 1, 1]}
+TINY_TRANSFORMER = {"latent_size": [4, 6], "latent_channels": 4, "width": 16, "depth": 2, "heads": 2}
 VAE = {f"network_def::{name}": value for name, value in TINY_VAE.items()}
 QUICK = {"posterior::voxels": 100, "posterior::steps": 4}
 """What the voxels of a head share is found roughly, but soon."""
@@ -85,14 +87,21 @@ def write_weights(folder: Path, seed: int = 0) -> dict:
     torch.nn.init.normal_(unet.out[2].conv.weight, std=0.05)
     torch.save(vae.state_dict(), folder / "model.pt")
     torch.save(unet.state_dict(), folder / "model_ldm.pt")
-    return {"vae": str(folder / "model.pt"), "ldm": str(folder / "model_ldm.pt")}
+    codec, transformer = FractionCodec(**TINY_CODEC), DiffusionTransformer(**TINY_TRANSFORMER)
+    with torch.no_grad():
+        codec.basis.normal_(), codec.mean.fill_(1 / 16)
+        for layer in (transformer.adapt, transformer.out, *(block.adapt for block in transformer.blocks)):
+            layer.weight.normal_(0, 0.2)
+    torch.save(codec.state_dict(), folder / "codec.pt")
+    torch.save(transformer.state_dict(), folder / "transformer.pt")
+    names = {"vae": "model.pt", "ldm": "model_ldm.pt", "codec": "codec.pt", "transformer": "transformer.pt"}
+    return {name: str(folder / file) for name, file in names.items()}
 
 
-def workflow(config: str, **overrides) -> ConfigWorkflow:
-    """An initialised workflow of one of the bundle's inference configs."""
-    made = ConfigWorkflow(
-        config_file=str(ROOT / "configs" / f"{config}.json"), workflow_type="infer", logging_file=False, **overrides
-    )
+def workflow(*configs: str, **overrides) -> ConfigWorkflow:
+    """An initialised workflow of one of the bundle's inference configs, with its overlays."""
+    files = [str(ROOT / "configs" / f"{config}.json") for config in configs]
+    made = ConfigWorkflow(config_file=files, workflow_type="infer", logging_file=False, **overrides)
     made.initialize()
     return made
 

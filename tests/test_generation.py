@@ -23,24 +23,44 @@ from scripts.commands.study.products import foreground_from_pd
 from scripts.errors import UserError
 from scripts.networks import LatentDiffusionUNet, PhysicsVAE
 from scripts.networks.inferers import MapSampler
+from scripts.tissue import class_values
 
-from .studies import RENDER, UNET, VAE, files, workflow, write_weights
+from .studies import RENDER, TINY_TRANSFORMER, UNET, VAE, files, workflow, write_weights
 
 SCHEDULE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
 
 
-@pytest.fixture()
-def generate(tmp_path):
-    """Runs generation and returns the output folder."""
-    weights = write_weights(tmp_path / "weights")
+CODEC = {
+    "network_def::latent_channels": 4,
+    "network_def::channels": [16, 16, 16],
+    "network_def::num_res_blocks": [1, 1, 1],
+    **{f"diffusion_def::{name}": value for name, value in TINY_TRANSFORMER.items() if name != "latent_size"},
+}
+
+
+@pytest.fixture(params=["fractions"])
+def generate(tmp_path, request):
+    """Runs generation, of tissue fractions or of latents of a VAE, and returns the output folder."""
+    vae, weights = request.param == "vae", write_weights(tmp_path / "weights")
+    names = ("vae", "ldm") if vae else ("codec", "transformer")
 
     def run(output: str, **overrides):
-        options = {"vae_weights": weights["vae"], "weights": weights["ldm"], "render": RENDER, "threads": 1, "count": 2}
-        options |= {"latent_size": [8, 12], "num_inference_steps": 3, **VAE, **UNET, **overrides}
-        workflow("generate", output_dir=str(tmp_path / output), device="$torch.device('cpu')", **options).run()
+        options = {"codec_weights": weights[names[0]], "weights": weights[names[1]], "render": RENDER, "threads": 1}
+        options |= {
+            "count": 2,
+            "latent_size": [8, 12] if vae else [4, 6],
+            "num_inference_steps": 3,
+            **({**VAE, **UNET} if vae else CODEC),
+        }
+        files = ("generate", "vae_latents") if vae else ("generate",)
+        options |= {"output_dir": str(tmp_path / output), **overrides}
+        workflow(*files, device="$torch.device('cpu')", **options).run()
         return tmp_path / output
 
     return run
+
+
+BOTH = pytest.mark.parametrize("generate", ["fractions", "vae"], indirect=True)
 
 
 def samples(folder) -> dict[str, bytes]:
@@ -63,6 +83,7 @@ def networks(spatial_dims: int, condition_channels: int):
     return PhysicsVAE(spatial_dims, channels=(8, 8), norm_num_groups=4, skip_channels=(4,)), unet
 
 
+@BOTH
 def test_the_count_the_batch_size_and_the_ranks_change_no_sample(generate, monkeypatch):
     reference = generate("three", count=3, batch_size=4)
     two = samples(generate("two", count=2))
@@ -81,11 +102,12 @@ def test_samples_differ_and_another_seed_gives_others(generate):
     assert len(set(maps)) == 4
 
 
+@BOTH
 def test_a_rerun_makes_what_is_missing_and_adds_what_is_new(generate, monkeypatch):
     whole, out = files(generate("whole", count=3)), generate("out", count=2, render=RENDER[:1])
     (out / "sub-0001" / "anat" / "sub-0001_manifest.json").unlink()
-    drawn, original = [], MapSampler.__call__
-    monkeypatch.setattr(MapSampler, "__call__", lambda self, *a: drawn.append(a[0]) or original(self, *a))
+    drawn, original = [], MapSampler.latent
+    monkeypatch.setattr(MapSampler, "latent", lambda self, *a: drawn.append(a[0]) or original(self, *a))
     assert files(generate("out", count=3)) == whole
     assert drawn == [(0, 0), (0, 2)]
 
@@ -101,21 +123,75 @@ def test_another_seed_into_the_same_folder_is_refused(generate):
     assert files(generate("out")) == before
 
 
-@pytest.mark.parametrize("given,positions", [(12.5, [12.5, 12.5]), ("none", [None, None]), (None, None)])
-def test_the_slice_position_is_asked_for_drawn_or_left_free(generate, given, positions):
-    out = generate("out", slice_position=given, slice_positions=[-5, 40])
+@BOTH
+@pytest.mark.parametrize("given,lowest,highest", [(12.5, 12.5, 12.5), ("-5:40", -5, 40), ("none", None, None)])
+def test_the_position_is_asked_for_drawn_or_left_free(generate, given, lowest, highest):
+    out = generate("out", position=given)
     found = []
     for name in ("sub-0001", "sub-0002"):
         anat = out / name / "anat"
-        found.append(json.loads((anat / f"{name}_T1map.json").read_text())["GeneratedFrom"]["slice_position"])
+        requested = json.loads((anat / f"{name}_T1map.json").read_text())["GeneratedFrom"]["requested"]
+        found.append(requested["position"])
         image = nib.load(anat / f"{name}_T1map.nii.gz")
-        assert image.shape == (32, 48, 1) and nib.aff2axcodes(image.affine) == ("R", "A", "S")
+        assert image.shape[2] == 1 and nib.aff2axcodes(image.affine) == ("R", "A", "S")
         assert image.affine[2, 3] == pytest.approx(found[-1] or 0.0)
-        np.testing.assert_allclose(image.affine[:2, 3], [-15.5, -23.5])
-    if positions is None:
-        assert found[0] != found[1] and all(-5 <= position <= 40 for position in found)
+        np.testing.assert_allclose(image.affine[:2, 3], [(1 - size) / 2 for size in image.shape[:2]])
+    if lowest is None:
+        assert found == [None, None]
     else:
-        assert found == positions
+        assert all(lowest <= position <= highest for position in found) and (found[0] == found[1]) == (given == 12.5)
+
+
+def test_what_was_asked_for_and_what_came_out_stand_in_the_sidecar(generate):
+    out = generate("out", ventricle="5:20", lesions=0, field_strength=7.0)
+    anat = out / "sub-0001" / "anat"
+    sidecar = json.loads((anat / "sub-0001_T2map.json").read_text())
+    requested = sidecar["GeneratedFrom"]["requested"]
+    assert 5 <= requested["ventricle"] <= 20 and requested["lesions"] == 0 and requested["brain"] is None
+    ventricle = nib.load(anat / "sub-0001_label-ventricle_probseg.nii.gz").get_fdata()
+    assert sidecar["Measured"]["ventricle"] == pytest.approx(ventricle.sum() / 100, abs=0.01)
+    assert sidecar["Tissue"]["white matter"][1] > 1.0, "T1 at 7 T"
+
+
+def test_a_condition_more_changes_no_other(generate):
+    one, two = (generate(name, **asked) for name, asked in (("one", {}), ("two", {"ventricle": "5:20"})))
+    position = [
+        json.loads((out / "sub-0002" / "anat" / "sub-0002_PDmap.json").read_text())["GeneratedFrom"]["requested"]
+        for out in (one, two)
+    ]
+    assert position[0]["position"] == position[1]["position"]
+
+
+def test_fractions_add_up_and_the_label_map_shows_the_largest(generate):
+    anat = generate("out", count=1) / "sub-0001" / "anat"
+    shares = {
+        path.name.split("_label-")[1].split("_")[0]: nib.load(path).get_fdata() for path in anat.glob("*_probseg*gz")
+    }
+    fluid = shares.pop("CSF")
+    np.testing.assert_allclose(sum(shares.values()), 1, atol=1e-3)
+    np.testing.assert_allclose(fluid, shares["outerCSF"] + shares["ventricle"], atol=1e-3)
+    labels = nib.load(anat / "sub-0001_dseg.nii.gz").get_fdata()
+    names = json.loads((anat / "sub-0001_dseg.json").read_text())["Labels"]
+    white = shares["whiteMatter"] > 0.5
+    assert all(names[str(int(number))] == "WM" for number in np.unique(labels[white]))
+
+
+def test_noise_is_added_to_contrasts_and_to_no_map(generate):
+    clean, noisy = (samples(generate(name, count=1, noise=noise)) for name, noise in (("a", None), ("b", 20.0)))
+    maps = [name for name in clean if "map.nii.gz" in name or "probseg.nii.gz" in name]
+    contrasts = [name for name in clean if "acq-" in name and name.endswith(".nii.gz")]
+    assert maps and all(clean[name] == noisy[name] for name in maps)
+    assert contrasts and all(clean[name] != noisy[name] for name in contrasts)
+    more = samples(generate("c", count=2, noise=20.0))
+    assert all(more[name] == content for name, content in noisy.items())
+
+
+def test_a_users_own_table_gives_the_tissue(generate, tmp_path):
+    (tmp_path / "table.json").write_text('{"white matter": [0.6, 0.5, 0.05]}')
+    anat = generate("out", count=1, tissue=str(tmp_path / "table.json")) / "sub-0001" / "anat"
+    tissue = json.loads((anat / "sub-0001_T1map.json").read_text())["Tissue"]
+    assert tissue["white matter"] == [0.6, 0.5, 0.05]
+    assert tissue["cortex"] == pytest.approx(class_values("cortex", 3.0))
 
 
 @pytest.mark.parametrize(
@@ -124,8 +200,13 @@ def test_the_slice_position_is_asked_for_drawn_or_left_free(generate, given, pos
         ({"threads": None}, "threads: found None"),
         ({"count": 0}, "count: found 0"),
         ({"seed": -1}, "seed: found -1"),
-        ({"slice_position": "top"}, "slice_position: found 'top'"),
-        ({"latent_size": [9, 12]}, "latent_size"),
+        ({"position": "top"}, "position: found 'top'; give a number, a range such as 5:20, or none [mm]"),
+        ({"ventricle": "20:5"}, "ventricle: found a range from 20 down to 5; give the lower end first"),
+        ({"lesions": -1}, "lesions: found -1 cm²; use areas from 0"),
+        ({"brain": "1:2:3"}, "brain: found '1:2:3'"),
+        ({"field_strength": 4.0}, "field_strength: found 4.0; give one of 1.5, 3, 7 [T]"),
+        ({"tissue": "absent.json"}, "tissue: found 'absent.json', no readable table"),
+        ({"latent_size": [5, 6]}, "latent_size"),
         ({"weights": "absent.pt"}, "train one with configs/train_ldm.json"),
     ],
 )
@@ -145,12 +226,13 @@ def test_a_sample_depends_on_its_address_alone(spatial_dims, condition_channels,
     vae, unet = networks(spatial_dims, condition_channels)
     sampler = MapSampler(scheduler(trained_with, **SCHEDULE), 3, (4, 8, 4)[:spatial_dims])
     torch.manual_seed(1)
-    expected, state = sampler((0, 5), vae, unet, 3.0), torch.get_rng_state()
+    at = {"position": 3.0}
+    expected, state = sampler((0, 5), vae, unet, at), torch.get_rng_state()
     assert expected.shape == (1, 3, *(8, 16, 8)[:spatial_dims])
-    assert torch.equal(sampler((0, 5), vae, unet, 3.0), expected)
+    assert torch.equal(sampler((0, 5), vae, unet, at), expected)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(sampler((0, 6), vae, unet, 3.0), expected)
-    free = sampler((0, 5), vae, unet, None)
+    assert not torch.equal(sampler((0, 6), vae, unet, at), expected)
+    free = sampler((0, 5), vae, unet)
     assert torch.equal(free, expected) == (condition_channels == 0)
 
 
@@ -169,9 +251,11 @@ def test_guidance_changes_samples_and_what_they_say_they_depend_on():
     vae, unet = networks(2, 2)
     with torch.no_grad():
         unet.out[2].conv.weight.normal_(0, 0.1)
-    free, guided = (MapSampler(DDIMScheduler(1000, **SCHEDULE), 3, (4, 8), guidance) for guidance in (0, 1.0))
-    assert not torch.allclose(free((0, 0), vae, unet, 3.0), guided((0, 0), vae, unet, 3.0))
-    assert free.settings != guided.settings
+    at, strengths = {"position": 30.0}, (0.0, 1.0, 2.0)
+    samplers = [MapSampler(DDIMScheduler(1000, **SCHEDULE), 3, (4, 8), guidance) for guidance in strengths]
+    untold, told, guided = (sampler((0, 0), vae, unet, at) for sampler in samplers)
+    torch.testing.assert_close(untold, samplers[1]((0, 0), vae, unet), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(told, guided) and samplers[1].settings != samplers[2].settings
 
 
 def test_latents_are_divided_by_their_scale_before_decoding():
@@ -213,10 +297,11 @@ def test_the_config_is_complete_before_there_are_weights():
     assert made.check_properties() == []
 
 
-def test_diffusion_weights_of_another_vae_are_refused(generate, tmp_path):
-    state = torch.load(tmp_path / "weights" / "model_ldm.pt", weights_only=True)
-    torch.save({**state, "vae_digest": torch.ones(32, dtype=torch.uint8)}, tmp_path / "weights" / "model_ldm.pt")
+def test_diffusion_weights_for_other_latents_are_refused(generate, tmp_path):
+    path = tmp_path / "weights" / "transformer.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "vae_digest": torch.ones(32, dtype=torch.uint8)}, path)
     with pytest.raises(RuntimeError) as caught:
         generate("out")
-    assert "another VAE" in str(caught.value.__cause__)
+    assert "made with other latents than those of" in str(caught.value.__cause__)
     assert not (tmp_path / "out").exists()

@@ -63,9 +63,24 @@ class LatentDiffusionUNet(DiffusionModelUNet):
             include_fc=False,
         )
         use_fast_group_norm(self)
-        self.condition_channels = condition_channels
+        self.factor = 2 ** (len(channels) - 1)
+        self.conditions = ("position",) if condition_channels else ()
         self.register_buffer("scale_factor", torch.tensor(1.0))
         self.register_buffer("vae_digest", torch.zeros(32, dtype=torch.uint8))
+
+    @property
+    def mode(self) -> str:
+        """How MONAI's inferers hand the conditions on."""
+        return "concat" if self.conditions else "crossattn"
+
+    unasked = 0.0
+    """What stands for no condition in the result of :meth:`condition`."""
+
+    def condition(self, asked: Tensor, size: tuple[int, ...]) -> Tensor | None:
+        """Conditions ``(B, C)``, NaN where nothing is asked, as the call takes them for latents of this size."""
+        if not self.conditions:
+            return None
+        return position_planes(asked[:, 0].nan_to_num(), ~asked[:, 0].isnan(), size)
 
 
 class PublishedDiffusionUNet(LatentDiffusionUNet):

@@ -11,11 +11,13 @@
 
 """Networks on whole images: volumes of contrasts -> estimate, noise -> log maps."""
 
+from collections.abc import Mapping
 from hashlib import sha256
+from types import MappingProxyType
 
 import torch
-from monai.inferers import Inferer, LatentDiffusionInferer
-from monai.networks.schedulers import DDPMScheduler, Scheduler
+from monai.inferers import DiffusionInferer, Inferer
+from monai.networks.schedulers import DDPMScheduler, RFlowScheduler, Scheduler
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,8 +28,6 @@ from ..parallel import in_parallel
 from ..randomness import generator
 from ..tissue import Estimate
 from .device import bf16
-from .diffusion import position_planes
-from .guidance import PerturbedAttentionGuidance
 
 
 class MapInferer(Inferer):
@@ -75,13 +75,15 @@ class MapInferer(Inferer):
 
 
 class MapSampler(Inferer):
-    """New log maps from noise: diffusion in the latent space of the VAE, then its decoder.
+    """New latents from noise by diffusion, and log maps by the network that reads latents.
 
     Args:
         scheduler: one of MONAI's noise schedulers.
-        num_inference_steps: network calls a sample.
+        num_inference_steps: steps of the sampler.
         latent_size: spatial size of a latent.
-        guidance: scale of :class:`.guidance.PerturbedAttentionGuidance`; above 0 a step takes twice as long.
+        guidance: scale ``w`` of classifier-free guidance, ``u + w (v - u)`` with the predictions ``v`` told the
+            conditions and ``u`` told nothing (Ho and Salimans 2022, arXiv:2207.12598). 1 leaves it out, and with any
+            other a step takes twice as long.
 
     Raises:
         UserError: for a negative guidance; for DDPM with fewer steps than it was trained with, which MONAI's does not
@@ -91,12 +93,12 @@ class MapSampler(Inferer):
     def __init__(
         self,
         scheduler: Scheduler,
-        num_inference_steps: int = 50,
-        latent_size: tuple[int, ...] = (24, 28),
-        guidance: float = 0.0,
+        num_inference_steps: int = 24,
+        latent_size: tuple[int, ...] = (22, 28),
+        guidance: float = 1.0,
     ) -> None:
         if not (is_number(guidance) and guidance >= 0):
-            raise UserError("guidance", repr(guidance), "use 0 for none, or a scale of about 1")
+            raise UserError("guidance", repr(guidance), "use 1 for none, or a scale of 1 to 3")
         if isinstance(scheduler, DDPMScheduler) and num_inference_steps != scheduler.num_train_timesteps:
             do = f"use {scheduler.num_train_timesteps} with DDPM, or another scheduler"
             raise UserError("num_inference_steps", str(num_inference_steps), do)
@@ -105,47 +107,64 @@ class MapSampler(Inferer):
 
     @property
     def settings(self) -> dict:
-        """What a sample depends on besides its address, its position and the weights."""
-        scheduler = self.scheduler
+        """What a sample depends on besides its address, its conditions and the weights."""
+        scheduler, noise = self.scheduler, {}
+        if not isinstance(scheduler, RFlowScheduler):
+            noise["noise_schedule"] = sha256(scheduler.alphas_cumprod.numpy().tobytes()).hexdigest()
+            noise["clip_sample"] = getattr(scheduler, "clip_sample", False)
         return {
             "scheduler": type(scheduler).__name__,
             "prediction_type": scheduler.prediction_type,
-            "noise_schedule": sha256(scheduler.alphas_cumprod.numpy().tobytes()).hexdigest(),
-            "clip_sample": getattr(scheduler, "clip_sample", False),
+            **noise,
             "num_inference_steps": self.num_inference_steps,
             "latent_size": self.latent_size,
             "guidance": self.guidance,
         }
 
-    @torch.no_grad()
     def __call__(
-        self, inputs: tuple[int, ...], network: nn.Module, diffusion: nn.Module, position: float | None = None
+        self,
+        inputs: tuple[int, ...],
+        network: nn.Module,
+        diffusion: nn.Module,
+        asked: Mapping[str, float | None] = MappingProxyType({}),
     ) -> Tensor:
         """Log maps ``(1, 3, ...)`` of one sample on the CPU, float32.
 
         Args:
             inputs: address of the sample's noise, ``(seed, index)``.
-            network: the physics VAE.
-            diffusion: the diffusion network, a :class:`.diffusion.LatentDiffusionUNet`.
-            position: slice position [mm above the centre of the cerebrum], None where it is free.
+            network: whatever reads latents: the physics VAE, or a :class:`.codec.FractionCodec`.
+            diffusion: the diffusion network.
+            asked: name of a condition -> its value, None where nothing is asked.
         """
+        with torch.no_grad(), eval_mode(network):
+            return network.decode_stage_2_outputs(self.latent(inputs, network, diffusion, asked)).cpu()
+
+    @torch.no_grad()
+    def latent(
+        self,
+        inputs: tuple[int, ...],
+        network: nn.Module,
+        diffusion: nn.Module,
+        asked: Mapping[str, float | None] = MappingProxyType({}),
+    ) -> Tensor:
+        """The latent ``(1, L, ...)`` of one sample on the device of the diffusion network; arguments likewise."""
         device = next(diffusion.parameters()).device
         stream = generator(*inputs)
         noise = torch.randn(1, network.latent_channels, *self.latent_size, generator=stream)
-        condition = None
-        if diffusion.condition_channels:
-            known = torch.tensor([position is not None])
-            condition = position_planes(torch.tensor([position or 0.0]), known, self.latent_size).to(device)
+        values = [asked.get(name) for name in diffusion.conditions]
+        asked = torch.tensor([[float("nan") if value is None else value for value in values]])
+        condition = diffusion.condition(asked, self.latent_size)
         self.scheduler.set_timesteps(self.num_inference_steps)
-        inferer = LatentDiffusionInferer(self.scheduler, scale_factor=float(diffusion.scale_factor))
         # Schedulers with noise of their own draw it from the global generator.
-        with torch.random.fork_rng(devices=[]), eval_mode(network, diffusion):
+        with torch.random.fork_rng(devices=[]), eval_mode(diffusion):
             torch.manual_seed(stream.initial_seed())
-            return inferer.sample(
+            latent = DiffusionInferer(self.scheduler).sample(
                 input_noise=noise.to(device),
-                autoencoder_model=network,
-                diffusion_model=PerturbedAttentionGuidance(diffusion, self.guidance),
-                conditioning=condition,
-                mode="concat" if diffusion.condition_channels else "crossattn",
+                diffusion_model=diffusion,
+                conditioning=None if condition is None else condition.to(device),
+                mode=diffusion.mode,
+                cfg=None if condition is None or self.guidance == 1 else self.guidance,
+                cfg_fill_value=diffusion.unasked,
                 verbose=False,
-            ).cpu()
+            )
+        return latent / diffusion.scale_factor

@@ -27,6 +27,8 @@ class DiffusionTransformer(nn.Module):
     of MONAI's DiffusionModelUNet. Conditions are physical numbers, NaN where nothing is asked: any of them may be
     missing, which is also what classifier-free guidance compares with (``cfg_fill_value=nan`` of MONAI's inferers).
 
+    :attr:`mode`, :attr:`unasked` and :meth:`condition` are what samplers and training ask of a diffusion network.
+
     Its weights also say which latents it was trained on: ``scale_factor`` multiplies latents before diffusion, and
     ``vae_digest`` is the :func:`scripts.networks.weights.weights_digest` of the network that encoded them.
 
@@ -40,6 +42,9 @@ class DiffusionTransformer(nn.Module):
         heads: attention heads.
     """
 
+    mode = "crossattn"
+    unasked = float("nan")
+
     def __init__(
         self,
         latent_size: Sequence[int] = (22, 28),
@@ -51,7 +56,7 @@ class DiffusionTransformer(nn.Module):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        self.latent_size, self.conditions, self.patch, self.width = tuple(latent_size), tuple(conditions), patch, width
+        self.conditions, self.factor, self.width = tuple(conditions), patch, width
         tokens, values = torch.Size(n // patch for n in latent_size).numel(), latent_channels * patch**2
         self.embed = nn.Linear(values, width)
         self.positions = nn.Parameter(0.02 * torch.randn(tokens, width))
@@ -84,6 +89,10 @@ class DiffusionTransformer(nn.Module):
         shift, scale = self.adapt(embedding)[:, None].chunk(2, -1)
         return self._to_latents(self.out(self.norm(h) * (1 + scale) + shift), x.shape)
 
+    def condition(self, asked: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Conditions ``(B, C)``, NaN where nothing is asked, as the call takes them: as they are."""
+        return asked
+
     def _standardise(self, context: Tensor | None, x: Tensor) -> Tensor:
         """Standardised conditions, 0 where nothing is asked, and whether something is ``(B, 2C)``."""
         if context is None:
@@ -94,10 +103,10 @@ class DiffusionTransformer(nn.Module):
 
     def _to_tokens(self, x: Tensor) -> Tensor:
         """Latents ``(B, L, H, W)`` -> patches ``(B, N, L P P)``."""
-        return nn.functional.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
+        return nn.functional.unfold(x, self.factor, stride=self.factor).transpose(1, 2)
 
     def _to_latents(self, tokens: Tensor, shape: torch.Size) -> Tensor:
-        return nn.functional.fold(tokens.transpose(1, 2), shape[2:], self.patch, stride=self.patch)
+        return nn.functional.fold(tokens.transpose(1, 2), shape[2:], self.factor, stride=self.factor)
 
 
 class AdaptiveBlock(nn.Module):

@@ -17,13 +17,13 @@ import ignite.distributed as idist
 import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
+from monai.networks.schedulers import RFlowScheduler, Scheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from ..errors import UserError
 from ..networks.device import bf16, unwrap
-from ..networks.diffusion import position_planes
 from ..randomness import generator
 from .common import descend
 
@@ -33,9 +33,11 @@ PREDICTIONS = ("epsilon", "v_prediction")
 class DiffusionStep:
     """One training iteration of the latent diffusion model on cached latent posteriors.
 
-    Latents are drawn anew each epoch; the slice position is hidden at random, so that sampling works with and without.
-    With ``x_t = a_t x_0 + s_t n``, the network predicts the noise ``n``, or the velocity ``a_t n - s_t x_0`` (Salimans
-    and Ho 2022, arXiv:2202.00512), which also says something where ``x_t`` is nearly all noise.
+    Latents are drawn anew each epoch; conditions are hidden at random, all at once and each by itself, so that sampling
+    works with and without. With ``x_t = a_t x_0 + s_t n``, the network predicts the noise ``n``, or the velocity
+    ``a_t n - s_t x_0`` (Salimans and Ho 2022, arXiv:2202.00512), which also says something where ``x_t`` is nearly all
+    noise. With MONAI's RFlowScheduler, ``x_t = (1 - t) x_0 + t n``, it predicts ``x_0 - n`` (Liu et al. 2023,
+    arXiv:2209.03003), and the scheduler says how times are drawn.
 
     Args:
         network: the diffusion network, or the same wrapped for data-parallel training.
@@ -45,7 +47,8 @@ class DiffusionStep:
         seed: of all random numbers.
         amp: bfloat16 autocast.
         max_norm: largest gradient norm.
-        condition_dropout: probability of hiding the position from a network that is told it.
+        condition_dropout: probability of hiding all conditions from a network that is told some.
+        each_dropout: probability of hiding each of them besides.
 
     Raises:
         UserError: for another prediction type.
@@ -59,49 +62,70 @@ class DiffusionStep:
         seed: int,
         amp: bool,
         max_norm: float = 1.0,
-        condition_dropout: float = 0.1,
+        condition_dropout: float = 0.15,
+        each_dropout: float = 0.2,
     ) -> None:
         if inferer.scheduler.prediction_type not in PREDICTIONS:
             found = repr(str(inferer.scheduler.prediction_type))
             raise UserError("prediction_type", found, f"use one of {', '.join(PREDICTIONS)}")
-        self.network, self.unet, self.optimizer, self.inferer = network, unwrap(network), optimizer, inferer
-        self.seed, self.amp, self.condition_dropout = seed, amp, condition_dropout
+        self.network, self.plain, self.optimizer, self.inferer = network, unwrap(network), optimizer, inferer
+        self.seed, self.amp = seed, amp
+        self.condition_dropout, self.each_dropout = condition_dropout, each_dropout
         self.max_norm = max_norm
 
     def __call__(self, engine: Engine, batch: dict[str, Tensor]) -> dict[str, float]:
         """Updates the network; returns the loss."""
         self.network.train()
         loss = self.errors(self.network, batch, engine.state.epoch, engine.state.device).mean()
-        descend(loss, self.optimizer, self.unet, self.max_norm)
+        descend(loss, self.optimizer, self.plain, self.max_norm)
         return {"loss": float(loss.detach())}
 
     def errors(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, device: torch.device) -> Tensor:
         """Mean squared error of the predicted noise or velocity of each sample ``(B,)``."""
         scheduler = self.inferer.scheduler
-        latents, noises, timesteps, known = [], [], [], []
+        names = self.plain.conditions
+        latents, noises, timesteps, hidden = [], [], [], []
         for mean, sd, index in zip(batch["mean"], batch["sd"], batch["index"].tolist()):
             draw = generator(self.seed, epoch, index)
             latents.append(mean + sd * torch.randn(mean.shape, generator=draw))
             noises.append(torch.randn(mean.shape, generator=draw))
-            timesteps.append(torch.randint(scheduler.num_train_timesteps, (), generator=draw))
-            known.append(torch.rand((), generator=draw) >= self.condition_dropout)
+            timesteps.append(_draw_time(scheduler, draw))
+            all_of_them = torch.rand((), generator=draw) < self.condition_dropout
+            hidden.append(all_of_them | (torch.rand(len(names), generator=draw) < self.each_dropout))
         latent, noise, timestep = (torch.stack(x).to(device) for x in (latents, noises, timesteps))
-        latent = latent * self.unet.scale_factor
-        condition = None
-        if self.unet.condition_channels:
-            condition = position_planes(batch["position"], torch.stack(known), latent.shape[2:]).to(device)
+        latent = latent * self.plain.scale_factor
+        asked = (
+            torch.stack([batch[name].float().cpu() for name in names], 1) if names else latent.new_empty(len(latent), 0)
+        )
+        condition = self.plain.condition(asked.masked_fill(torch.stack(hidden), float("nan")), latent.shape[2:])
         with bf16(device, self.amp):
             predicted = self.inferer(
                 inputs=latent,
                 diffusion_model=network,
                 noise=noise,
                 timesteps=timestep,
-                condition=condition,
-                mode="concat" if self.unet.condition_channels else "crossattn",
+                condition=None if condition is None else condition.to(device),
+                mode=self.plain.mode,
             )
-        velocity = scheduler.prediction_type == "v_prediction"
-        target = scheduler.get_velocity(latent, noise, timestep) if velocity else noise
+        target = _target(scheduler, latent, noise, timestep)
         return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
+
+
+def _draw_time(scheduler: Scheduler, draw: torch.Generator) -> Tensor:
+    """A random time ``()``, as the scheduler has them."""
+    if not isinstance(scheduler, RFlowScheduler):
+        return torch.randint(scheduler.num_train_timesteps, (), generator=draw)
+    # MONAI's draws from the global generator.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=draw)))
+        return scheduler.sample_timesteps(torch.empty(1))[0]
+
+
+def _target(scheduler: Scheduler, latent: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """What the network is to predict."""
+    if isinstance(scheduler, RFlowScheduler):
+        return latent - noise
+    return scheduler.get_velocity(latent, noise, timestep) if scheduler.prediction_type == PREDICTIONS[1] else noise
 
 
 class DiffusionValidationStep:

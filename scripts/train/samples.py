@@ -16,11 +16,11 @@ import matplotlib.pyplot as plt
 import torch
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
-from monai.networks.schedulers import DDIMScheduler, Scheduler
-from torch import Tensor
+from monai.networks.schedulers import DDIMScheduler, RFlowScheduler, Scheduler
+from torch import Tensor, nn
 
 from ..errors import UserError
-from ..networks import LatentDiffusionUNet, MapSampler
+from ..networks import DEFAULT_PROTOCOL, MapSampler
 from ..render import SignalModel
 from ..tissue import MAPS
 from .data import LatentDataset
@@ -42,7 +42,7 @@ class SamplePictures:
 
     Args:
         diffusion: the diffusion network, usually the moving average of the trained one.
-        data: latents of the training samples, whose encoder is the VAE that decodes.
+        data: latents of the training samples, whose encoder is also what decodes.
         scheduler: the noise schedule of training.
         history: where pictures go.
         interval: epochs from one picture to the next.
@@ -52,7 +52,7 @@ class SamplePictures:
     """
 
     def __init__(
-        self, diffusion: LatentDiffusionUNet, data: LatentDataset, scheduler: Scheduler, history: History, interval: int
+        self, diffusion: nn.Module, data: LatentDataset, scheduler: Scheduler, history: History, interval: int
     ) -> None:
         if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
             raise UserError("sample_interval", repr(interval), "use a whole number of epochs")
@@ -66,17 +66,19 @@ class SamplePictures:
 
     def draw(self, engine: Engine) -> None:
         """Draws the samples and hands their picture to the history."""
-        vae = self.data.encoder.load()
-        sampler = MapSampler(_ddim(self.scheduler), STEPS, self.data[0]["mean"].shape[1:])
-        samples = [sampler((0, number), vae, self.diffusion, at) for number, at in enumerate(POSITIONS)]
+        network = self.data.encoder.load()
+        sampler = MapSampler(_sampling(self.scheduler), STEPS, self.data[0]["mean"].shape[1:])
+        samples = [sampler((0, k), network, self.diffusion, {"position": at}) for k, at in enumerate(POSITIONS)]
         log_maps = torch.cat(samples)
-        rows = vae.default_acquisition.cpu().expand(len(log_maps), -1, -1)
+        rows = torch.stack([acquisition.to_row() for acquisition in DEFAULT_PROTOCOL]).expand(len(log_maps), -1, -1)
         figure = draw_samples(log_maps.exp(), SignalModel()(log_maps.exp(), rows))
         self.history.show("samples", figure, engine.state.epoch)
 
 
-def _ddim(scheduler: Scheduler) -> DDIMScheduler:
-    """A DDIM scheduler with the noise schedule of another scheduler."""
+def _sampling(scheduler: Scheduler) -> Scheduler:
+    """A flow itself; of others a DDIM scheduler with the same noise schedule."""
+    if isinstance(scheduler, RFlowScheduler):
+        return scheduler
     ddim = DDIMScheduler(
         num_train_timesteps=scheduler.num_train_timesteps, prediction_type=scheduler.prediction_type, clip_sample=False
     )

@@ -11,9 +11,21 @@
 
 """Runs over a folder: one subject or sample after the other. Each is written whole or not at all; runs resume."""
 
+from .brains import Brains
+from .conditions import Conditions
 from .folder import Plan, Study
 from .renders import MapSets, RenderStep
 from .samples import SampleStep
 from .subjects import SubjectStep, UsableSessions
 
-__all__ = ["MapSets", "Plan", "RenderStep", "SampleStep", "Study", "SubjectStep", "UsableSessions"]
+__all__ = [
+    "Brains",
+    "Conditions",
+    "MapSets",
+    "Plan",
+    "RenderStep",
+    "SampleStep",
+    "Study",
+    "SubjectStep",
+    "UsableSessions",
+]

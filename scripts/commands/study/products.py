@@ -14,6 +14,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from ...bids import MAP_UNITS, Session, load_image, output_path, write_image
 from ...errors import UserError
 from ...estimate.maps import Maps
 from ...estimate.posterior import CLASSES
+from ...nuisance.noise import noise_sigma, noisy_magnitude
+from ...randomness import generator
 from ...render import T2_STAR_RATIO, SignalModel, share_beside_fluid
 from ...signal import SEQUENCES
 
@@ -138,6 +141,13 @@ def _write_fractions(folder: Path, session: Session, maps: Maps, about: dict) ->
     table.to_csv(output_path(folder, session, "volumes", ".tsv"), sep="\t", index=False)
 
 
+def with_noise(image: np.ndarray, mask: np.ndarray, snr: float, address: Sequence[int]) -> np.ndarray:
+    """The magnitude of an image in complex noise, see :func:`scripts.nuisance.noise.noisy_magnitude`."""
+    signal = torch.from_numpy(image)
+    sigma = noise_sigma(signal, snr, torch.from_numpy(mask))
+    return noisy_magnitude(signal, sigma, generator(*address)).numpy()
+
+
 def read_maps(folder: Path, session: Session) -> Maps:
     """The maps that :func:`write_maps` wrote.
 
@@ -163,6 +173,8 @@ def write_contrasts(
     maps: Maps,
     requests: Sequence[RenderRequest],
     sources: Mapping[str, str] | None = None,
+    noise: float | None = None,
+    seed: Sequence[int] = (0,),
     **entities: str,
 ) -> None:
     """Renders and writes contrasts with sidecars.
@@ -173,6 +185,9 @@ def write_contrasts(
         maps: its maps.
         requests: the contrasts.
         sources: BIDS URIs of the maps by suffix; None for those that :func:`write_maps` wrote.
+        noise: ratio of the mean signal of the foreground to the standard deviation of complex noise, whose magnitude is
+            written; None for no noise.
+        seed: address of the noise; that of a contrast depends on its name besides.
         entities: BIDS entities of the files besides ``acq``, which is the request's name.
     """
     given = maps.all_options
@@ -187,8 +202,11 @@ def write_contrasts(
         assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in given]
         if "fluid" in given and "fluid" in known:
             assumed.append(ADDED)
-        kind = "Image" if sequence.signed else "Magnitude image"
-        about = [f"{kind} rendered from the maps by the signal equation, without noise.", *assumed]
+        kind = "Image" if sequence.signed and noise is None else "Magnitude image"
+        added = "without noise" if noise is None else f"with noise, SNR {noise:g}"
+        if noise is not None:
+            image = with_noise(image, maps.mask, noise, (*seed, crc32(request.name.encode())))
+        about = [f"{kind} rendered from the maps by the signal equation, {added}.", *assumed]
         sidecar = {
             **to_sidecar(request.acquisition),
             "Units": "arbitrary",

@@ -12,11 +12,12 @@
 """Generation: noise -> tissue maps -> contrasts, one sample after the other."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.networks.utils import eval_mode
 from torch import nn
 
 from ...acquisition import load_render
@@ -25,15 +26,14 @@ from ...errors import UserError
 from ...estimate.maps import Maps
 from ...networks import MapSampler
 from ...networks.weights import load_weights, weights_digest
-from ...randomness import rng
 from ..report import MOST_SAMPLES, few, montage, overview, request_title
+from .brains import Brain, Brains, write_fractions
+from .conditions import Conditions
 from .folder import Study
 from .products import foreground_from_pd, read_maps, render, write_contrasts, write_maps
 from .subjects import HOW_TO_TRAIN
 
 HOW_TO_TRAIN_DIFFUSION = HOW_TO_TRAIN.replace("train_vae", "train_ldm")
-POSITION = 1
-"""Second address of a sample's slice position; its noise has none."""
 logger = logging.getLogger(__name__)
 
 
@@ -46,29 +46,30 @@ class SampleStep:
     Args:
         study: where results go.
         inferer: a :class:`scripts.networks.inferers.MapSampler`.
-        network: the physics VAE, on its device.
+        brains: what makes brains of latents.
+        network: what reads latents, the codec or the physics VAE, on its device.
         diffusion: the diffusion network, on its device.
         weights: files of the state dicts of both.
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
         count: number of samples of the whole run, of all processes.
         seed: of all random numbers, not negative.
-        slice_position: mm above the centre of the cerebrum; ``none`` samples without condition; None takes a random
-            one from the range.
-        slice_positions: that range [mm].
+        conditions: what is asked of the samples.
+        noise: signal-to-noise ratio of the contrasts; None for none.
         threads: threads of a network call on the CPU; results depend on it in the last digits.
         equations: ``exact``, or ``paper`` for the published ones.
     """
 
     study: Study
     inferer: MapSampler
+    brains: Brains
     network: nn.Module
     diffusion: nn.Module
     weights: tuple[str, str]
     render: object
     count: int
     seed: int = 0
-    slice_position: float | str | None = None
-    slice_positions: tuple[float, float] = (-20.0, 35.0)
+    conditions: Conditions = field(default_factory=lambda: Conditions({}))
+    noise: float | None = None
     threads: int = 2
     equations: str = "exact"
 
@@ -87,11 +88,8 @@ class SampleStep:
             value = getattr(self, option)
             if not isinstance(value, int) or value < least:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
-        position = self.slice_position
-        if position not in (None, "none") and (isinstance(position, bool) or not isinstance(position, (int, float))):
-            do = "use a number of mm, or none for samples without condition"
-            raise UserError("slice_position", repr(position), do)
-        factor = 2 ** (len(self.diffusion.down_blocks) - 1)
+        self.conditions.check(self.diffusion.conditions)
+        factor = self.diffusion.factor
         if any(size % factor for size in self.inferer.latent_size):
             raise UserError("latent_size", str(self.inferer.latent_size), f"use multiples of {factor}")
 
@@ -103,15 +101,17 @@ class SampleStep:
         """
         torch.set_num_threads(self.threads)
         self.requests = load_render(self.render, self.equations)
-        vae, diffusion = self.weights
+        decoder, diffusion = self.weights
         self.sha256 = {
-            "vae": load_weights(self.network, vae, HOW_TO_TRAIN),
+            "decoder": load_weights(self.network, decoder, HOW_TO_TRAIN),
             "diffusion": load_weights(self.diffusion, diffusion, HOW_TO_TRAIN_DIFFUSION),
         }
         made_for = self.diffusion.vae_digest.cpu()
         if made_for.any() and not torch.equal(made_for, weights_digest(self.network)):
             raise UserError(
-                diffusion, f"diffusion weights made with another VAE than {vae}", "name the two of one training"
+                diffusion,
+                f"diffusion weights made with other latents than those of {decoder}",
+                "name the two of one training",
             )
         for index in range(self.count):
             if self.study.holds(sample(index)):
@@ -147,41 +147,37 @@ class SampleStep:
         if not plan.maps and not plan.render:
             return
         logger.info(f"{session.name}: {index + 1} of {self.count}")
-        maps = self._sample_maps(index) if plan.maps else read_maps(self.study.root, session)
+        brain, maps = self._sample(index) if plan.maps else (None, read_maps(self.study.root, session))
+        about = {"GeneratedFrom": facts["sample"], "Weights": self.sha256}
         with self.study.publish(session, facts, plan) as folder:
-            if plan.maps:
-                write_maps(folder, session, maps, {"GeneratedFrom": facts["sample"], "Weights": self.sha256})
-            write_contrasts(folder, session, maps, plan.render)
+            if brain is not None:
+                about |= {"Measured": brain.measured, "Tissue": brain.tissue} if brain.measured else {}
+                write_maps(folder, session, maps, about)
+                if brain.fractions is not None:
+                    write_fractions(folder, session, brain, maps.affine, about)
+            write_contrasts(folder, session, maps, plan.render, noise=self.noise, seed=(self.seed, index))
             shown = maps.axial(maps.middle)
             requests = few(self.requests)
             contrasts = dict(zip(map(request_title, requests), render(shown, requests)))
             path = output_path(folder, session, "overview", ".png")
             overview(path, session.name, shown.values, None, shown.mask, {}, contrasts, count=len(self.requests))
 
-    def _sample_maps(self, index: int) -> Maps:
-        position = self._position(index)
-        log_maps = self.inferer((self.seed, index), self.network, self.diffusion, position)[0]
-        values = log_maps.exp().numpy()
-        values = values if values.ndim == 4 else values[..., None]
+    def _sample(self, index: int) -> tuple[Brain, Maps]:
+        asked = self.conditions.draw(self.seed, index)
+        with eval_mode(self.network):
+            latent = self.inferer.latent((self.seed, index), self.network, self.diffusion, asked)
+            brain = self.brains(latent, self.seed, index)
+        values = brain.maps if brain.maps.ndim == 4 else brain.maps[..., None]
         if not np.isfinite(values).all():
             raise ValueError("the network's maps are not finite")
         mask = foreground_from_pd(values[0])
-        return Maps(values * mask, None, mask, _centred(values.shape[1:], position or 0.0))
-
-    def _position(self, index: int) -> float | None:
-        """Slice position of a sample; None where it is free."""
-        if not self.diffusion.condition_channels:
-            return None
-        if self.slice_position is not None:
-            return None if self.slice_position == "none" else float(self.slice_position)
-        return round(float(rng(self.seed, index, POSITION).uniform(*self.slice_positions)), 2)
+        affine = _centred(values.shape[1:], asked.get("position") or 0.0)
+        return brain, Maps(values * mask, None, mask, affine, brain.options)
 
     def _facts(self, index: int) -> dict:
         """Whatever a sample depends on besides the config."""
-        return {
-            "sample": {"seed": self.seed, "index": index, "slice_position": self._position(index)},
-            "weights": self.sha256,
-        }
+        requested = self.conditions.draw(self.seed, index)
+        return {"sample": {"seed": self.seed, "index": index, "requested": requested}, "weights": self.sha256}
 
 
 def sample(index: int) -> Session:

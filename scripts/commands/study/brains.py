@@ -1,0 +1,177 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From a latent to what is written of a generated slice: maps, and where the latent is one of fractions, more."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...acquisition import is_number
+from ...bids import Session, output_path, write_image
+from ...errors import UserError
+from ...networks import FractionCodec
+from ...randomness import rng
+from ...render import share_beside_fluid
+from ...simulate.fields import smooth_field
+from ...simulate.population import FIELD_STRENGTHS, Tissue, draw_tissue
+from ...tissue import CLASSES, FRACTIONS, REGIONS, class_values
+from ...tissue.fractions import measure_areas
+
+TISSUE, TEXTURE = 2, 3
+"""Third address of the tissue values, and of the texture, of a sample."""
+GRAIN_MM = (6.0, 20.0)
+"""Smoothness of the two fields that texture is the sum of, as in simulated heads [mm]."""
+FLUID = ("CSF", "ventricle")
+REGION_OF = torch.tensor([REGIONS.index(CLASSES[name].region) for name in FRACTIONS])
+DRAWN, LITERATURE = "drawn", "literature"
+
+
+class Brain(NamedTuple):
+    """A generated slice.
+
+    Attributes:
+        maps: PD, T1 [s], T2 [s] ``(3, X, Y[, Z])``.
+        fractions: of :data:`scripts.tissue.FRACTIONS` ``(K, X, Y)``; None where the latent knows none.
+        measured: name -> area [cm²].
+        tissue: class -> PD, T1 [s], T2 [s].
+    """
+
+    maps: np.ndarray
+    fractions: np.ndarray | None = None
+    measured: dict[str, float] = {}
+    tissue: dict[str, list[float]] = {}
+
+    @property
+    def options(self) -> dict[str, np.ndarray]:
+        """Share of fluid of each voxel ``(X, Y, 1)``, as :class:`scripts.render.SignalModel` takes it."""
+        if self.fractions is None:
+            return {}
+        return {
+            "fluid": share_beside_fluid(self.fractions[[FRACTIONS.index(name) for name in FLUID]].sum(0))[..., None]
+        }
+
+
+class Brains:
+    """Latents -> brains. Tissue values and texture of a sample are functions of its address.
+
+    Args:
+        network: reads latents: a :class:`scripts.networks.FractionCodec`, or whatever gives log maps, for which the
+            other arguments do not count.
+        field_strength: whose tissue values [T]: 1.5, 3 or 7.
+        tissue: ``drawn`` as subjects differ, ``literature``, or a JSON file, class -> PD, T1 [s], T2 [s], of some of
+            :data:`scripts.tissue.FRACTIONS`; the others are of the literature.
+
+    Raises:
+        UserError: for another field strength, or an unusable table.
+    """
+
+    def __init__(self, network: nn.Module, field_strength: float = 3.0, tissue: str = DRAWN) -> None:
+        if field_strength not in FIELD_STRENGTHS:
+            known = ", ".join(f"{one:g}" for one in FIELD_STRENGTHS)
+            raise UserError("field_strength", repr(field_strength), f"use one of {known} [T]")
+        self.network, self.field_strength, self.tissue = network, float(field_strength), tissue
+        self.table = {} if tissue in (DRAWN, LITERATURE) else read_table(tissue)
+
+    @property
+    def settings(self) -> dict:
+        """What a sample depends on besides its address and the weights."""
+        if not isinstance(self.network, FractionCodec):
+            return {}
+        named = self.tissue if self.tissue in (DRAWN, LITERATURE) else self.table
+        return {"field_strength": self.field_strength, "tissue": named}
+
+    @torch.no_grad()
+    def __call__(self, latent: Tensor, seed: int, index: int) -> Brain:
+        """The brain of a latent ``(1, L, ...)``."""
+        if not isinstance(self.network, FractionCodec):
+            return Brain(self.network.decode_stage_2_outputs(latent)[0].exp().float().cpu().numpy())
+        fractions = self.network.decode(latent).cpu()
+        tissue = self._tissue(seed, index)
+        maps = tissue.mixed(fractions[0], draw_texture(fractions.shape[2:], seed, index)).numpy()
+        measured = {name: round(float(area), 2) for name, area in measure_areas(fractions).items()}
+        values = {name: tissue.values[number].tolist() for number, name in enumerate(CLASSES) if name in FRACTIONS}
+        rounded = {name: [round(one, 4) for one in three] for name, three in values.items()}
+        return Brain(maps, fractions[0].numpy(), measured, rounded)
+
+    def _tissue(self, seed: int, index: int) -> Tissue:
+        drawn = draw_tissue(rng(seed, index, TISSUE), field_strengths=(self.field_strength,))
+        if self.tissue == DRAWN:
+            return drawn
+        values = [self.table.get(name) or class_values(name, self.field_strength) for name in CLASSES]
+        return drawn._replace(values=torch.tensor(values))
+
+
+def draw_texture(size: tuple[int, int], seed: int, index: int) -> Tensor:
+    """Textures of T1 and T2 ``(2, H, W)`` of variance about 1."""
+    random = rng(seed, index, TEXTURE)
+    return sum(0.7 * smooth_field(random, tuple(size), grain, channels=2) for grain in GRAIN_MM)
+
+
+def read_table(path: str | Path) -> dict[str, list[float]]:
+    """A user's own table of tissue values.
+
+    Raises:
+        UserError: for a file that cannot be read or is no such table.
+    """
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        do = f"use {DRAWN}, {LITERATURE}, or a JSON file, class -> [PD, T1, T2]"
+        raise UserError("tissue", f"{str(path)!r}, no readable table ({type(error).__name__})", do) from error
+    if not isinstance(table, dict) or not table:
+        raise UserError(path, "no table", "give class -> [PD, T1 [s], T2 [s]]")
+    for name, values in table.items():
+        if name not in FRACTIONS:
+            raise UserError(path, f"class {name!r}", f"use some of {', '.join(FRACTIONS)}")
+        possible = isinstance(values, list) and len(values) == 3 and all(is_number(one) for one in values)
+        if not possible or min(values) < 0 or values[2] > values[1]:
+            raise UserError(
+                f"{path}, {name}", f"{values!r}", "give [PD, T1, T2] from 0, in seconds, with T2 at most T1"
+            )
+    return table
+
+
+def write_fractions(folder: Path, session: Session, brain: Brain, affine: np.ndarray, about: dict) -> None:
+    """Writes each fraction, that of all fluid, and the label map of the likeliest regions.
+
+    Args:
+        folder: root of the study.
+        session: whose fractions.
+        brain: the slice.
+        affine: voxel to mm.
+        about: what every sidecar says about their origin.
+    """
+    fluid = sum(brain.fractions[FRACTIONS.index(name)] for name in FLUID)
+    shares = {label_of(name): (name, share) for name, share in zip(FRACTIONS, brain.fractions)}
+    shares["CSF"] = "all fluid", fluid
+    for label, (name, share) in shares.items():
+        sidecar = {"Units": "1", "Description": f"Share of {name} in each voxel.", **about}
+        path = output_path(folder, session, "probseg", label=label)
+        write_image(path, share[..., None].astype(np.float32), affine, sidecar)
+    regions = np.zeros((len(REGIONS), *fluid.shape), np.float32)
+    np.add.at(regions, REGION_OF.numpy(), brain.fractions)
+    labels = {str(number): name for number, name in enumerate(REGIONS)}
+    sidecar = {"Description": "Region with the largest share of each voxel.", "Labels": labels, **about}
+    path = output_path(folder, session, "dseg")
+    write_image(path, regions.argmax(0).astype(np.uint8)[..., None], affine, sidecar)
+
+
+def label_of(name: str) -> str:
+    """BIDS label of a class: ``whiteMatter``; that of fluid outside the ventricles is ``outerCSF``."""
+    if name == "CSF":
+        return "outerCSF"
+    first, *others = name.split()
+    return first + "".join(word.capitalize() for word in others)
