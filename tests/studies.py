@@ -36,6 +36,11 @@ TINY_UNET = {"channels": [32, 32, 32], "num_head_channels": [0, 32, 32]}
 TINY_CODEC = {"latent_channels": 4, "channels": [16, 16, 16], "num_res_blocks": [1, 1, 1]}
 TINY_TRANSFORMER = {"latent_size": [4, 6], "latent_channels": 4, "width": 16, "depth": 2, "heads": 2}
 VAE = {f"network_def::{name}": value for name, value in TINY_VAE.items()}
+CODEC = {
+    **{f"network_def::{name}": value for name, value in TINY_CODEC.items()},
+    **{f"diffusion_def::{name}": value for name, value in TINY_TRANSFORMER.items() if name != "latent_size"},
+}
+"""Of generation; its ``latent_size`` is [4, 6]."""
 QUICK = {"posterior::voxels": 100, "posterior::steps": 4}
 """What the voxels of a head share is found roughly, but soon."""
 INFER = {**VAE, **QUICK}

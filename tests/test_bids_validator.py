@@ -22,7 +22,7 @@ import pytest
 from scripts.bids import find_maps, find_sessions
 from scripts.simulate import Simulator
 
-from .studies import RENDER, UNET, VAE, workflow, write_study, write_weights
+from .studies import CODEC, RENDER, VAE, workflow, write_study, write_weights
 
 BESIDE_PYTHON = str(Path(sys.executable).parent)
 VALIDATOR = shutil.which("bids-validator-deno") or shutil.which("bids-validator-deno", path=BESIDE_PYTHON)
@@ -43,12 +43,12 @@ def written(tmp_path_factory) -> dict[str, Path]:
         pytest.skip("needs bids-validator-deno (requirements-dev.txt), which is not installed")
     root = tmp_path_factory.mktemp("written")
     weights, scans = write_weights(root / "weights"), write_study(root / "scans", subjects=1)
-    options = {"render": RENDER, "threads": 1, "device": "$torch.device('cpu')", **VAE}
-    estimate = {**options, "dataset_dir": str(scans), "weights": weights["vae"], "correlations": True}
+    options = {"render": RENDER, "threads": 1, "device": "$torch.device('cpu')"}
+    estimate = {**options, **VAE, "dataset_dir": str(scans), "weights": weights["vae"], "correlations": True}
     workflow("inference", output_dir=str(root / "inference"), **estimate).run()
     workflow("render", dataset_dir=str(root / "inference"), output_dir=str(root / "render"), render=RENDER).run()
-    sampling = {"count": 1, "latent_size": [8, 12], "num_inference_steps": 2, **UNET}
-    made = {**options, "vae_weights": weights["vae"], "weights": weights["ldm"], **sampling}
+    sampling = {"count": 1, "latent_size": [4, 6], "num_inference_steps": 2, **CODEC}
+    made = {**options, "codec_weights": weights["codec"], "weights": weights["transformer"], **sampling}
     workflow("generate", output_dir=str(root / "generate"), **made).run()
     Simulator(root / "simulate", subjects=1, resolution=4).run()
     return {path.name: path for path in root.iterdir()} | {"truth": root / "simulate" / "derivatives" / "truth"}

@@ -38,7 +38,7 @@ WORKFLOWS = {
     "convert": None,
     "calibrate": None,
 }
-VAES = ("train_vae", "train_ldm", "inference", "generate", "calibrate")
+VAES = ("train_vae", "train_ldm", "inference", "vae_latents", "calibrate")
 SHARED = {
     "network": [f"{name}#network_def" for name in VAES],
     "published network": ("paper#network_def", "published#network_def"),
@@ -51,7 +51,7 @@ SHARED = {
         for name in ("train_vae", "train_ldm", "inference", "generate", "acquisitions", "protocol_report", "render")
     ],
     "diffusion steps": ("train_ldm#num_train_timesteps", "generate#num_train_timesteps"),
-    "diffusion target": ("train_ldm#prediction_type", "generate#prediction_type"),
+    "latent size": ("train_ldm#latent_size", "generate#latent_size"),
     "simulated slices": [f"{name}#cache_dir" for name in ("train_vae", "train_ldm", "calibrate")],
 }
 SMALL = {
@@ -109,7 +109,9 @@ def test_published_networks_can_be_used(name, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("overlay", ["smoke", "paper", "multi_gpu"])
 def test_overlays_change_only_what_the_main_files_have(overlay):
-    own = {"multi_gpu": {"finalize"}, "paper": {"default_data", "default_data_dir", "subjects"}}.get(overlay, set())
+    own = {"multi_gpu": {"finalize"}, "paper": {"default_data", "default_data_dir", "subjects", "prediction_type"}}.get(
+        overlay, set()
+    )
     assert {key.split("::")[0] for key in config(overlay)} <= set(config("train_vae")) | set(config("train_ldm")) | own
 
 
@@ -181,12 +183,20 @@ def test_the_default_networks_can_be_shipped():
 def test_the_size_of_a_generated_latent_is_that_of_a_training_slice():
     built = workflow("train_ldm")
     built.initialize()
-    latent = [8 * size for size in config("generate")["latent_size"]]
-    assert (
-        list(built.parser.get_parsed_content("stream").train.slices.size)
-        == latent
-        == config("train_ldm")["crop_size"][:2]
-    )
+    trained = built.parser.get_parsed_content("population").train.slices.slices.size
+    assert list(trained) == [8 * size for size in config("generate")["latent_size"]]
+    slices = built.parser.get_parsed_content("stream").train.slices.size
+    latent = [8 * size for size in config("vae_latents")["latent_size"]]
+    assert list(slices) == latent == config("train_ldm")["crop_size"][:2]
+
+
+def test_latents_of_a_vae_are_an_overlay_away(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, kind in (("train_ldm", "train"), ("generate", "infer")):
+        files = [str(ROOT / f"configs/{file}.json") for file in (name, "vae_latents")]
+        built = ConfigWorkflow(files, logging_file=False, workflow_type=kind)
+        built.initialize()
+        assert built.check_properties() == [] and type(built.network_def).__name__ == "PhysicsVAE"
 
 
 def test_the_paper_trains_on_simulated_scans_where_no_others_are_given(tmp_path, capsys):

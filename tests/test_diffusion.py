@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from monai.inferers import DiffusionInferer
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
 from torch import nn
 
 from scripts.errors import UserError
@@ -124,8 +124,11 @@ class Knowing(nn.Module):
 
     def __init__(self, scheduler, clean: torch.Tensor) -> None:
         super().__init__()
-        self.scheduler, self.clean, self.condition_channels = scheduler, clean, 2
+        self.scheduler, self.clean, self.conditions, self.mode = scheduler, clean, ("position",), "concat"
         self.register_buffer("scale_factor", torch.tensor(0.5))
+
+    def condition(self, asked, size):
+        return asked.nan_to_num()[:, :, None, None].expand(-1, -1, *size)
 
     def forward(self, x, timesteps, context=None):
         x, clean = x[:, : self.clean.shape[1]], self.clean * self.scale_factor
@@ -173,3 +176,29 @@ def test_the_velocity_leads_back_to_the_latent():
 def test_other_predictions_are_refused():
     with pytest.raises(UserError, match="prediction_type: found 'sample'; use one of epsilon, v_prediction"):
         make_step("sample", nn.Identity())
+
+
+class KnowingFlow(Knowing):
+    """Predicts the velocity of a flow exactly."""
+
+    def condition(self, asked, size):
+        self.asked = asked
+        return asked
+
+    def forward(self, x, timesteps, context=None):
+        clean, t = self.clean * self.scale_factor, timesteps.view(-1, 1, 1, 1) / 1000
+        return clean - (x - (1 - t) * clean) / t
+
+
+def test_a_flow_that_knows_the_latent_has_no_error_and_conditions_are_hidden_each_and_together():
+    scheduler = RFlowScheduler(use_discrete_timesteps=False, sample_method="logit-normal")
+    network = KnowingFlow(scheduler, batch(400)["mean"])
+    network.conditions, network.mode = ("position", "ventricle"), "crossattn"
+    step = DiffusionStep(network, None, DiffusionInferer(scheduler), seed=0, amp=False)
+    asked = {**batch(400), "ventricle": torch.ones(400)}
+    state = torch.get_rng_state()
+    errors = step.errors(network, asked, 0, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), state), "the global generator is not used"
+    assert errors.max() < 1e-3
+    hidden = network.asked.isnan()
+    assert 0.1 < hidden.all(1).float().mean() < 0.3 and 0.2 < hidden[:, 0].float().mean() < 0.45

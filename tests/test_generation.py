@@ -25,17 +25,9 @@ from scripts.networks import LatentDiffusionUNet, PhysicsVAE
 from scripts.networks.inferers import MapSampler
 from scripts.tissue import class_values
 
-from .studies import RENDER, TINY_TRANSFORMER, UNET, VAE, files, workflow, write_weights
+from .studies import CODEC, RENDER, UNET, VAE, files, workflow, write_weights
 
 SCHEDULE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
-
-
-CODEC = {
-    "network_def::latent_channels": 4,
-    "network_def::channels": [16, 16, 16],
-    "network_def::num_res_blocks": [1, 1, 1],
-    **{f"diffusion_def::{name}": value for name, value in TINY_TRANSFORMER.items() if name != "latent_size"},
-}
 
 
 @pytest.fixture(params=["fractions"])

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from .studies import INFER, RENDER, ROOT, UNET, VAE, write_study, write_weights
+from .studies import CODEC, INFER, RENDER, ROOT, write_study, write_weights
 from .test_training import TINY, simulated, write_label_maps
 
 
@@ -33,8 +33,8 @@ def inference(tmp_path: Path) -> tuple[dict, str]:
 
 def generate(tmp_path: Path) -> tuple[dict, str]:
     weights = write_weights(tmp_path / "weights")
-    sampling = {"count": 200, "latent_size": [8, 12], "num_inference_steps": 5, "render": RENDER}
-    return {"vae_weights": weights["vae"], "weights": weights["ldm"], **sampling, **VAE, **UNET}, "sub-*"
+    sampling = {"count": 200, "latent_size": [4, 6], "num_inference_steps": 5, "render": RENDER}
+    return {"codec_weights": weights["codec"], "weights": weights["transformer"], **sampling, **CODEC}, "sub-*"
 
 
 def simulate(tmp_path: Path) -> tuple[dict, str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from .studies import INFER, RENDER, ROOT, UNET, VAE, files, workflow, write_study, write_weights
+from .studies import CODEC, INFER, RENDER, ROOT, files, workflow, write_study, write_weights
 
 
 def options_of(config: str, tmp_path: Path) -> dict:
@@ -29,8 +29,8 @@ def options_of(config: str, tmp_path: Path) -> dict:
     if config == "inference":
         scans = str(write_study(tmp_path / "scans", subjects=6))
         return {"dataset_dir": scans, "weights": weights["vae"], **INFER}
-    sampling = {"count": 12, "latent_size": [8, 12], "num_inference_steps": 5}
-    return {"vae_weights": weights["vae"], "weights": weights["ldm"], **sampling, **VAE, **UNET}
+    sampling = {"count": 12, "latent_size": [4, 6], "num_inference_steps": 5}
+    return {"codec_weights": weights["codec"], "weights": weights["transformer"], **sampling, **CODEC}
 
 
 @pytest.mark.parametrize("config", ["inference", "generate"])

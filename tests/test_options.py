@@ -46,8 +46,14 @@ CONFIGS = {
     if path.stem != "metadata"
 }
 MAX_NORM = "train::step::max_norm"
-OVERLAYS = {"smoke": "train_vae", "paper": "train_ldm", "published": "generate", "multi_gpu": "train_vae"}
-NO_OPTIONS = {"_desc_", "imports", "data"}
+OVERLAYS = {
+    "vae_latents": "train_ldm",
+    "smoke": "train_vae",
+    "paper": "train_ldm",
+    "published": "generate",
+    "multi_gpu": "train_vae",
+}
+NO_OPTIONS = {"_desc_", "imports", "data", "samples"}
 """Top-level keys that hold values but are for readers, for MONAI, or choose between nodes."""
 HOSTILE = (
     *("no", "yes", "", "true", "nan", "inf", "-1", "$__import__('os')", "@seed", "%run", "x" * 5000, "a\0b", "../.."),
@@ -188,8 +194,9 @@ def test_what_is_wrong_is_said(name, value, message):
         (MAX_NORM, "inf", math.inf),
         ("heads", (11, 2), [11, 2]),
         ("device", torch.device("cpu"), "cpu"),
-        ("slice_position", "none", "none"),
-        ("slice_position", -12.5, -12.5),
+        ("position", "none", "none"),
+        ("position", -12.5, -12.5),
+        ("ventricle", "5:20", "5:20"),
     ],
 )
 def test_what_a_shell_cannot_write_is_taken_as_it_is_meant(name, value, meant):

@@ -50,7 +50,7 @@ def train(stage: str, study: Path, runs: Path, **overrides) -> Path:
     """Runs one stage in this process and returns its output folder."""
     tiny = TINY if stage == "vae" else TINY_LDM
     workflow = ConfigWorkflow(
-        config_file=str(ROOT / f"configs/train_{stage}.json"),
+        config_file=configs(stage),
         logging_file=False,
         workflow_type="train",
         **{"dataset_dir": str(study), "runs_dir": str(runs), **tiny, **overrides},
@@ -59,6 +59,11 @@ def train(stage: str, study: Path, runs: Path, **overrides) -> Path:
     workflow.run()
     workflow.finalize()
     return runs / f"train_{stage}"
+
+
+def configs(stage: str) -> list[str]:
+    """Files of a stage. Here the second one learns from latents of the first; test_training_fractions.py has others."""
+    return [str(ROOT / f"configs/{name}.json") for name in ([f"train_{stage}"] + ["vae_latents"] * (stage == "ldm"))]
 
 
 def command(stage: str, study: Path, runs: Path, *extra: str, overrides: dict | None = None) -> list[str]:
@@ -199,7 +204,7 @@ def test_who_simulates_the_slices_and_when_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize("stage", ["vae", "ldm"])
 def test_volumes_without_a_folder_are_refused_in_one_line(stage, tmp_path):
-    config = ["--config_file", str(ROOT / f"configs/train_{stage}.json")]
+    config = ["--config_file", str(configs(stage))]
     options = {"cache_dir": tmp_path / "slices", "spatial_dims": 3, "dataset_dir": "None"}
     words = command(stage, None, tmp_path, *config, overrides=options)
     result = subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)

@@ -40,6 +40,9 @@ VERSION = 1
 MOVED, FARTHEST = 0.7, 0.8
 """Probability that a head lies between two anatomies, and the largest share of the way from one to the other."""
 
+REMEMBERED = 16
+"""So many heads stay in memory: those that are read next to each other."""
+
 
 @dataclass(frozen=True)
 class LabelledSlices:
@@ -121,6 +124,7 @@ class CachedSlices(Dataset):
     slices: LabelledSlices
     cache_dir: str | Path
     length: int
+    _heads: dict[int, dict[str, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < 1:
@@ -151,6 +155,8 @@ class CachedSlices(Dataset):
 
     def head(self, number: int) -> dict[str, Tensor]:
         """All slices of a head: ``numbers (N, FINER H, FINER W)`` and ``position (N,)``; raises likewise."""
+        if number in self._heads:
+            return self._heads[number]
         path = self.folder / f"{number:05d}.npz"
         kept = _read(path)
         if kept is None:
@@ -160,6 +166,9 @@ class CachedSlices(Dataset):
             remove_leftovers(make_folder(self.folder))
             with replacing(path) as file:
                 np.savez_compressed(file, **{name: value.numpy() for name, value in kept.items()})
+        if len(self._heads) >= REMEMBERED:
+            del self._heads[next(iter(self._heads))]
+        self._heads[number] = kept
         return kept
 
 

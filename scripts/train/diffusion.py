@@ -154,7 +154,7 @@ class MovingAverage(AveragedModel):
         limit: decay after many updates.
     """
 
-    def __init__(self, model: nn.Module, limit: float = 0.999) -> None:
+    def __init__(self, model: nn.Module, limit: float = 0.9995) -> None:
         def average(averaged: Tensor, current: Tensor, n: Tensor) -> Tensor:
             return torch.lerp(current, averaged, min(limit, (1 + int(n)) / (10 + int(n))))
 
@@ -167,11 +167,12 @@ class MovingAverage(AveragedModel):
 
 
 class LatentScale:
-    """Sets the network's ``scale_factor`` to 1 / sd of the latents when training starts. Attach it before resuming.
+    """Sets the network's ``scale_factor`` to 1 / sd of the latents when training starts, and what standardises its
+    conditions. Attach it before resuming.
 
     Args:
         network: the diffusion network, not wrapped.
-        data: latents of the training samples, a :class:`scripts.train.data.LatentDataset`.
+        data: latents of the training samples, a latent dataset of :mod:`scripts.train.data`.
         samples: how many of them to measure.
     """
 
@@ -191,6 +192,12 @@ class LatentScale:
         variance = mean.var(correction=0) + sd.square().mean()
         self.network.scale_factor.fill_(variance.rsqrt())
         self.network.vae_digest.copy_(self.data.encoder.digest())
+        if hasattr(self.network, "condition_mean"):
+            told = torch.stack(
+                [torch.stack([item[name].float() for name in self.network.conditions]) for item in items]
+            )
+            self.network.condition_mean.copy_(told.mean(0))
+            self.network.condition_sd.copy_(told.std(0).clamp_min(1e-3))
 
     def check(self) -> None:
         """Refuses to go on, after a resume, with latents of another VAE.
@@ -200,4 +207,4 @@ class LatentScale:
         """
         if not torch.equal(self.network.vae_digest.cpu(), self.data.encoder.digest()):
             do = "resume with the weights the run was started with, or start anew"
-            raise UserError(self.data.encoder.weights, "another VAE than the one the run was started with", do)
+            raise UserError(self.data.encoder.weights, "other latents than those the run was started with", do)

@@ -15,14 +15,18 @@ Nothing here touches the disk before its first item is asked for, so every confi
 """
 
 from .batches import RAGGED, EpochSampler, Preload, collate
+from .fractions import FractionLatents, FractionSlices, Population, latents
 from .latents import FrozenEncoder, LatentDataset
 from .sessions import SPLITS, SessionDataset, TrainingDataset
 from .source import Scans, Stream, loader
 
 __all__ = [
     "EpochSampler",
+    "FractionLatents",
+    "FractionSlices",
     "FrozenEncoder",
     "LatentDataset",
+    "Population",
     "Preload",
     "RAGGED",
     "SPLITS",
@@ -31,5 +35,6 @@ __all__ = [
     "Stream",
     "TrainingDataset",
     "collate",
+    "latents",
     "loader",
 ]

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from ...errors import UserError
 from ...files import save_atomically
-from ...networks import bf16, on_device
+from ...networks import FractionCodec, bf16, on_device
 from ...networks.weights import load_file, load_weights, weights_digest
 
 logger = logging.getLogger(__name__)
@@ -95,10 +95,10 @@ class LatentDataset(Dataset):
 
 
 class FrozenEncoder:
-    """A trained VAE's encoder for stage 2; its weights load at the first call.
+    """The encoder of a trained VAE or codec for stage 2; its weights load at the first call.
 
     Args:
-        network: the physics VAE.
+        network: the VAE or codec.
         weights: its state dict's file.
         device: where it runs.
         amp: bfloat16 autocast.
@@ -112,7 +112,8 @@ class FrozenEncoder:
     def load(self) -> nn.Module:
         """The network with its weights, in eval mode."""
         if not self._loaded:
-            do = "train the VAE first with configs/train_vae.json, or name its weights with --vae_weights"
+            name = "codec" if isinstance(self.network, FractionCodec) else "vae"
+            do = f"train it first with configs/train_{name}.json, or name its weights with --{name}_weights"
             load_weights(self.network, self.weights, do)
             on_device(self.network, self.device).eval().requires_grad_(False)
             self._loaded = True

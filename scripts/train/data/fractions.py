@@ -1,0 +1,159 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tissue fractions of simulated slices and their latents: what codec and generator learn from."""
+
+from functools import cached_property
+
+import torch
+from ignite.engine import Engine
+from torch.utils.data import Dataset
+
+from ...errors import UserError
+from ...simulate import Between, CachedSlices, LabelledSlices, LabelMaps, LesionMasks
+from ...tissue.fractions import count_fractions, measure_areas
+from .latents import FrozenEncoder, LatentDataset
+
+MIRRORED = 2
+"""Every slice counts twice: as it is and mirrored."""
+
+
+class FractionSlices(Dataset):
+    """Slices and their mirror images: ``fractions (K, H, W)``, ``position`` [mm], areas [cm²] by name, ``index``.
+
+    Args:
+        slices: the slices.
+        dataset_dir: None; a folder of scans is refused, as it says nothing of tissue fractions.
+    """
+
+    def __init__(self, slices: CachedSlices, dataset_dir: str | None = None) -> None:
+        self.slices, self.dataset_dir = slices, dataset_dir
+
+    def __len__(self) -> int:
+        return MIRRORED * len(self.slices)
+
+    def __getitem__(self, index: int) -> dict:
+        number, mirrored = divmod(index, MIRRORED)
+        slice_ = self.slices[number]
+        fractions = count_fractions(slice_["numbers"][None])
+        areas = {name: area[0] for name, area in measure_areas(fractions).items()}
+        fractions = fractions.flip(2) if mirrored else fractions
+        return {"fractions": fractions[0], "position": slice_["position"].float(), **areas, "index": index}
+
+    def preload(self) -> None:
+        """Looks whether there are label maps and masks, and simulates a first slice.
+
+        Raises:
+            UserError: where there are none, or they are unusable; for a folder of scans.
+        """
+        if self.dataset_dir is not None:
+            do = "name label maps with --label_maps, or lay configs/vae_latents.json over this config"
+            raise UserError("dataset_dir", f"{self.dataset_dir!r} with latents of tissue fractions", do)
+        self[0]
+
+
+class FractionLatents(Dataset):
+    """Latents of slices: ``mean (L, ...)``, ``sd`` 0, ``position``, areas, ``index``; kept in memory at half precision.
+
+    Args:
+        data: the slices.
+        encoder: a :class:`.latents.FrozenEncoder` of a codec.
+    """
+
+    def __init__(self, data: FractionSlices, encoder: FrozenEncoder) -> None:
+        self.data, self.encoder = data, encoder
+        self._cache: dict[int, dict] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict:
+        if index not in self._cache:
+            sample, codec = dict(self.data[index]), self.encoder.load()
+            fractions = sample.pop("fractions").to(self.encoder.device)
+            with torch.no_grad():
+                self._cache[index] = {"mean": codec.encode(fractions[None])[0].half().cpu(), **sample}
+        item = self._cache[index]
+        return item | {"mean": item["mean"].float(), "sd": torch.zeros(())}
+
+    def preload(self) -> None:
+        """As :meth:`FractionSlices.preload`, after loading the codec."""
+        self.encoder.load()
+        self.data.preload()
+
+
+class Population:
+    """Slices of the generator's population: training and validation ones differ in their heads and in their seed.
+
+    Args:
+        label_maps: folder of label maps; None for the embedded head.
+        lesion_masks: folder of masks of real lesions; None for drawn ones.
+        train_heads: first label map to train on and how many, None for all that follow.
+        validation_heads: likewise, to validate on.
+        length: slices to train on, without their mirror images.
+        validation_length: slices to validate on.
+        cache_dir: folder where they are kept.
+        seed: seed of training slices; the next one is that of validation slices.
+        size: of a slice [voxels of 1 mm].
+        dataset_dir: None; see :class:`FractionSlices`.
+    """
+
+    def __init__(
+        self,
+        label_maps: str | None,
+        lesion_masks: str | None,
+        train_heads: tuple[int, int | None],
+        validation_heads: tuple[int, int | None],
+        length: int,
+        validation_length: int,
+        cache_dir: str,
+        seed: int,
+        size: tuple[int, int] = (176, 224),
+        dataset_dir: str | None = None,
+    ) -> None:
+        self.label_maps, self.masks = label_maps, LesionMasks(lesion_masks)
+        self.train_heads, self.validation_heads = train_heads, validation_heads
+        self.length, self.validation_length = length, validation_length
+        self.cache_dir, self.seed, self.size, self.dataset_dir = cache_dir, seed, tuple(size), dataset_dir
+
+    @cached_property
+    def train(self) -> FractionSlices:
+        """Slices to train on: also of heads between two others.
+
+        Raises:
+            UserError: for heads or a length that cannot be.
+        """
+        return self._make(self.train_heads, self.seed, self.length, Between(f"{self.cache_dir}/between"))
+
+    @cached_property
+    def validation(self) -> FractionSlices:
+        """Slices to validate on; raises likewise."""
+        return self._make(self.validation_heads, self.seed + 1, self.validation_length, None)
+
+    def attach(self, engine: Engine) -> None:
+        """Nothing: these samples are the same in every epoch."""
+
+    def _make(self, heads: tuple[int, int | None], seed: int, length: int, between: Between | None) -> FractionSlices:
+        first, count = heads
+        anatomies = LabelMaps(self.label_maps, first, count)
+        slices = LabelledSlices(anatomies, seed, self.size, lesion_masks=self.masks, between=between)
+        return FractionSlices(CachedSlices(slices, self.cache_dir, length), self.dataset_dir)
+
+
+def latents(data: Dataset, encoder: FrozenEncoder, drawn: bool) -> Dataset:
+    """Latents of samples, whichever they are.
+
+    Args:
+        data: :class:`FractionSlices`, or samples of scans.
+        encoder: of a codec, or of a VAE.
+        drawn: for a VAE, see :class:`.latents.LatentDataset`.
+    """
+    return FractionLatents(data, encoder) if isinstance(data, FractionSlices) else LatentDataset(data, encoder, drawn)

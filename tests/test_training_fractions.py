@@ -1,0 +1,74 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The generator's training through its config: latents of simulated slices, resumed, refused where it must be."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from .studies import TINY_CODEC, TINY_TRANSFORMER, write_weights
+from .test_training import ROOT, ConfigWorkflow, assert_same_state
+
+TINY = {
+    **{f"codec_def::{name}": value for name, value in TINY_CODEC.items()},
+    **{f"diffusion_def::{name}": value for name, value in TINY_TRANSFORMER.items() if name != "latent_size"},
+    **{"latent_size": [4, 6], "slices": 4, "validation_slices": 2, "batch_size": 4, "max_epochs": 2},
+}
+
+
+def train(folder: Path, *overlays: str, name: str = "a", **overrides) -> Path:
+    files = [str(ROOT / f"configs/{file}.json") for file in ("train_ldm", *overlays)]
+    options = {"cache_dir": str(folder / "cache"), "runs_dir": str(folder / name), **TINY, **overrides}
+    workflow = ConfigWorkflow(files, logging_file=False, workflow_type="train", **options)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return folder / name / "train_ldm"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp("fractions")
+    write_weights(made / "weights")
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(folder) -> Path:
+    return train(folder, codec_weights=str(folder / "weights" / "codec.pt"))
+
+
+def test_it_leaves_weights_pictures_and_what_they_are_of(trained):
+    state = torch.load(trained / "model.pt", weights_only=True)
+    assert state["vae_digest"].any() and state["scale_factor"] > 0 and state["condition_sd"].min() > 0
+    assert 100 > state["condition_mean"][2] > 1, "areas in cm²"
+    assert {"history.tsv", "curves.png", "samples.png"} <= {path.name for path in trained.iterdir()}
+
+
+def test_a_resumed_run_ends_as_an_undisturbed_one(folder, trained):
+    weights = {"codec_weights": str(folder / "weights" / "codec.pt")}
+    cut = train(folder, name="b", **weights, **{"train::trainer::max_epochs": 1})
+    train(folder, name="b", resume=True, **weights)
+    assert_same_state(trained, cut)
+
+
+def test_without_a_codec_it_says_how_to_get_one(folder):
+    with pytest.raises(Exception) as caught:
+        train(folder, name="c", codec_weights=str(folder / "absent.pt"))
+    assert "train it first with configs/train_codec.json" in str(caught.value.__cause__)
+
+
+def test_a_folder_of_scans_is_refused(folder):
+    with pytest.raises(Exception) as caught:
+        train(folder, name="d", codec_weights=str(folder / "weights" / "codec.pt"), dataset_dir=str(folder))
+    assert "lay configs/vae_latents.json over this config" in str(caught.value.__cause__)
