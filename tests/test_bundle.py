@@ -28,6 +28,7 @@ from scripts.networks import PublishedVAE
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = {
     "train_vae": "train",
+    "train_codec": "train",
     "train_ldm": "train",
     "inference": "infer",
     "generate": "infer",
@@ -51,6 +52,8 @@ SHARED = {
         for name in ("train_vae", "train_ldm", "inference", "generate", "acquisitions", "protocol_report", "render")
     ],
     "diffusion steps": ("train_ldm#num_train_timesteps", "generate#num_train_timesteps"),
+    "codec": ("train_codec#network_def", "train_ldm#codec_def"),
+    "population": ("train_codec#population", "train_ldm#population"),
     "latent size": ("train_ldm#latent_size", "generate#latent_size"),
     "simulated slices": [f"{name}#cache_dir" for name in ("train_vae", "train_ldm", "calibrate")],
 }

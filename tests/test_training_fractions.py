@@ -26,14 +26,21 @@ TINY = {
 }
 
 
-def train(folder: Path, *overlays: str, name: str = "a", **overrides) -> Path:
-    files = [str(ROOT / f"configs/{file}.json") for file in ("train_ldm", *overlays)]
-    options = {"cache_dir": str(folder / "cache"), "runs_dir": str(folder / name), **TINY, **overrides}
-    workflow = ConfigWorkflow(files, logging_file=False, workflow_type="train", **options)
+CODEC = {
+    **{f"network_def::{name}": value for name, value in TINY_CODEC.items()},
+    **{"latent_size": [4, 6], "slices": 4, "validation_slices": 2, "batch_size": 4, "max_epochs": 2},
+}
+
+
+def train(folder: Path, config: str = "train_ldm", name: str = "a", **overrides) -> Path:
+    tiny = TINY if config == "train_ldm" else CODEC
+    options = {"cache_dir": str(folder / "cache"), "runs_dir": str(folder / name), **tiny, **overrides}
+    file = str(ROOT / f"configs/{config}.json")
+    workflow = ConfigWorkflow(file, logging_file=False, workflow_type="train", **options)
     workflow.initialize()
     workflow.run()
     workflow.finalize()
-    return folder / name / "train_ldm"
+    return folder / name / config
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +79,15 @@ def test_a_folder_of_scans_is_refused(folder):
     with pytest.raises(Exception) as caught:
         train(folder, name="d", codec_weights=str(folder / "weights" / "codec.pt"), dataset_dir=str(folder))
     assert "lay configs/vae_latents.json over this config" in str(caught.value.__cause__)
+
+
+def test_the_codec_is_trained_resumed_and_read_by_the_second_stage(folder):
+    codec = train(folder, "train_codec")
+    state = torch.load(codec / "model.pt", weights_only=True)
+    torch.testing.assert_close(state["basis"].T @ state["basis"], torch.eye(4), atol=1e-4, rtol=0)
+    assert "accuracy" in (codec / "history.tsv").read_text().splitlines()[0]
+    cut = train(folder, "train_codec", name="b", **{"train::trainer::max_epochs": 1})
+    train(folder, "train_codec", name="b", resume=True)
+    assert_same_state(codec, cut)
+    train(folder, output_dir=str(folder / "after"), max_epochs=1)
+    assert (folder / "after" / "model.pt").exists()

@@ -12,6 +12,7 @@
 """Training: what one iteration does, its losses and data, how it is watched and kept; MONAI's engines call it."""
 
 from .checkpoints import InitialWeights, TrainingState
+from .codec import CodecStep, CodecTransform, CodecValidationStep
 from .common import Handlers, freeze
 from .diffusion import DiffusionStep, DiffusionValidationStep, LatentScale, MovingAverage
 from .early_stop import EarlyStop
@@ -22,6 +23,9 @@ from .samples import SamplePictures
 from .vae import TrainingForward, VAEStep, VAEValidationStep
 
 __all__ = [
+    "CodecStep",
+    "CodecTransform",
+    "CodecValidationStep",
     "DiffusionStep",
     "DiffusionValidationStep",
     "EarlyStop",
