@@ -9,15 +9,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The heads behind docs/results.md: truth from label maps and phantoms, scans, segments, samples."""
+"""The heads behind docs/results.md: truth from label maps and phantoms, scans, pictures."""
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.results import generation
-from benchmarks.results.anatomy import areas, segment
 from benchmarks.results.label_maps import CLASSES, label_truth, literature
 from benchmarks.results.measures import render
 from benchmarks.results.patient import rescaled
@@ -25,10 +23,7 @@ from benchmarks.results.phantoms import phantom_truth
 from benchmarks.results.pictures import LARGEST, contrasts_picture, maps_picture
 from benchmarks.results.settings import load_settings
 from benchmarks.results.truth import CSF, GM, WM, Truth, acquire, signals
-from scripts.bids import Session
-from scripts.commands.study.products import write_maps
 from scripts.errors import UserError
-from scripts.estimate.maps import Maps
 from scripts.tissue import Estimate
 
 SHAPE = (84, 100, 64)
@@ -134,61 +129,6 @@ def test_a_phantom_is_read_with_its_own_labels(tmp_path):
     assert found.maps.shape == (3, 12, 14, 2) and found.factor == 1
     torch.testing.assert_close(found.maps[:, found.labels == CSF].mean(1), torch.tensor([1.0, 3.0, 0.3]))
     torch.testing.assert_close(found.maps[1:, found.labels == WM].mean(1), torch.tensor([0.83, 0.11]))
-
-
-def test_segments_follow_the_tissue_and_not_its_t1(truth):
-    maps = truth.maps[..., 1].numpy()
-    found = areas(segment(maps))
-    truly = {"white matter": WM, "grey matter": GM}
-    for name, label in truly.items():
-        assert found[name] == pytest.approx(float((truth.labels[..., 1] == label).sum()) / 100, rel=0.35)
-    assert found["ventricles"] > 0
-    longer = maps * np.array([1, 1.2, 1.2], np.float32)[:, None, None]
-    assert areas(segment(longer)) == pytest.approx(found, rel=0.02)
-    assert not any(areas(segment(np.zeros_like(maps))).values())
-
-
-def test_fluid_in_grey_matter_is_no_ventricle():
-    maps = np.zeros((3, 120, 120), np.float32)
-    x, y = np.meshgrid(*[np.arange(120) - 60] * 2, indexing="ij")
-    for inside, values in (
-        (x**2 + y**2 < 55**2, (0.84, 1.33, 0.1)),
-        ((x + 30) ** 2 + y**2 < 20**2, (0.69, 0.83, 0.08)),
-        ((x + 30) ** 2 + y**2 < 8**2, (1, 4.3, 2)),
-        ((x - 25) ** 2 + y**2 < 8**2, (1, 4.3, 2)),
-    ):
-        maps[:, inside] = np.array(values)[:, None]
-    ventricles = segment(maps).ventricles
-    assert ventricles[30, 60] and not ventricles[85, 60]
-
-
-def test_neighbours_are_told_by_shape(truth):
-    first, second = (generation.features(truth.maps[..., z].numpy()) for z in (0, 1))
-    assert generation.nearest(torch.stack([first]), torch.stack([second, first]))[0] == pytest.approx(0, abs=1e-3)
-    scaled = generation.features((truth.maps[..., 0] * torch.tensor([1, 1.1, 0.9]).view(3, 1, 1)).numpy())
-    moved = generation.features(np.pad(truth.maps[..., 0].numpy(), ((0, 0), (9, 0), (0, 5))))
-    for other in (scaled, moved):
-        assert generation.nearest(torch.stack([other]), torch.stack([first]))[0] < 0.02
-    assert generation.nearest(torch.stack([first]), torch.stack([second]))[0] > 0.05
-
-
-def test_samples_are_compared_with_heads_and_shown(tmp_path, truth, monkeypatch):
-    monkeypatch.setattr(generation, "TRAINED", range(1, 2))
-    monkeypatch.setattr(generation, "HELD_OUT", range(2, 3))
-    monkeypatch.setattr(generation, "LEVELS", ((-10, 0), (0, 10)))
-    for number in (1, 2):
-        label_map(tmp_path / f"head_{number:02d}.nii.gz", number)
-    for number, level in enumerate((-5.0, 5.0)):
-        affine = np.eye(4)
-        affine[2, 3] = level
-        maps = truth.maps[..., number : number + 1].numpy()
-        write_maps(tmp_path / "samples", Session(f"000{number}", None, ()), Maps(maps, None, maps[0] > 0, affine), {})
-    text = generation.run(tmp_path / "samples", tmp_path, tmp_path, 0)
-    assert "2 samples, 0 of them without a brain" in text
-    assert text.count("| 1 / 2 |") == 6
-    assert 0 < (tmp_path / "results_generation.jpg").stat().st_size <= LARGEST
-    with pytest.raises(UserError, match="no samples"):
-        generation.read_samples(tmp_path)
 
 
 def test_pictures_are_small(tmp_path, truth):

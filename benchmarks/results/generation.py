@@ -18,69 +18,91 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
+from scipy.stats import ks_2samp
 
 from scripts.acquisition import load_render
-from scripts.bids import Session
+from scripts.bids import Session, load_image, output_path
+from scripts.commands.study.brains import label_of
 from scripts.commands.study.products import read_maps
 from scripts.errors import UserError
 from scripts.render import SignalModel
+from scripts.simulate import LabelledSlices, LabelMaps
+from scripts.tissue import FRACTIONS, class_values
+from scripts.tissue.fractions import AREAS, count_fractions, mix_fractions
 
-from .anatomy import Segments, areas, segment
-from .label_maps import canonical, label_truth
+from .layout import (
+    BRAIN,
+    NUMBER,
+    TISSUES,
+    Distance,
+    areas,
+    contact_lengths,
+    contacts,
+    has_island,
+    is_broken,
+    is_open,
+    layout,
+    symmetry,
+)
 from .page import percent, table
 from .pictures import save, turned
 
-TRAINED, HELD_OUT = range(1, 12), range(12, 17)
-"""Numbers of the heads that training used, and of the others."""
-CEREBRUM = (2, 3, 41, 42)
-LEVELS = ((-10, 5), (5, 20), (20, 35))
-"""Ranges of slices that are compared [mm above the centre of the cerebrum]: the rule fails at the base of the skull."""
-EVERY = {"training": 4, "held-out": 5}
-"""Distance of the slices of label maps [mm]."""
+TRAINED, HELD_OUT = (0, 11), (11, 2)
+"""First head of those that the generator was trained on, and how many; of those held out."""
+HEADS = {"trained": 28, "held-out": 10}
+"""Random heads made of them, of :attr:`LabelledSlices.per_head` slices each."""
+LEVELS = ((-20, -5), (-5, 10), (10, 25), (25, 40))
+"""Ranges of slices that are compared [mm above the centre of the cerebrum]."""
+COMPONENTS = {"layout": 32, "contacts": 16}
 CONTRAST = "mprage"
-CANVAS, POOL = (192, 224), 8
-COLUMNS, SHOWN, TILE = 8, 64, (112, 132)
+"""Of the preset ``clinical``, for the picture."""
+COLUMNS, SHOWN, TILE = 8, 64, (112, 140)
 LITERATURE = json.loads(Path(__file__).with_name("intervals.json").read_text(encoding="utf-8"))
 """Tissue -> map -> lowest and highest T1 or T2 of a subject at 3 T [s]."""
+OF_LITERATURE = {"WM": "white matter", "GM": "cortex", "CSF": "ventricle"}
 
 
 class Slice(NamedTuple):
-    """Maps ``(3, X, Y)`` of one axial slice, its level [mm above the centre of the cerebrum], and its segments."""
+    """One axial slice.
 
+    Attributes:
+        numbers: classes, numbers of :data:`FRACTIONS` ``(X, Y)``.
+        maps: PD, T1 [s], T2 [s] ``(3, X, Y)``.
+        level: mm above the centre of the cerebrum; None where it was not asked for.
+        requested: name of a condition -> what was asked.
+        measured: name of an area -> what it is [cm²].
+    """
+
+    numbers: np.ndarray
     maps: np.ndarray
-    level: float
-    segments: Segments
+    level: float | None
+    requested: dict[str, float | None] = {}
+    measured: dict[str, float] = {}
 
 
 def run(samples: Path, label_maps: Path, pictures: Path, seed: int) -> str:
     """Tables, and the picture of the samples with a row of held-out heads below.
 
     Args:
-        samples: folder that ``configs/generate.json`` wrote.
+        samples: folder that ``configs/generate.json`` wrote, at 3 T.
         label_maps: folder of the heads.
         pictures: folder of the picture.
-        seed: of the tissue values of the heads.
+        seed: of the random heads.
     """
     generated = read_samples(samples)
-    held_out, trained = (
-        [one for number in numbers for one in read_head(label_maps / f"head_{number:02d}.nii.gz", every, seed, number)]
-        for numbers, every in ((HELD_OUT, EVERY["held-out"]), (TRAINED, EVERY["training"]))
-    )
+    trained = read_heads(label_maps, TRAINED, HEADS["trained"], seed)
+    held_out = read_heads(label_maps, HELD_OUT, HEADS["held-out"], seed)
     shown = [*generated[:SHOWN], *held_out[:: max(1, len(held_out) // COLUMNS)][:COLUMNS]]
     mosaic(pictures / "results_generation.jpg", shown)
-    lost = sum(not one.segments.brain.any() for one in generated)
     return "\n".join(
         [
-            f"{len(generated)} samples, {lost} of them without a brain by the rule of the tables.\n",
-            f"T1 and T2 [s]: median of the samples' medians, 5 to 95 % of them, share of the samples inside what "
-            f"the literature lets expect:\n\n{relaxation_table(generated)}",
-            "Areas [cm²], median and 5 to 95 % of the slices, all segmented by the same rule:\n\n"
-            f"{areas_table(generated, held_out)}",
-            "Distance to the nearest training slice, as it is or mirrored (root mean square difference of the log maps,"
-            f" each standardised inside the head, in blocks of {POOL} mm):\n\n"
-            f"{neighbours_table(generated, held_out, trained)}",
+            f"{len(generated)} samples, {len(held_out)} slices of held-out heads, {len(trained)} of training heads.\n",
+            f"Faults by explicit rules, and likeness:\n\n{likeness_table(generated, held_out, trained)}",
+            f"Areas [cm²], median and 5 to 95 %:\n\n{areas_table(generated, held_out)}",
+            f"What was asked for and what came out:\n\n{asked_table(generated)}",
+            "T1 and T2 [s]: median of the samples' medians, 5 to 95 %, share inside what the literature expects:\n\n"
+            f"{relaxation_table(generated)}",
         ]
     )
 
@@ -94,26 +116,117 @@ def read_samples(folder: Path) -> list[Slice]:
     names = sorted(path.name.removeprefix("sub-") for path in folder.glob("sub-*") if path.is_dir())
     if not names:
         raise UserError(folder, "no samples", "make some: monai.bundle run --config_file configs/generate.json")
-    read = (read_maps(folder, Session(name, None, ())) for name in names)
-    return [Slice(maps.values[..., 0], float(maps.affine[2, 3]), segment(maps.values[..., 0])) for maps in read]
+    return [_read_sample(folder, Session(name, None, ())) for name in names]
 
 
-def read_head(path: Path, every: int, seed: int, number: int) -> list[Slice]:
-    """Slices of a label map at all levels that are compared."""
-    where = np.flatnonzero(np.isin(canonical(path), CEREBRUM).any((0, 1)))
-    levels = range(LEVELS[0][0], LEVELS[-1][1], every)
-    centre = (where[0] + where[-1]) / 2
-    truth = label_truth(path, [round(centre + level) for level in levels], seed, number)
-    maps = truth.maps.movedim(-1, 0).numpy()
-    return [Slice(one, float(level), segment(one)) for one, level in zip(maps, levels)]
+def _read_sample(folder: Path, session: Session) -> Slice:
+    shares = [
+        load_image(output_path(folder, session, "probseg", label=label_of(name)), uniform=True)[0] for name in FRACTIONS
+    ]
+    sidecar = json.loads(output_path(folder, session, "T1map", ".json").read_text())
+    requested = sidecar["GeneratedFrom"]["requested"]
+    numbers = np.stack(shares)[..., 0].argmax(0)
+    maps = read_maps(folder, session).values[..., 0]
+    return Slice(numbers, maps, requested["position"], requested, sidecar["Measured"])
+
+
+def read_heads(label_maps: Path, heads: tuple[int, int], count: int, seed: int) -> list[Slice]:
+    """Slices of random heads of some label maps, at the levels that are compared, with tissue of the literature."""
+    slices = LabelledSlices(LabelMaps(label_maps, *heads), seed)
+    values = torch.tensor([class_values(name, 3.0) for name in FRACTIONS])
+    found = []
+    for index in range(count * slices.per_head):
+        one = slices[index]
+        if LEVELS[0][0] <= one["position"] < LEVELS[-1][1]:
+            fractions = count_fractions(one["numbers"][None])
+            maps = mix_fractions(fractions, values)[0].numpy()
+            found.append(Slice(fractions[0].argmax(0).numpy(), maps, float(one["position"])))
+    return found
+
+
+def likeness_table(generated: Sequence[Slice], held_out: Sequence[Slice], trained: Sequence[Slice]) -> str:
+    """Faults, distances, symmetry, contact of white matter and fluid, nearest neighbours."""
+    half, other = trained[::2], trained[1::2]
+    groups = {"samples": generated, "held-out heads": held_out, "training heads, other half": other}
+    places = Distance(layout([one.numbers for one in half]), COMPONENTS["layout"])
+    touches = Distance(contacts([one.numbers for one in half]), COMPONENTS["contacts"])
+    rows = []
+    for name, group in groups.items():
+        numbers = [one.numbers for one in group]
+        faults = [sum(map(rule, numbers)) for rule in (is_open, has_island, is_broken)]
+        any_fault = sum(is_open(one) or has_island(one) or is_broken(one) for one in numbers)
+        lengths = sum(map(contact_lengths, numbers))
+        white = lengths[NUMBER["white matter"]]
+        rows.append(
+            (
+                name,
+                " / ".join(map(str, faults)) + f", {any_fault} of {len(group)}",
+                f"{places(layout(numbers)):.2f}",
+                f"{touches(contacts(numbers)):.2f}",
+                f"{np.mean([symmetry(np.isin(one, BRAIN)) for one in numbers]):.3f}",
+                f"{white[NUMBER['CSF']] / white[NUMBER['cortex']]:.4f}",
+                f"{np.median(places.nearest(layout(numbers))):.2f}",
+            )
+        )
+    head = (
+        "",
+        "open skull / island of fluid / broken midline, any",
+        "Fréchet distance of the layout",
+        "of contacts",
+        "symmetry",
+        "WM–CSF over WM–GM contact",
+        "nearest training slice",
+    )
+    return table(head, rows)
+
+
+def areas_table(generated: Sequence[Slice], held_out: Sequence[Slice]) -> str:
+    """Areas at each level, and whether they are spread alike."""
+    rows = []
+    for low, high in LEVELS:
+        groups = [
+            [areas(one.numbers) for one in group if one.level is not None and low <= one.level < high]
+            for group in (generated, held_out)
+        ]
+        if not all(groups):
+            continue
+        for name in TISSUES:
+            ours, theirs = (np.array([one[name] for one in group]) for group in groups)
+            ratio = np.median(ours) / max(float(np.median(theirs)), 0.01)
+            alike = f"{ks_2samp(ours, theirs).pvalue:.2f}, {ratio:.2f}"
+            counts = f"{len(ours)} / {len(theirs)}"
+            rows.append((f"{low} to {high} mm", name, counts, _spread(ours, 1), _spread(theirs, 1), alike))
+    return table(("Level", "", "slices", "samples", "held-out heads", "p (KS), ratio of medians"), rows)
+
+
+def asked_table(generated: Sequence[Slice]) -> str:
+    """Correlation and mean difference of the areas that were asked for and those measured."""
+    rows = []
+    for name in AREAS:
+        pairs = [(one.requested.get(name), one.measured[name]) for one in generated]
+        pairs = np.array([pair for pair in pairs if pair[0] is not None], float)
+        if len(pairs) > 2 and pairs.std(0).all():
+            asked, found = pairs.T
+            rows.append(
+                (
+                    name,
+                    str(len(pairs)),
+                    f"{asked.min():.1f}–{asked.max():.1f}",
+                    f"{np.corrcoef(asked, found)[0, 1]:.3f}",
+                    f"{np.abs(asked - found).mean():.2f}",
+                )
+            )
+        else:
+            rows.append((name, str(len(pairs)), "–", "–", "–"))
+    return table(("Area", "samples", "asked [cm²]", "r", "mean error [cm²]"), rows)
 
 
 def relaxation_table(slices: Sequence[Slice]) -> str:
-    """T1 and T2 of white and grey matter."""
+    """T1 and T2 of white and grey matter and fluid."""
     rows = []
-    for tissue, name in (("WM", "white"), ("GM", "grey"), ("CSF", "fluid")):
+    for tissue, name in OF_LITERATURE.items():
         for channel, quantity in ((1, "T1"), (2, "T2")):
-            masks = [(one.maps[channel], getattr(one.segments, name)) for one in slices]
+            masks = [(one.maps[channel], one.numbers == NUMBER[name]) for one in slices]
             medians = np.array([np.median(values[mask]) for values, mask in masks if mask.any()])
             low, high = LITERATURE[tissue][quantity]
             inside = float(((medians >= low) & (medians <= high)).mean()) if len(medians) else 0.0
@@ -121,61 +234,15 @@ def relaxation_table(slices: Sequence[Slice]) -> str:
     return table(("Tissue", "", "samples", "literature", "inside"), rows)
 
 
-def areas_table(generated: Sequence[Slice], held_out: Sequence[Slice]) -> str:
-    """Areas at each level."""
-    rows = []
-    for low, high in LEVELS:
-        groups = [[areas(one.segments) for one in group if low <= one.level < high] for group in (generated, held_out)]
-        for name in ("ventricles", "white matter", "grey matter"):
-            values = [np.array([one[name] for one in group]) for group in groups]
-            counts = f"{len(groups[0])} / {len(groups[1])}"
-            rows.append((f"{low} to {high} mm", name, counts, *(_spread(one, 1) for one in values)))
-    return table(("Level", "", "slices", "samples", "held-out heads"), rows)
-
-
-def neighbours_table(generated: Sequence[Slice], held_out: Sequence[Slice], trained: Sequence[Slice]) -> str:
-    """How near the training slices are."""
-    known = torch.stack([features(one.maps) for one in trained])
-    known = torch.cat([known, known.flip(2)])
-    rows = []
-    for name, group in (("samples", generated), ("held-out heads", held_out)):
-        same = [features(one.maps) for one in group if LEVELS[0][0] <= one.level < LEVELS[-1][1]]
-        if same:
-            distances = nearest(torch.stack(same), known).numpy()
-            rows.append((name, str(len(same)), _spread(distances, 3), f"{distances.min():.3f}"))
-    return table(("", "slices", "median (5–95 %)", "smallest"), rows)
-
-
-def features(maps: np.ndarray) -> torch.Tensor:
-    """Log maps of a slice, centred, standardised inside the head, in blocks ``(3, x, y)``; 0 in air."""
-    values = torch.from_numpy(np.ascontiguousarray(maps)).float()
-    inside = values[0] > 0.05
-    logs = values.clamp_min(1e-3).log() * inside
-    for one in logs:
-        one[inside] = (one[inside] - one[inside].mean()) / one[inside].std().clamp_min(1e-6)
-    where = inside.nonzero()
-    canvas = torch.zeros(3, *CANVAS)
-    if len(where):
-        low, high = where.amin(0), where.amax(0) + 1
-        cut = logs[:, low[0] : high[0], low[1] : high[1]][:, : CANVAS[0], : CANVAS[1]]
-        start = [(size - n) // 2 for size, n in zip(CANVAS, cut.shape[1:])]
-        canvas[:, start[0] : start[0] + cut.shape[1], start[1] : start[1] + cut.shape[2]] = cut
-    return F.avg_pool2d(canvas, POOL)
-
-
-def nearest(group: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Root mean square difference ``(N,)`` of each of ``group (N, ...)`` from the nearest of ``known (K, ...)``."""
-    return torch.cdist(group.flatten(1), known.flatten(1)).amin(1) / group[0].numel() ** 0.5
-
-
 def mosaic(path: Path, slices: Iterable[Slice]) -> None:
-    """T1w-like pictures of slices side by side, :data:`COLUMNS` in a row, seen from above."""
+    """T1w pictures of slices side by side, :data:`COLUMNS` in a row, in radiological display."""
     (request,) = [one for one in load_render("clinical") if one.name == CONTRAST]
     tiles = []
     for one in slices:
         image = SignalModel()(torch.from_numpy(one.maps)[None], request.acquisition.to_row()[None, None])[0, 0].numpy()
         # White matter is alike in all; fat, elsewhere the brightest, may saturate.
-        level = np.median(image[one.segments.white]) if one.segments.white.any() else image.max()
+        white = one.numbers == NUMBER["white matter"]
+        level = np.median(image[white]) if white.any() else image.max()
         grey = np.clip(turned(image) / max(float(level), 1e-9) * 200, 0, 255).astype(np.uint8)
         tile = Image.new("L", TILE)
         scaled = Image.fromarray(grey)
