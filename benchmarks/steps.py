@@ -41,7 +41,7 @@ from scripts.networks import (
 from scripts.train import DiffusionStep, TrainingForward, VAEObjective, VAEStep
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZES = {"default": (), "paper": ("paper",)}
+SIZES = {"default": ("vae_latents",), "paper": ("paper",)}
 """Size -> overlays of the training configs, which say what is measured."""
 NETWORKS = {"default": (PhysicsVAE, LatentDiffusionUNet), "paper": (PublishedVAE, PublishedDiffusionUNet)}
 NOISE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
@@ -144,8 +144,10 @@ def main() -> None:
         volume, rows = torch.rand(1, 3, 160, 224, 160) * 2 - 1, vae.default_acquisition[None]
         report(f"{size}: maps and sd of one volume, 160 slices, float32", lambda: MapInferer()(volume, vae, rows), 1)
         sampling = {"prediction_type": prediction, "clip_sample": False, **NOISE}
-        sampler = MapSampler(DDIMScheduler(num_train_timesteps=1000, **sampling))
-        report(f"{size}: one sample, 50 DDIM steps and decoding", lambda: sampler((0, 0), vae, unet, 0.0), 1)
+        sampler = MapSampler(DDIMScheduler(num_train_timesteps=1000, **sampling), 50, (24, 28))
+        report(
+            f"{size}: one sample, 50 DDIM steps and decoding", lambda: sampler((0, 0), vae, unet, {"position": 0.0}), 1
+        )
 
 
 if __name__ == "__main__":

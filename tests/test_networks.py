@@ -213,7 +213,7 @@ def test_published_networks_are_told_less():
     vae, unet = PublishedVAE(channels=(32, 32)), PublishedDiffusionUNet(channels=(32, 32, 32), num_head_channels=32)
     assert vae.conditioning.features is parameters and not vae.skips and vae.spread is None
     torch.testing.assert_close(vae.prior.bias.exp(), torch.tensor([50.0, 1.0, 0.1]))
-    assert unet.condition_channels == 0 and unet.conv_in.conv.in_channels == unet.out[2].conv.out_channels == 6
+    assert unet.conditions == () and unet.conv_in.conv.in_channels == unet.out[2].conv.out_channels == 6
 
 
 def test_prior_medians_are_what_an_output_of_zero_means():

@@ -72,7 +72,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(folder, trained):
 def test_without_a_codec_it_says_how_to_get_one(folder):
     with pytest.raises(Exception) as caught:
         train(folder, name="c", codec_weights=str(folder / "absent.pt"))
-    assert "train it first with configs/train_codec.json" in str(caught.value.__cause__)
+    assert "train the codec first with configs/train_codec.json" in str(caught.value.__cause__)
 
 
 def test_a_folder_of_scans_is_refused(folder):

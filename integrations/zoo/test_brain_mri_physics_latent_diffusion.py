@@ -140,8 +140,9 @@ class TestBrainMriPhysicsLatentDiffusion(unittest.TestCase):
     def test_train_ldm(self):
         weights = {"vae_weights": self.path("model.pt")}
         networks = {**VAE, **UNET}
+        config = "train_ldm+vae_latents"
         self.check(
-            "train_ldm", "train", dataset_dir=self.scans, runs_dir=self.path("runs"), **weights, **TRAINING, **networks
+            config, "train", dataset_dir=self.scans, runs_dir=self.path("runs"), **weights, **TRAINING, **networks
         )
         self.assert_written("runs", "train_ldm", "model.pt")
 
@@ -160,9 +161,11 @@ class TestBrainMriPhysicsLatentDiffusion(unittest.TestCase):
         self.assertTrue(os.listdir(self.path("rendered")))
 
     def test_generate(self):
-        weights = {"vae_weights": self.path("model.pt"), "weights": self.path("model_ldm.pt")}
+        weights = {"codec_weights": self.path("model.pt"), "weights": self.path("model_ldm.pt")}
         small = {"threads": 1, "count": 1, "latent_size": [8, 8], "num_inference_steps": 2, "render": RENDER}
-        self.check("generate", "infer", output_dir=self.path("generated"), **weights, **small, **VAE, **UNET)
+        self.check(
+            "generate+vae_latents", "infer", output_dir=self.path("generated"), **weights, **small, **VAE, **UNET
+        )
         self.assert_written("generated", "sub-0001", "anat", "sub-0001_T1map.nii.gz")
 
     def test_overlays(self):

@@ -24,7 +24,7 @@ from ...acquisition import load_render
 from ...bids import Session, output_path
 from ...errors import UserError
 from ...estimate.maps import Maps
-from ...networks import MapSampler
+from ...networks import MapSampler, PhysicsVAE
 from ...networks.weights import load_weights, weights_digest
 from ..report import MOST_SAMPLES, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
@@ -33,7 +33,7 @@ from .folder import Study
 from .products import foreground_from_pd, read_maps, render, write_contrasts, write_maps
 from .subjects import HOW_TO_TRAIN
 
-HOW_TO_TRAIN_DIFFUSION = HOW_TO_TRAIN.replace("train_vae", "train_ldm")
+HOW_TO_TRAIN_DIFFUSION, HOW_TO_TRAIN_CODEC = (HOW_TO_TRAIN.replace("vae", stage) for stage in ("ldm", "codec"))
 logger = logging.getLogger(__name__)
 
 
@@ -102,8 +102,9 @@ class SampleStep:
         torch.set_num_threads(self.threads)
         self.requests = load_render(self.render, self.equations)
         decoder, diffusion = self.weights
+        vae = isinstance(self.network, PhysicsVAE)
         self.sha256 = {
-            "decoder": load_weights(self.network, decoder, HOW_TO_TRAIN),
+            "decoder": load_weights(self.network, decoder, HOW_TO_TRAIN if vae else HOW_TO_TRAIN_CODEC),
             "diffusion": load_weights(self.diffusion, diffusion, HOW_TO_TRAIN_DIFFUSION),
         }
         made_for = self.diffusion.vae_digest.cpu()

@@ -112,8 +112,9 @@ class FrozenEncoder:
     def load(self) -> nn.Module:
         """The network with its weights, in eval mode."""
         if not self._loaded:
-            name = "codec" if isinstance(self.network, FractionCodec) else "vae"
-            do = f"train it first with configs/train_{name}.json, or name its weights with --{name}_weights"
+            kind = "codec" if isinstance(self.network, FractionCodec) else "VAE"
+            name = kind.lower()
+            do = f"train the {kind} first with configs/train_{name}.json, or name its weights with --{name}_weights"
             load_weights(self.network, self.weights, do)
             on_device(self.network, self.device).eval().requires_grad_(False)
             self._loaded = True
