@@ -263,6 +263,6 @@ def test_promotion_replaces_nothing_unless_told_to(tmp_path):
 
 
 def test_promotion_into_a_folder_names_the_file_after_the_network(tmp_path):
-    for extra, name in (({}, "model.pt"), ({"scale_factor": torch.tensor(1.5)}, "model_ldm.pt")):
-        torch.save({"weight": torch.ones(2), **extra}, tmp_path / "trained.pt")
+    for mark, name in (("encoder", "model.pt"), ("basis", "codec.pt"), ("scale_factor", "model_ldm.pt")):
+        torch.save({"weight": torch.ones(2), mark: torch.tensor(1.5)}, tmp_path / "trained.pt")
         assert promote(str(tmp_path / "trained.pt"), str(tmp_path / "models")).name == name

@@ -16,6 +16,7 @@ import torch
 
 from scripts.errors import UserError
 from scripts.nuisance import (
+    Noise,
     Nuisances,
     apply_gain,
     apply_nuisances,
@@ -97,6 +98,17 @@ def test_several_coils_are_non_central_chi_wherever_the_signal_is():
     spread = torch.hypot(noise[0] + snr * sigma / math.sqrt(coils), noise[1]).square().sum(0).sqrt()
     assert magnitude.mean() == pytest.approx(float(spread.mean()), rel=5e-3)
     assert magnitude.std() == pytest.approx(float(spread.std()), rel=1e-2)
+
+
+@pytest.mark.parametrize("value, noise", [(30, Noise(30.0)), ("snr=12.5,coils=8", Noise(12.5, 8)), (None, None)])
+def test_noise_is_stated_as_an_snr(value, noise):
+    assert Noise.of(value) == noise
+
+
+@pytest.mark.parametrize("value", [0, -3, float("nan"), "30", "snr=0", "snr=1.2.3", "snr=30,coils=0", "coils=8", [30]])
+def test_noise_that_is_none_is_refused(value):
+    with pytest.raises(UserError, match="noise: found .*; give an SNR above 0, such as 30, or snr=30,coils=8"):
+        Noise.of(value)
 
 
 def test_noise_is_that_of_the_generator():

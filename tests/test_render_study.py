@@ -13,6 +13,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -214,6 +215,30 @@ def test_the_published_equations_are_an_option(run):
     assert "render.one." in refusal(run, "exact", equations="paper")
     assert "equations" in refusal(run, "new", equations="best")
     assert "spoiled_gradient_echo" in refusal(run, "new", equations="paper", render=[GRE])
+
+
+def test_noise_is_that_of_a_magnitude_and_the_same_in_any_run(run):
+    name, noise = "sub-02/anat/sub-02_acq-two_T2w.nii.gz", "snr=20,coils=4"
+    clean, noisy = run("clean") / name, run("noisy", noise=noise) / name
+    truth, image = data(clean), data(noisy)
+    head, sigma = truth > 0, truth[truth > 0].mean() / 20
+    assert (image - truth)[truth > 10 * sigma].std() == pytest.approx(sigma, rel=0.1)
+    # Air in four coils, whose sum of squares has eight degrees of freedom.
+    assert image[~head].mean() == pytest.approx(2.74 * sigma, rel=0.05)
+    assert "with noise, SNR 20, 4 coils." in sidecar(noisy)["Description"]
+    assert "without noise." in sidecar(clean)["Description"]
+    assert np.array_equal(image, data(run("again", noise=noise, render=RENDER[1:]) / name))
+    assert not np.array_equal(image, data(run("other", noise=noise, seed=1) / name))
+    assert not np.array_equal(image - truth, data(Path(str(noisy).replace("02", "01"))) - truth), "of the other subject"
+    assert "settings.noise" in refusal(run, "noisy", noise=30)
+
+
+def test_images_with_a_sign_are_ratios_and_stay_free_of_noise(run):
+    uni = {"name": "uni", "suffix": "UNIT1", "sequence": "mp2rage", "EchoTime": 0.003, "RepetitionTime": 5.0}
+    uni |= {"InversionTime": [0.7, 2.5], "FlipAngle": [4, 5], "RepetitionTimeExcitation": 0.007, "PartialFourier": 1}
+    name = "sub-01/anat/sub-01_acq-uni_UNIT1.nii.gz"
+    clean, noisy = (run(output, render=[uni], noise=noise) / name for output, noise in (("a", None), ("b", 20)))
+    assert np.array_equal(data(clean), data(noisy)) and "without noise" in sidecar(noisy)["Description"]
 
 
 def test_presets(run, tmp_path):

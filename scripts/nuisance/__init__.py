@@ -28,10 +28,11 @@ parameters of single nuisances at random, :mod:`scripts.simulate` those of whole
 from .chain import Nuisances, apply_nuisances
 from .fields import apply_gain, bias_field, polynomial_terms, transmit_field
 from .motion import rigid_motion
-from .noise import noise_sigma, noisy_magnitude
+from .noise import Noise, noise_sigma, noisy_magnitude
 from .resolution import crop_kspace, slice_profiles, thick_slices
 
 __all__ = [
+    "Noise",
     "Nuisances",
     "apply_gain",
     "apply_nuisances",

@@ -11,10 +11,15 @@
 
 """Thermal noise of the receiver, and the magnitude that a scanner stores."""
 
+import re
+from dataclasses import dataclass
+
 import torch
 from torch import Generator, Tensor
 
 from ..errors import UserError
+
+WRITTEN = re.compile(r"snr=(?P<snr>[0-9.]+)(,coils=(?P<coils>[0-9]+))?")
 
 
 def noise_sigma(signal: Tensor, snr: float, mask: Tensor) -> float:
@@ -69,3 +74,41 @@ def noisy_magnitude(signal: Tensor, sigma: float, generator: Generator, coils: i
         else:
             magnitude = torch.hypot(magnitude, torch.hypot(noise[0], noise[1]))
     return magnitude
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise of a stated signal-to-noise ratio, see :func:`noisy_magnitude`.
+
+    Args:
+        snr: mean signal of the foreground over the standard deviation of the noise, > 0.
+        coils: number of independent receive coils.
+    """
+
+    snr: float
+    coils: int = 1
+
+    @classmethod
+    def of(cls, value: float | str | None) -> "Noise | None":
+        """As an option states it: the SNR, or ``snr=30,coils=8``; None stays None.
+
+        Raises:
+            UserError: for anything else.
+        """
+        if value is None:
+            return None
+        found = WRITTEN.fullmatch(value if isinstance(value, str) else f"snr={value}")
+        try:
+            noise = cls(float(found["snr"]), int(found["coils"] or 1))
+        except (TypeError, ValueError):
+            noise = cls(0.0)
+        if not noise.snr > 0 or noise.coils < 1:
+            raise UserError("noise", repr(value), "give an SNR above 0, such as 30, or snr=30,coils=8")
+        return noise
+
+    def __str__(self) -> str:
+        return f"SNR {self.snr:g}" + (f", {self.coils} coils" if self.coils > 1 else "")
+
+    def __call__(self, signal: Tensor, foreground: Tensor, generator: Generator) -> Tensor:
+        """The magnitude of a signal with noise; ``foreground`` is where the mean signal is taken."""
+        return noisy_magnitude(signal, noise_sigma(signal, self.snr, foreground), generator, self.coils)

@@ -26,7 +26,7 @@ from ...bids import MAP_UNITS, Session, load_image, output_path, write_image
 from ...errors import UserError
 from ...estimate.maps import Maps
 from ...estimate.posterior import CLASSES
-from ...nuisance.noise import noise_sigma, noisy_magnitude
+from ...nuisance import Noise
 from ...randomness import generator
 from ...render import T2_STAR_RATIO, SignalModel, share_beside_fluid
 from ...signal import SEQUENCES
@@ -79,14 +79,29 @@ def foreground_from_pd(pd: np.ndarray) -> np.ndarray:
     return (sizes > SPECK * sizes.max())[regions].reshape(pd.shape)
 
 
-def render(maps: Maps, requests: Sequence[RenderRequest]) -> np.ndarray:
-    """The requested contrasts ``(M, ...)`` of a volume or slice: noise-free, magnitudes where no sign belongs to them,
-    in the unit of PD."""
+def render(
+    maps: Maps, requests: Sequence[RenderRequest], noise: Noise | None = None, seed: Sequence[int] = (0,)
+) -> np.ndarray:
+    """The requested contrasts ``(M, ...)`` of a volume or slice in the unit of PD, magnitudes where no sign belongs to
+    them.
+
+    Args:
+        maps: the maps.
+        requests: the contrasts.
+        noise: what is added to magnitudes; None for nothing. Images with a sign are ratios and stay free of noise.
+        seed: address of the noise; that of a contrast depends on its name besides.
+    """
     if not requests:
         return np.empty((0, *maps.mask.shape), np.float32)
     rows = torch.stack([request.acquisition.to_row() for request in requests])
     options = {name: torch.from_numpy(array)[None] for name, array in {"mask": maps.mask, **maps.all_options}.items()}
-    return SignalModel()(torch.from_numpy(maps.values)[None], rows[None], **options)[0].numpy()
+    images = SignalModel()(torch.from_numpy(maps.values)[None], rows[None], **options)[0]
+    if noise is not None:
+        foreground = torch.from_numpy(maps.mask)
+        for image, request in zip(images, requests):
+            if not SEQUENCES[request.acquisition.sequence].signed:
+                image[:] = noise(image, foreground, generator(*seed, crc32(request.name.encode())))
+    return images.numpy()
 
 
 def write_maps(folder: Path, session: Session, maps: Maps, about: dict, sd_note: str = "") -> None:
@@ -141,13 +156,6 @@ def _write_fractions(folder: Path, session: Session, maps: Maps, about: dict) ->
     table.to_csv(output_path(folder, session, "volumes", ".tsv"), sep="\t", index=False)
 
 
-def with_noise(image: np.ndarray, mask: np.ndarray, snr: float, address: Sequence[int]) -> np.ndarray:
-    """The magnitude of an image in complex noise, see :func:`scripts.nuisance.noise.noisy_magnitude`."""
-    signal = torch.from_numpy(image)
-    sigma = noise_sigma(signal, snr, torch.from_numpy(mask))
-    return noisy_magnitude(signal, sigma, generator(*address)).numpy()
-
-
 def read_maps(folder: Path, session: Session) -> Maps:
     """The maps that :func:`write_maps` wrote.
 
@@ -173,7 +181,7 @@ def write_contrasts(
     maps: Maps,
     requests: Sequence[RenderRequest],
     sources: Mapping[str, str] | None = None,
-    noise: float | None = None,
+    noise: Noise | None = None,
     seed: Sequence[int] = (0,),
     **entities: str,
 ) -> None:
@@ -185,9 +193,8 @@ def write_contrasts(
         maps: its maps.
         requests: the contrasts.
         sources: BIDS URIs of the maps by suffix; None for those that :func:`write_maps` wrote.
-        noise: ratio of the mean signal of the foreground to the standard deviation of complex noise, whose magnitude is
-            written; None for no noise.
-        seed: address of the noise; that of a contrast depends on its name besides.
+        noise: what is added, see :func:`render`.
+        seed: its address.
         entities: BIDS entities of the files besides ``acq``, which is the request's name.
     """
     given = maps.all_options
@@ -195,17 +202,15 @@ def write_contrasts(
         sources = {suffix: f"bids::{output_path('', session, suffix)}" for suffix in MAP_UNITS}
         if "fluid" in given:
             sources["probseg"] = f"bids::{output_path('', session, 'probseg', label=FLUID)}"
-    for request, image in zip(requests, render(maps, requests)):
+    for request, image in zip(requests, render(maps, requests, noise, seed)):
         sequence = SEQUENCES[request.acquisition.sequence]
         known = sequence.options if sequence.signed else (*sequence.options, "fluid")
         used = [name for name in sources if name in MAP_UNITS or OPTIONS[name] in known]
         assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in given]
         if "fluid" in given and "fluid" in known:
             assumed.append(ADDED)
-        kind = "Image" if sequence.signed and noise is None else "Magnitude image"
-        added = "without noise" if noise is None else f"with noise, SNR {noise:g}"
-        if noise is not None:
-            image = with_noise(image, maps.mask, noise, (*seed, crc32(request.name.encode())))
+        kind = "Image" if sequence.signed else "Magnitude image"
+        added = "without noise" if noise is None or sequence.signed else f"with noise, {noise}"
         about = [f"{kind} rendered from the maps by the signal equation, {added}.", *assumed]
         sidecar = {
             **to_sidecar(request.acquisition),

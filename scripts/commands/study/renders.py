@@ -14,6 +14,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from zlib import crc32
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +25,7 @@ from ...bids import MAP_UNITS, Session, combine, find_maps, load_image, output_p
 from ...bids.names import ENTITIES, stem
 from ...errors import UserError
 from ...estimate.maps import Maps
+from ...nuisance import Noise
 from ...render import share_beside_fluid
 from ..report import overview, request_title
 from .folder import Study
@@ -80,10 +82,21 @@ class RenderStep:
         dataset: the sessions.
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
         equations: ``exact``, or ``paper`` for the published ones.
+        noise: of the contrasts, as :meth:`scripts.nuisance.Noise.of` reads it; None for none.
+        seed: of the noise, not negative. That of a contrast is a function of it, the session and the contrast's name.
     """
 
-    def __init__(self, study: Study, dataset: MapSets, render: object, equations: str = "exact") -> None:
+    def __init__(
+        self,
+        study: Study,
+        dataset: MapSets,
+        render: object,
+        equations: str = "exact",
+        noise: float | str | None = None,
+        seed: int = 0,
+    ) -> None:
         self.study, self.dataset, self.render, self.equations = study, dataset, render, equations
+        self.noise, self.seed = noise, seed
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -95,7 +108,7 @@ class RenderStep:
         Raises:
             UserError: for whatever is wrong with the request as a whole.
         """
-        self.requests = load_render(self.render, self.equations)
+        self.requests, self.added = load_render(self.render, self.equations), Noise.of(self.noise)
         if not self.requests:
             raise UserError("render", "an empty list", "ask for at least one contrast")
         for session in self.dataset:
@@ -124,11 +137,12 @@ class RenderStep:
         sources = dict(zip(session.maps, facts["inputs"]))
         entities = parse_name(stem(session.maps["PDmap"]))[0].items()
         kept = {entity: label for entity, label in entities if entity in ENTITIES and entity != "acq"}
+        noise = self.added, (self.seed, crc32(session.name.encode()))
         with self.study.publish(session, facts, plan) as folder:
-            write_contrasts(folder, session, maps, plan.render, sources, **kept)
+            write_contrasts(folder, session, maps, plan.render, sources, *noise, **kept)
             shown = to_ras(maps)
             shown = shown.axial(shown.middle)
-            contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests)))
+            contrasts = dict(zip(map(request_title, self.requests), render(shown, self.requests, *noise)))
             path = output_path(folder, session, "overview", ".png")
             maps = (shown.values, None, shown.mask)
             overview(path, session.name, *maps, inputs={}, contrasts=contrasts, options=shown.options)

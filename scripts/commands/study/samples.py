@@ -26,6 +26,7 @@ from ...errors import UserError
 from ...estimate.maps import Maps
 from ...networks import MapSampler, PhysicsVAE
 from ...networks.weights import load_weights, weights_digest
+from ...nuisance import Noise
 from ..report import MOST_SAMPLES, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
 from .conditions import Conditions
@@ -54,7 +55,7 @@ class SampleStep:
         count: number of samples of the whole run, of all processes.
         seed: of all random numbers, not negative.
         conditions: what is asked of the samples.
-        noise: signal-to-noise ratio of the contrasts; None for none.
+        noise: of the contrasts, as :meth:`scripts.nuisance.Noise.of` reads it; None for none.
         threads: threads of a network call on the CPU; results depend on it in the last digits.
         equations: ``exact``, or ``paper`` for the published ones.
     """
@@ -69,7 +70,7 @@ class SampleStep:
     count: int
     seed: int = 0
     conditions: Conditions = field(default_factory=lambda: Conditions({}))
-    noise: float | None = None
+    noise: float | str | None = None
     threads: int = 2
     equations: str = "exact"
 
@@ -88,6 +89,7 @@ class SampleStep:
             value = getattr(self, option)
             if not isinstance(value, int) or value < least:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
+        Noise.of(self.noise)
         self.conditions.check(self.diffusion.conditions)
         factor = self.diffusion.factor
         if any(size % factor for size in self.inferer.latent_size):
@@ -132,13 +134,13 @@ class SampleStep:
         samples = [sample(index) for index in range(self.count)]
         if not all(self.study.holds(one) for one in samples):
             return
-        rows = {}
-        for one in samples[:MOST_SAMPLES]:
+        rows, noise = {}, Noise.of(self.noise)
+        for index, one in enumerate(samples[:MOST_SAMPLES]):
             maps = read_maps(self.study.root, one)
             maps = maps.axial(maps.middle)
             by_suffix = {request.suffix: request for request in reversed(self.requests)}
             first = [*reversed(by_suffix.values())]
-            contrasts = dict(zip(map(request_title, first), render(maps, first)))
+            contrasts = dict(zip(map(request_title, first), render(maps, first, noise, (self.seed, index))))
             rows[one.name] = (maps.values, maps.mask, contrasts)
         self.study.write("overview.png", montage(rows, self.count))
 
@@ -156,10 +158,11 @@ class SampleStep:
                 write_maps(folder, session, maps, about)
                 if brain.fractions is not None:
                     write_fractions(folder, session, brain, maps.affine, about)
-            write_contrasts(folder, session, maps, plan.render, noise=self.noise, seed=(self.seed, index))
+            noise = Noise.of(self.noise), (self.seed, index)
+            write_contrasts(folder, session, maps, plan.render, None, *noise)
             shown = maps.axial(maps.middle)
             requests = few(self.requests)
-            contrasts = dict(zip(map(request_title, requests), render(shown, requests)))
+            contrasts = dict(zip(map(request_title, requests), render(shown, requests, *noise)))
             path = output_path(folder, session, "overview", ".png")
             overview(path, session.name, shown.values, None, shown.mask, {}, contrasts, count=len(self.requests))
 
