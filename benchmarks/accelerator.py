@@ -8,10 +8,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Trains the estimator for some minutes on a machine with a GPU, and brings the weights back in pieces.
+"""Trains the estimator or the generator for some minutes on a GPU, and brings the weights back in pieces.
 
 ``python -m benchmarks.accelerator --help`` lists the options, accelerator.md beside this file says how it is used. It
-runs ``configs/train_vae.json`` with other options; training code is not here.
+runs ``configs/train_vae.json`` or ``train_ldm.json`` with other options; training code is not here.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from monai.bundle import ConfigWorkflow
 from scripts.errors import UserError, find_user_error
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs" / "train_vae.json"
+CONFIGS = ("train_vae", "train_ldm")
 PIECE = 16 * 2**20
 """Largest file that comes back [bytes]."""
 KEPT = ("model.pt", "last.pt", "history.tsv")
@@ -40,7 +40,7 @@ KEPT = ("model.pt", "last.pt", "history.tsv")
 SUMS = "sha256.json"
 EPOCHS = 100_000
 """More than there is time for: the clock ends the training."""
-REHEARSAL = {"slices": 8, "validation_slices": 4, "batch_size": 2, "slice_crop": [96, 96]}
+REHEARSAL = {"slices": 8, "validation_slices": 4, "batch_size": 2}
 """Options of a training of a minute on a CPU."""
 
 
@@ -84,14 +84,13 @@ class Clock:
 
 
 def overrides(options: argparse.Namespace, folder: str) -> dict:
-    """The options of ``configs/train_vae.json``, by the names they have there.
+    """The options of a training config, by the names they have there.
 
     Args:
         options: those of the command line.
         folder: for what is needed on this machine alone: slices and the state of the training.
     """
-    handlers = json.loads(CONFIG.read_text(encoding="utf-8"))["train"]["handlers"]
-    cores = os.cpu_count() or 1
+    handlers = json.loads(_path(options.config).read_text(encoding="utf-8"))["train"]["handlers"]
     mine = {
         "clock": {"_target_": "benchmarks.accelerator.Clock", "minutes": options.minutes},
         "scheduler": {
@@ -101,7 +100,6 @@ def overrides(options: argparse.Namespace, folder: str) -> dict:
         },
         "train::handlers": [*handlers, "@clock"],
         # Without what reads scans: it needs SimpleITK, whose wheel is too large to be carried.
-        "data": "@stream",
         "scans": None,
         "train::preprocessing": None,
         "max_epochs": EPOCHS,
@@ -111,15 +109,34 @@ def overrides(options: argparse.Namespace, folder: str) -> dict:
         "label_maps": options.label_maps,
         "lesion_masks": options.lesion_masks,
         "initial_weights": options.weights,
-        "cache_dir": f"{folder}/slices",
+        "cache_dir": options.cache_dir or f"{folder}/slices",
         "output_dir": f"{folder}/run",
     }
+    of_config = _of_estimator if options.config == "train_vae" else _of_generator
+    rehearsed = REHEARSAL if options.rehearse else {}
+    return mine | of_config(options, os.cpu_count() or 1) | rehearsed | options.set
+
+
+def _of_estimator(options: argparse.Namespace, cores: int) -> dict:
+    """Slices are simulated, and scanned, while the training runs."""
+    mine = {"data": "@stream"} | ({"slice_crop": [96, 96]} if options.rehearse else {})
     if options.on_device:
         mine |= {"stream::slices::device": "cuda" if torch.cuda.is_available() else "cpu", "stream::workers": 0}
     elif cores > 2:
         mine |= {"stream::workers": cores // 4}
         mine |= {f"{part}::dataloader::workers": cores // 2 for part in ("train", "validate")}
-    return mine | (REHEARSAL if options.rehearse else {}) | options.set
+    return mine
+
+
+def _of_generator(options: argparse.Namespace, cores: int) -> dict:
+    """All latents are made before the first step; no samples are drawn in between."""
+    workers = cores if cores > 2 else 0
+    mine = {f"{part}::dataset::workers": workers for part in ("train", "validate")}
+    return mine | {"data": "@population", "sample_interval": EPOCHS}
+
+
+def _path(config: str) -> Path:
+    return ROOT / "configs" / f"{config}.json"
 
 
 def train(options: argparse.Namespace) -> None:
@@ -131,7 +148,11 @@ def train(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     with TemporaryDirectory() as folder:
         workflow = ConfigWorkflow(
-            str(CONFIG), workflow_type=None, logging_file=False, run_id="training", **overrides(options, folder)
+            str(_path(options.config)),
+            workflow_type=None,
+            logging_file=False,
+            run_id="training",
+            **overrides(options, folder),
         )
         workflow.initialize()
         workflow.run()
@@ -200,10 +221,12 @@ def main() -> None:
     """Trains or joins."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__.splitlines()[0])
     out = os.environ.get("OUT", str(ROOT / "runs" / "accelerator"))
+    parser.add_argument("--config", choices=CONFIGS, default=CONFIGS[0], help="what is trained")
     parser.add_argument("--minutes", type=float, default=8.0, help="length of the training")
     parser.add_argument("--weights", help="state dict to start from")
     parser.add_argument("--label_maps", help="folder of label maps; none for the embedded head")
     parser.add_argument("--lesion_masks", help="folder of lesion masks")
+    parser.add_argument("--cache_dir", help="folder where slices are kept, and found if they were carried there")
     parser.add_argument("--slices", type=int, default=6400, help="slices to train on")
     parser.add_argument("--batch", type=int, default=32, help="samples of a step")
     parser.add_argument("--on_device", action="store_true", help="slices on the GPU instead of the cores beside it")

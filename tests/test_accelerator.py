@@ -23,7 +23,17 @@ from scripts.errors import UserError
 from scripts.simulate import Scanner, SimulatedSlices, Slices
 from scripts.train.data import loader
 
+from .studies import TINY_CODEC, TINY_TRANSFORMER, write_weights
 from .test_simulate_slices import ball_heads
+
+SMALL = {
+    "train_vae": ["network_def::channels=[8,8,8,8]"],
+    "train_ldm": [
+        "latent_size=[4,6]",
+        *(f"codec_def::{name}={value}" for name, value in TINY_CODEC.items()),
+        *(f"diffusion_def::{name}={value}" for name, value in TINY_TRANSFORMER.items() if name != "latent_size"),
+    ],
+}
 
 
 @pytest.fixture
@@ -96,11 +106,15 @@ def test_batches_do_not_depend_on_the_processes_that_make_them(tmp_path, tmp_pat
     assert not torch.equal(made[0][0], made[1][0])
 
 
-def test_a_rehearsal_leaves_weights_in_pieces(tmp_path, tmp_path_factory, monkeypatch, capsys):
-    heads = str(ball_heads(tmp_path_factory).folder)
-    options = ["--rehearse", "--minutes", "0.01", "--label_maps", heads, "--output", str(tmp_path / "pieces")]
-    small = ["--set", "network_def::channels=[8,8,8,8]", "slices=2", "validation_slices=1"]
-    monkeypatch.setattr(sys, "argv", ["accelerator", *options, *small])
+@pytest.mark.parametrize("config", accelerator.CONFIGS)
+def test_a_rehearsal_leaves_weights_in_pieces(config, tmp_path, tmp_path_factory, monkeypatch, capsys):
+    write_weights(tmp_path)
+    heads = ["--label_maps", str(ball_heads(tmp_path_factory).folder)] if config == "train_vae" else []
+    options = ["--config", config, "--rehearse", "--minutes", "0.01", *heads, "--output", str(tmp_path / "pieces")]
+    options += ["--set", *SMALL[config], "slices=2", "validation_slices=1"]
+    if config == "train_ldm":
+        options.append(f"codec_weights={tmp_path / 'codec.pt'}")
+    monkeypatch.setattr(sys, "argv", ["accelerator", *options])
     accelerator.main()
     assert "samples in" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["accelerator", "--join", str(tmp_path / "pieces"), "--output", str(tmp_path)])

@@ -69,6 +69,13 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(folder, trained):
     assert_same_state(trained, cut)
 
 
+def test_latents_do_not_depend_on_the_processes_that_simulate(folder, trained):
+    others = {f"{part}::dataset::workers": 2 for part in ("train", "validate")}
+    cache = str(folder / "anew")
+    made = train(folder, name="w", codec_weights=str(folder / "weights" / "codec.pt"), cache_dir=cache, **others)
+    assert_same_state(trained, made)
+
+
 def test_without_a_codec_it_says_how_to_get_one(folder):
     with pytest.raises(Exception) as caught:
         train(folder, name="c", codec_weights=str(folder / "absent.pt"))

@@ -16,8 +16,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 import torch
+from monai.utils import optional_import
 from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -28,6 +28,8 @@ from .anatomy import Anatomy
 from .pose import level
 from .shape import CONTROL_MM, SQUARINGS, control_grid
 
+# Heads that are kept are read without it.
+sitk, _ = optional_import("SimpleITK")
 VERSION = 1
 """Counts the changes after which equal label maps give other velocities."""
 BRIGHTNESS = {
@@ -155,7 +157,7 @@ def _image(anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
     return map_coordinates(grey, np.moveaxis(points, -1, 0), order=1)
 
 
-def _itk(image: np.ndarray) -> sitk.Image:
+def _itk(image: np.ndarray) -> "sitk.Image":
     made = sitk.GetImageFromArray(image.astype(np.float32).transpose(2, 1, 0))
     made.SetSpacing([CONTROL_MM] * 3)
     return made

@@ -12,10 +12,14 @@
 """Tissue fractions of simulated slices and their latents: what codec and generator learn from."""
 
 from functools import cached_property
+from itertools import chain
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from ...errors import UserError
 from ...simulate import Between, CachedSlices, LabelledSlices, LabelMaps, LesionMasks
@@ -66,10 +70,11 @@ class FractionLatents(Dataset):
     Args:
         data: the slices.
         encoder: a :class:`.latents.FrozenEncoder` of a codec.
+        workers: processes that simulate all slices before the training starts; 0 simulates each when it is needed.
     """
 
-    def __init__(self, data: FractionSlices, encoder: FrozenEncoder) -> None:
-        self.data, self.encoder = data, encoder
+    def __init__(self, data: FractionSlices, encoder: FrozenEncoder, workers: int = 0) -> None:
+        self.data, self.encoder, self.workers = data, encoder, workers
         self._cache: dict[int, dict] = {}
 
     def __len__(self) -> int:
@@ -77,17 +82,29 @@ class FractionLatents(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         if index not in self._cache:
-            sample, codec = dict(self.data[index]), self.encoder.load()
-            fractions = sample.pop("fractions").to(self.encoder.device)
-            with torch.no_grad():
-                self._cache[index] = {"mean": codec.encode(fractions[None])[0].half().cpu(), **sample}
+            self._encode(self.data[index])
         item = self._cache[index]
         return item | {"mean": item["mean"].float(), "sd": torch.zeros(())}
 
     def preload(self) -> None:
-        """As :meth:`FractionSlices.preload`, after loading the codec."""
+        """As :meth:`FractionSlices.preload`, after loading the codec; then all latents, where ``workers`` simulate."""
         self.encoder.load()
         self.data.preload()
+        if self.workers:
+            # A head is one file: what one process reads at a time are the slices of a head.
+            size = MIRRORED * self.data.slices.slices.per_head
+            batches = DataLoader(self.data, size, collate_fn=list, num_workers=self.workers)
+            for sample in chain.from_iterable(tqdm(batches, "simulating heads", disable=idist.get_rank() > 0)):
+                self._encode(sample)
+
+    def _encode(self, sample: dict) -> None:
+        """Keeps the latent of a sample."""
+        fractions = sample.pop("fractions").to(self.encoder.device)
+        with torch.no_grad():
+            mean = self.encoder.load().encode(fractions[None])[0].half().cpu()
+        # Copies: what another process made would keep a file open.
+        kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in sample.items()}
+        self._cache[sample["index"]] = {"mean": mean, **kept}
 
 
 class Population:
@@ -148,12 +165,15 @@ class Population:
         return FractionSlices(CachedSlices(slices, self.cache_dir, length), self.dataset_dir)
 
 
-def latents(data: Dataset, encoder: FrozenEncoder, drawn: bool) -> Dataset:
+def latents(data: Dataset, encoder: FrozenEncoder, drawn: bool, workers: int = 0) -> Dataset:
     """Latents of samples, whichever they are.
 
     Args:
         data: :class:`FractionSlices`, or samples of scans.
         encoder: of a codec, or of a VAE.
         drawn: for a VAE, see :class:`.latents.LatentDataset`.
+        workers: for a codec, see :class:`FractionLatents`.
     """
-    return FractionLatents(data, encoder) if isinstance(data, FractionSlices) else LatentDataset(data, encoder, drawn)
+    if isinstance(data, FractionSlices):
+        return FractionLatents(data, encoder, workers)
+    return LatentDataset(data, encoder, drawn)
