@@ -27,6 +27,8 @@ from scripts.simulate.shape import CONTROL_MM, _ventricles, control_grid, draw_s
 from scripts.tissue import FRACTIONS
 from scripts.tissue.fractions import count_fractions, measure_areas
 
+from .test_simulate_slices import ball_heads
+
 
 @pytest.fixture(scope="module")
 def slices() -> LabelledSlices:
@@ -97,6 +99,11 @@ def test_other_slices_have_a_folder_of_their_own(slices, tmp_path):
 def test_an_impossible_length_is_refused(slices, tmp_path, length):
     with pytest.raises(UserError, match="slices: found"):
         CachedSlices(slices, tmp_path, length)
+
+
+def test_a_label_map_that_cannot_be_levelled_is_named(tmp_path_factory):
+    with pytest.raises(UserError, match="head_0.nii.gz: found only cortex and white matter of the structures"):
+        LabelledSlices(ball_heads(tmp_path_factory))[0]
 
 
 def test_what_lies_apart_from_the_head_is_left_out():

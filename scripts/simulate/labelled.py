@@ -29,9 +29,11 @@ from ..files import make_folder, remove_leftovers, replacing
 from ..randomness import rng
 from ..tissue import FRACTION_OF
 from ..tissue.fractions import FINER
+from .anatomy import Anatomy
 from .between import Between
 from .labels import LabelMaps
 from .lesions import LesionMasks
+from .pose import level
 from .shape import MILD, Shape, draw_shape
 from .slices import plane
 
@@ -102,10 +104,16 @@ def _head(
     count = len(anatomies)
     first, step = int(random.integers(count)), int(random.integers(1, count)) if count > 1 else 0
     share = random.uniform(0, FARTHEST) * (random.uniform() < MOVED)
-    anatomy, towards = anatomies[first], None
+    anatomy, towards = _levelled(anatomies, first), None
     if between is not None and step and share:
-        towards = share * between.velocity(anatomy, anatomies[(first + step) % count])
+        towards = share * between.velocity(anatomy, _levelled(anatomies, (first + step) % count))
     return draw_shape(random, anatomy, lesions, 0.0, lesion_masks, MILD, towards)
+
+
+def _levelled(anatomies: LabelMaps, number: int) -> Anatomy:
+    """A head that can be levelled; the message about one that cannot names it."""
+    level(anatomies[number], anatomies.names[number])
+    return anatomies[number]
 
 
 @dataclass(eq=False)
