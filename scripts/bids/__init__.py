@@ -19,6 +19,7 @@ from .intensities import check_intensities
 from .maps import find_maps
 from .names import MAP_UNITS, parse_name
 from .outputs import dataset_description, output_path
+from .participants import Participants
 from .records import Contrast, Session, combine, resolve, resolve_all, resolve_contrast
 from .session_record import session_record
 from .shapes import find_dicom
@@ -26,6 +27,7 @@ from .shapes import find_dicom
 __all__ = [
     "MAP_UNITS",
     "Contrast",
+    "Participants",
     "Session",
     "check_image",
     "check_intensities",

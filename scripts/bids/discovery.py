@@ -21,7 +21,7 @@ from pathlib import Path
 from ..acquisition import read_json
 from ..errors import UserError
 from .copies import mark_copies
-from .names import ENTITIES, MAP_UNITS, SUFFIXES, parse_name, stem
+from .names import ENTITIES, MAP_UNITS, SUFFIXES, bids_label, parse_name, stem
 from .records import Contrast, Session
 from .shapes import HOW_TO_PLACE, Place, find_places, images, named_by_contrast
 from .words import LABELS, strangers, told_suffix
@@ -154,11 +154,11 @@ def _absent(path: Path) -> UserError | None:
 
 
 def _label(folder: str) -> str:
-    """BIDS label of a folder: letters and digits only, so that no name we build can leave the output folder."""
-    label = re.sub("[^A-Za-z0-9]", "", re.sub("^(sub|ses)-", "", folder))
-    if not label:
+    """The label of a folder; raises for a name without one."""
+    found = bids_label(folder)
+    if not found:
         raise UserError(folder, "a folder name without Latin letters or digits", "rename the folder")
-    return label
+    return found
 
 
 def _plain_name(path: Path) -> tuple[dict[str, str], str]:

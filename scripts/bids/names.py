@@ -50,3 +50,8 @@ def parse_name(name: str) -> tuple[dict[str, str], str]:
     """``sub-01_acq-2d_T1w`` -> ``{"sub": "01", "acq": "2d"}``, ``T1w``."""
     *parts, suffix = name.split("_")
     return dict(part.split("-", 1) for part in parts if "-" in part), suffix
+
+
+def bids_label(name: str) -> str:
+    """BIDS label of a subject or session: letters and digits only, so that no name built of it can leave a folder."""
+    return re.sub("[^A-Za-z0-9]", "", re.sub("^(sub|ses)-", "", name))

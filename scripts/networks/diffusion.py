@@ -12,31 +12,36 @@
 """The diffusion network."""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
-import torch
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor
 
+from .conditioned import Conditioned
 from .group_norm import use_fast_group_norm
 
 
-class LatentDiffusionUNet(DiffusionModelUNet):
-    """MONAI's diffusion network; its weights also say which latents it was trained on. Defaults are the shipped one.
+class LatentDiffusionUNet(Conditioned, DiffusionModelUNet):
+    """MONAI's diffusion network, told conditions by constant planes beside the latent. Defaults are the shipped network.
 
-    ``scale_factor`` multiplies latents before diffusion; samples are divided by it before decoding. ``vae_digest`` is
-    the :func:`scripts.networks.weights.weights_digest` of the VAE whose latents they were, zeros where it is not known.
+    The planes are all standardised values, then whether each is known; the ``position`` enters in units of 100 mm.
 
     Args:
         spatial_dims: 2 or 3.
         latent_channels: L.
-        condition_channels: 2 (slice position and whether it is known, see :func:`position_planes`) or 0 (nothing).
+        condition_channels: 2 (slice position [mm above the head's centre] and whether it is known) or 0 (neither).
         channels: width of each level.
         attention_levels: whether each level has self-attention.
         num_head_channels: channels of each attention head, by level.
         num_res_blocks: residual blocks per level, one number for all or one for each.
         resblock_updown: resample by residual blocks.
         norm_num_groups: groups of every GroupNorm.
+        columns: names of conditions that are columns of a ``participants.tsv``, two more planes each.
     """
+
+    FIXED = MappingProxyType({"position": (0.0, 100.0)})
+    unasked = 0.0
+    """What stands for no condition in the result of :meth:`condition`."""
 
     def __init__(
         self,
@@ -49,10 +54,11 @@ class LatentDiffusionUNet(DiffusionModelUNet):
         num_res_blocks: int | Sequence[int] = 2,
         resblock_updown: bool = True,
         norm_num_groups: int = 32,
+        columns: Sequence[str] = (),
     ) -> None:
         super().__init__(
             spatial_dims=spatial_dims,
-            in_channels=latent_channels + condition_channels,
+            in_channels=latent_channels + condition_channels + 2 * len(columns),
             out_channels=latent_channels,
             channels=channels,
             attention_levels=attention_levels,
@@ -64,23 +70,19 @@ class LatentDiffusionUNet(DiffusionModelUNet):
         )
         use_fast_group_norm(self)
         self.factor = 2 ** (len(channels) - 1)
-        self.conditions = ("position",) if condition_channels else ()
-        self.register_buffer("scale_factor", torch.tensor(1.0))
-        self.register_buffer("vae_digest", torch.zeros(32, dtype=torch.uint8))
+        self.register_conditions(("position",) if condition_channels else (), columns)
 
     @property
     def mode(self) -> str:
         """How MONAI's inferers hand the conditions on."""
         return "concat" if self.conditions else "crossattn"
 
-    unasked = 0.0
-    """What stands for no condition in the result of :meth:`condition`."""
-
     def condition(self, asked: Tensor, size: tuple[int, ...]) -> Tensor | None:
         """Conditions ``(B, C)``, NaN where nothing is asked, as the call takes them for latents of this size."""
         if not self.conditions:
             return None
-        return position_planes(asked[:, 0].nan_to_num(), ~asked[:, 0].isnan(), size)
+        planes = self.standardise(asked.to(self.scale_factor))
+        return planes.view(*planes.shape, *[1] * len(size)).expand(-1, -1, *size)
 
 
 class PublishedDiffusionUNet(LatentDiffusionUNet):
@@ -101,9 +103,3 @@ class PublishedDiffusionUNet(LatentDiffusionUNet):
         super().__init__(
             spatial_dims=spatial_dims, condition_channels=0, channels=channels, num_head_channels=num_head_channels
         )
-
-
-def position_planes(position: Tensor, known: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Condition ``(B, 2, *size)``: position [100 mm above the head's centre] and 1; zeros where it is not known."""
-    planes = torch.stack([position.float() / 100 * known, known.float()], 1)
-    return planes.view(-1, 2, *[1] * len(size)).expand(-1, -1, *size)

@@ -19,8 +19,10 @@ from monai.networks.blocks.selfattention import SABlock
 from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import Tensor, nn
 
+from .conditioned import Conditioned
 
-class DiffusionTransformer(nn.Module):
+
+class DiffusionTransformer(Conditioned):
     """Transformer with adaptive layer norm on patches of latents. Defaults are the shipped network.
 
     Peebles and Xie 2023, Scalable diffusion models with transformers (arXiv:2212.09748), "adaLN-Zero". The call is that
@@ -28,9 +30,6 @@ class DiffusionTransformer(nn.Module):
     missing, which is also what classifier-free guidance compares with (``cfg_fill_value=nan`` of MONAI's inferers).
 
     :attr:`mode`, :attr:`unasked` and :meth:`condition` are what samplers and training ask of a diffusion network.
-
-    Its weights also say which latents it was trained on: ``scale_factor`` multiplies latents before diffusion, and
-    ``vae_digest`` is the :func:`scripts.networks.weights.weights_digest` of the network that encoded them.
 
     Args:
         latent_size: spatial size of a latent, in multiples of ``patch``.
@@ -40,6 +39,7 @@ class DiffusionTransformer(nn.Module):
         width: channels of a token.
         depth: blocks.
         heads: attention heads.
+        columns: names of conditions that are columns of a ``participants.tsv``, after the others in ``context``.
     """
 
     mode = "crossattn"
@@ -54,9 +54,11 @@ class DiffusionTransformer(nn.Module):
         width: int = 256,
         depth: int = 8,
         heads: int = 4,
+        columns: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.conditions, self.factor, self.width = tuple(conditions), patch, width
+        self.factor, self.width = patch, width
+        self.register_conditions(conditions, columns)
         tokens, values = torch.Size(n // patch for n in latent_size).numel(), latent_channels * patch**2
         self.embed = nn.Linear(values, width)
         self.positions = nn.Parameter(0.02 * torch.randn(tokens, width))
@@ -67,10 +69,6 @@ class DiffusionTransformer(nn.Module):
         self.adapt, self.out = nn.Linear(width, 2 * width), nn.Linear(width, values)
         for layer in (self.adapt, self.out, *(block.adapt for block in self.blocks)):
             nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
-        self.register_buffer("condition_mean", torch.zeros(len(self.conditions)))
-        self.register_buffer("condition_sd", torch.ones(len(self.conditions)))
-        self.register_buffer("scale_factor", torch.tensor(1.0))
-        self.register_buffer("vae_digest", torch.zeros(32, dtype=torch.uint8))
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
         """The prediction ``(B, L, ...)`` for noisy latents.
@@ -82,7 +80,9 @@ class DiffusionTransformer(nn.Module):
                 nothing at all.
         """
         embedding = self.time(get_timestep_embedding(timesteps.float(), self.width))
-        embedding = nn.functional.silu(embedding + self.told(self._standardise(context, x)))
+        nothing = x.new_zeros(len(x), 2 * len(self.conditions))
+        told = self.told(nothing if context is None else self.standardise(context).to(x))
+        embedding = nn.functional.silu(embedding + told)
         h = self.embed(self._to_tokens(x)) + self.positions
         for block in self.blocks:
             h = block(h, embedding)
@@ -92,14 +92,6 @@ class DiffusionTransformer(nn.Module):
     def condition(self, asked: Tensor, size: tuple[int, ...]) -> Tensor:
         """Conditions ``(B, C)``, NaN where nothing is asked, as the call takes them: as they are."""
         return asked
-
-    def _standardise(self, context: Tensor | None, x: Tensor) -> Tensor:
-        """Standardised conditions, 0 where nothing is asked, and whether something is ``(B, 2C)``."""
-        if context is None:
-            return x.new_zeros(len(x), 2 * len(self.conditions))
-        known = ~context.isnan()
-        values = torch.where(known, (context - self.condition_mean) / self.condition_sd, 0)
-        return torch.cat([values, known], 1).to(x)
 
     def _to_tokens(self, x: Tensor) -> Tensor:
         """Latents ``(B, L, H, W)`` -> patches ``(B, N, L P P)``."""

@@ -74,6 +74,12 @@ class LabelledSlices:
         """Shape of a random head."""
         return _head(self.anatomies, self.seed, number, self.lesions, self.lesion_masks, self.between)
 
+    def participants(self, index: int) -> dict[str, float]:
+        """Name of each anatomy that the head of a slice is made of -> its share; the shares add up to 1."""
+        names = self.anatomies.participants
+        first, other, share = _parents(rng(self.seed, 0, index // self.per_head), len(names), self.between)
+        return {names[first]: 1 - share, names[other]: share} if share else {names[first]: 1.0}
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One slice: ``numbers (FINER H, FINER W)`` of :data:`scripts.tissue.FRACTIONS`, uint8; ``position`` [mm]."""
         number, nth = divmod(index, self.per_head)
@@ -101,13 +107,17 @@ def _head(
     anatomies: LabelMaps, seed: int, number: int, lesions: float, lesion_masks: LesionMasks, between: Between | None
 ) -> Shape:
     random = rng(seed, 0, number)
-    count = len(anatomies)
+    first, other, share = _parents(random, len(anatomies), between)
+    anatomy = _levelled(anatomies, first)
+    towards = share * between.velocity(anatomy, _levelled(anatomies, other)) if share else None
+    return draw_shape(random, anatomy, lesions, 0.0, lesion_masks, MILD, towards)
+
+
+def _parents(random: np.random.Generator, count: int, between: Between | None) -> tuple[int, int, float]:
+    """Number of a random head's anatomy, that of the one it is moved towards, and the share of the way; 0 for none."""
     first, step = int(random.integers(count)), int(random.integers(1, count)) if count > 1 else 0
     share = random.uniform(0, FARTHEST) * (random.uniform() < MOVED)
-    anatomy, towards = _levelled(anatomies, first), None
-    if between is not None and step and share:
-        towards = share * between.velocity(anatomy, _levelled(anatomies, (first + step) % count))
-    return draw_shape(random, anatomy, lesions, 0.0, lesion_masks, MILD, towards)
+    return first, (first + step) % count, share if between is not None and step else 0.0
 
 
 def _levelled(anatomies: LabelMaps, number: int) -> Anatomy:

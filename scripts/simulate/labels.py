@@ -11,7 +11,8 @@
 
 """Label maps of heads: a folder of FreeSurfer's segmentations, or the embedded head."""
 
-from functools import lru_cache
+import re
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import nibabel as nib
@@ -74,6 +75,12 @@ class LabelMaps:
     def names(self) -> list[str]:
         """Names of the heads."""
         return [path.name for path in self.paths] or [EMBEDDED]
+
+    @cached_property
+    def participants(self) -> list[str]:
+        """Names of the heads without the ending of their files, listed once; raises likewise."""
+        ending = re.compile(f"({'|'.join(map(re.escape, ENDINGS))})$", re.IGNORECASE)
+        return [ending.sub("", name) for name in self.names]
 
     def __getitem__(self, number: int) -> Anatomy:
         """The head of a number, from 0.

@@ -14,7 +14,7 @@
 from .checkpoints import InitialWeights, TrainingState
 from .codec import CodecStep, CodecTransform, CodecValidationStep
 from .common import Handlers, freeze
-from .diffusion import DiffusionStep, DiffusionValidationStep, LatentScale, MovingAverage
+from .diffusion import ColumnScale, DiffusionStep, DiffusionValidationStep, LatentScale, MovingAverage
 from .early_stop import EarlyStop
 from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
@@ -26,6 +26,7 @@ __all__ = [
     "CodecStep",
     "CodecTransform",
     "CodecValidationStep",
+    "ColumnScale",
     "DiffusionStep",
     "DiffusionValidationStep",
     "EarlyStop",

@@ -121,6 +121,8 @@ class TrainingState:
         try:
             for name, thing in self.objects.items():
                 thing.load_state_dict(state[name])
+        except UserError:
+            raise
         except (RuntimeError, KeyError, ValueError) as error:
             do = "resume with the options the run was started with"
             raise UserError(self.output_dir / LAST, "the state of another configuration", do) from error

@@ -13,6 +13,8 @@
 Every random number of a sample is drawn from its own generator, addressed by (seed, epoch, index).
 """
 
+from collections.abc import Sequence
+
 import ignite.distributed as idist
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from ignite.engine import Engine, Events
 from monai.networks.schedulers import RFlowScheduler, Scheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import UserError
@@ -166,9 +169,42 @@ class MovingAverage(AveragedModel):
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.update_parameters(self.trained[0]))
 
 
+class ColumnScale:
+    """Measures the columns of ``participants.tsv`` over all training samples, before any of them is made.
+
+    Attach it before what makes samples, and before resuming.
+
+    Args:
+        network: the diffusion network, not wrapped.
+        data: latents of the training samples, from :func:`scripts.train.data.latents`.
+        columns: names of the columns.
+    """
+
+    def __init__(self, network: nn.Module, data: Dataset, columns: Sequence[str]) -> None:
+        self.network, self.data, self.columns = network, data, tuple(columns)
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer's start."""
+        engine.add_event_handler(Events.STARTED, self.measure)
+
+    def measure(self) -> None:
+        """Reads the columns and tells the network.
+
+        Raises:
+            UserError: for columns that cannot be used, or that the network is not told.
+        """
+        if self.columns != self.network.columns:
+            found = (
+                f"{', '.join(self.columns) or 'none'}, and a network told {', '.join(self.network.columns) or 'none'}"
+            )
+            raise UserError("columns", found, "name the same, or use a network that takes columns")
+        if self.columns:
+            self.network.measure(self.data.all_values())
+
+
 class LatentScale:
     """Sets the network's ``scale_factor`` to 1 / sd of the latents when training starts, and what standardises its
-    conditions. Attach it before resuming.
+    own conditions. Attach it before resuming.
 
     Args:
         network: the diffusion network, not wrapped.
@@ -192,12 +228,8 @@ class LatentScale:
         variance = mean.var(correction=0) + sd.square().mean()
         self.network.scale_factor.fill_(variance.rsqrt())
         self.network.vae_digest.copy_(self.data.encoder.digest())
-        if hasattr(self.network, "condition_mean"):
-            told = torch.stack(
-                [torch.stack([item[name].float() for name in self.network.conditions]) for item in items]
-            )
-            self.network.condition_mean.copy_(told.mean(0))
-            self.network.condition_sd.copy_(told.std(0).clamp_min(1e-3))
+        own = [name for name in self.network.conditions if name not in self.network.columns]
+        self.network.measure({name: torch.stack([item[name].float() for item in items]) for name in own})
 
     def check(self) -> None:
         """Refuses to go on, after a resume, with latents of another VAE.

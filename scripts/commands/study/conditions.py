@@ -11,12 +11,14 @@
 
 """What a generated slice is asked to be like: a number, a range to draw it from, or nothing."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from ...acquisition import is_number
 from ...errors import UserError
 from ...randomness import rng
 
+logger = logging.getLogger(__name__)
 STREAM = 1
 """Second address of the conditions of a sample; its noise has none."""
 UNASKED = ("none", "")
@@ -29,13 +31,17 @@ class Conditions:
     Args:
         asked: name -> a number, ``lowest:highest``, or None or ``none`` where nothing is asked. Names are those of a
             network's conditions; all but ``position`` are areas [cm²] and not negative.
+        columns: likewise, of columns of a ``participants.tsv``, whose numbers may be negative; or their names alone.
 
     Raises:
         UserError: for what is no number and no range, naming the option.
     """
 
-    def __init__(self, asked: Mapping[str, object]) -> None:
-        self.ranges = {name: _range(name, value) for name, value in asked.items()}
+    def __init__(self, asked: Mapping[str, object], columns: Mapping[str, object] | Sequence[str] = ()) -> None:
+        columns = columns if isinstance(columns, Mapping) else dict.fromkeys(columns)
+        self.columns = tuple(columns)
+        self.ranges = {name: _range(name, value, area=name != "position") for name, value in asked.items()}
+        self.ranges |= {name: _range(name, value, area=False) for name, value in columns.items()}
 
     def check(self, known: Sequence[str]) -> None:
         """Refuses what a network cannot be told.
@@ -46,7 +52,20 @@ class Conditions:
         for name, asked in self.ranges.items():
             if asked is not None and name not in known:
                 does = f"knows {', '.join(known)}" if known else "knows no condition"
-                raise UserError(name, f"a value, and a network that {does}", f"use --{name} none")
+                do = "leave it out of --columns" if name in self.columns else f"use --{name} none"
+                raise UserError(name, f"a value, and a network that {does}", do)
+
+    def compare(self, trained: Mapping[str, tuple[float, float]]) -> None:
+        """Warns of what is asked outside the range that a network was trained on.
+
+        Args:
+            trained: name of a condition -> that range.
+        """
+        for name, (low, high) in trained.items():
+            asked = self.ranges.get(name)
+            if asked is not None and not low <= asked[0] <= asked[1] <= high:
+                told = f"{asked[0]:g}" if asked[0] == asked[1] else f"{asked[0]:g} to {asked[1]:g}"
+                logger.warning(f"{name}: {told} is asked, but training saw {low:g} to {high:g}")
 
     def draw(self, seed: int, index: int) -> dict[str, float | None]:
         """What is asked of a sample; None where nothing is."""
@@ -57,7 +76,7 @@ class Conditions:
         return drawn
 
 
-def _range(name: str, value: object) -> tuple[float, float] | None:
+def _range(name: str, value: object, area: bool) -> tuple[float, float] | None:
     if value is None or value in UNASKED:
         return None
     try:
@@ -69,6 +88,6 @@ def _range(name: str, value: object) -> tuple[float, float] | None:
     low, high = ends[0], ends[-1]
     if low > high:
         raise UserError(name, f"a range from {low:g} down to {high:g}", "give the lower end first")
-    if name != "position" and low < 0:
+    if area and low < 0:
         raise UserError(name, f"{low:g} cm²", "use areas from 0")
     return float(low), float(high)

@@ -116,6 +116,7 @@ class SampleStep:
                 f"diffusion weights made with other latents than those of {decoder}",
                 "name the two of one training",
             )
+        self.conditions.compare(self.diffusion.column_ranges)
         for index in range(self.count):
             if self.study.holds(sample(index)):
                 self.study.plan(sample(index), self._facts(index), self.requests)

@@ -15,12 +15,14 @@ Nothing here touches the disk before its first item is asked for, so every confi
 """
 
 from .batches import RAGGED, EpochSampler, Preload, collate
-from .fractions import FractionLatents, FractionSlices, Population, latents
+from .columns import ColumnLatents, latents
+from .fractions import FractionLatents, FractionSlices, Population
 from .latents import FrozenEncoder, LatentDataset
 from .sessions import SPLITS, SessionDataset, TrainingDataset
 from .source import Scans, Stream, loader
 
 __all__ = [
+    "ColumnLatents",
     "EpochSampler",
     "FractionLatents",
     "FractionSlices",

@@ -13,6 +13,7 @@
 
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 
 import ignite.distributed as idist
 import torch
@@ -51,6 +52,15 @@ class FractionSlices(Dataset):
         areas = {name: area[0] for name, area in measure_areas(fractions).items()}
         fractions = fractions.flip(2) if mirrored else fractions
         return {"fractions": fractions[0], "position": slice_["position"].float(), **areas, "index": index}
+
+    @property
+    def participants_dir(self) -> Path | None:
+        """Folder of ``participants.tsv``, that of the label maps; None for the embedded head."""
+        return self.slices.slices.anatomies.folder
+
+    def participants(self, index: int) -> dict[str, float]:
+        """Name of each anatomy of a sample -> its share."""
+        return self.slices.slices.participants(index // MIRRORED)
 
     def preload(self) -> None:
         """Looks whether there are label maps and masks, and simulates a first slice.
@@ -163,17 +173,3 @@ class Population:
         anatomies = LabelMaps(self.label_maps, first, count)
         slices = LabelledSlices(anatomies, seed, self.size, lesion_masks=self.masks, between=between)
         return FractionSlices(CachedSlices(slices, self.cache_dir, length), self.dataset_dir)
-
-
-def latents(data: Dataset, encoder: FrozenEncoder, drawn: bool, workers: int = 0) -> Dataset:
-    """Latents of samples, whichever they are.
-
-    Args:
-        data: :class:`FractionSlices`, or samples of scans.
-        encoder: of a codec, or of a VAE.
-        drawn: for a VAE, see :class:`.latents.LatentDataset`.
-        workers: for a codec, see :class:`FractionLatents`.
-    """
-    if isinstance(data, FractionSlices):
-        return FractionLatents(data, encoder, workers)
-    return LatentDataset(data, encoder, drawn)

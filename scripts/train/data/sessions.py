@@ -127,6 +127,15 @@ class TrainingDataset(Dataset):
             self._cache[session] = self._load(session)
         return {**self._cache[session][slice_index], "index": index}
 
+    @property
+    def participants_dir(self) -> Path:
+        """Folder of ``participants.tsv``."""
+        return Path(self.data.dataset_dir)
+
+    def participants(self, index: int) -> dict[str, float]:
+        """The subject of a sample, whose share is 1."""
+        return {self.data[index // self.num_slices]["session"].subject: 1.0}
+
     def preload(self) -> None:
         """Reads every session now, with a progress bar."""
         for session in tqdm(range(len(self.data)), desc="reading sessions", disable=idist.get_rank() > 0):
