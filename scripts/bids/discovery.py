@@ -12,7 +12,6 @@
 """Folders of scans as sessions: BIDS, or one sub-folder of images per subject."""
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache

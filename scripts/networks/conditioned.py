@@ -29,7 +29,7 @@ class Conditioned(nn.Module):
 
     Conditions are in the units of the training data, NaN where nothing is asked. Weights say what they were trained on:
     ``scale_factor`` multiplies latents before diffusion, and samples are divided by it before decoding. ``vae_digest``
-    is the :func:`scripts.networks.weights.weights_digest` of the network that encoded them, zeros where it is not known.
+    is the :func:`scripts.networks.weights.weights_digest` of what encoded them, zeros where that is not known.
     ``condition_mean`` and ``condition_sd`` standardise the conditions. Where there are columns, ``column_names`` and
     ``column_range``, their lowest and highest value in training, stand beside them.
     """

@@ -22,7 +22,7 @@ from .group_norm import use_fast_group_norm
 
 
 class LatentDiffusionUNet(Conditioned, DiffusionModelUNet):
-    """MONAI's diffusion network, told conditions by constant planes beside the latent. Defaults are the shipped network.
+    """MONAI's diffusion network, told conditions by constant planes beside the latent. Defaults are the shipped one.
 
     The planes are all standardised values, then whether each is known; the ``position`` enters in units of 100 mm.
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ...errors import UserError
 from ...simulate import Between, CachedSlices, LabelledSlices, LabelMaps, LesionMasks
 from ...tissue.fractions import count_fractions, measure_areas
-from .latents import FrozenEncoder, LatentDataset
+from .latents import FrozenEncoder
 
 MIRRORED = 2
 """Every slice counts twice: as it is and mirrored."""
