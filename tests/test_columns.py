@@ -22,6 +22,7 @@ from scripts.errors import UserError
 from scripts.networks import DiffusionTransformer, LatentDiffusionUNet
 from scripts.networks.weights import load_weights
 from scripts.simulate import LabelledSlices, LabelMaps, labelled
+from scripts.train import ColumnScale
 from scripts.train.data import ColumnLatents
 
 from .studies import TINY_TRANSFORMER, TINY_UNET
@@ -214,6 +215,13 @@ def test_columns_that_say_nothing_of_the_samples_are_refused(tmp_path, columns, 
     with pytest.raises(UserError) as caught:
         ColumnLatents(Latents(tmp_path, shares), columns).all_values()
     assert message in str(caught.value)
+
+
+def test_a_network_that_is_told_nothing_trains_with_no_columns(tmp_path):
+    network = LatentDiffusionUNet(latent_channels=4, **TINY_UNET, condition_channels=0)
+    ColumnScale(network, Latents(tmp_path, SHARES), []).measure()
+    with pytest.raises(UserError, match="columns: found age, and a network told none; name the same"):
+        ColumnScale(network, Latents(tmp_path, SHARES), ["age"]).measure()
 
 
 def test_columns_are_asked_for_as_other_conditions_are(caplog):

@@ -80,8 +80,8 @@ class ColumnLatents(Dataset):
             raise UserError("columns", f"{taken!r}, which stands for something else", "rename the column")
         folder = getattr(self.latents.data, "participants_dir", None)
         if folder is None:
-            do = "name label maps with --label_maps, or lay configs/vae_latents.json over this config for --dataset_dir"
-            raise UserError("columns", "samples of no participant: simulated heads without names", do)
+            do = "name scans with configs/vae_latents.json and --dataset_dir, or label maps with --label_maps alone"
+            raise UserError("columns", "samples of no participant: heads without a table", do)
         return Participants(folder, self.columns)
 
     def values(self, index: int) -> Tensor:
