@@ -152,6 +152,7 @@ def slices(tmp_path, monkeypatch) -> LabelledSlices:
     for name in ("sub-01.nii.gz", "sub-02.NII", "c.d.mgz"):
         (tmp_path / name).touch()
     monkeypatch.setattr(LabelMaps, "__getitem__", lambda self, number: self.participants[number])
+    monkeypatch.setattr(labelled, "level", lambda anatomy, name: None)
     monkeypatch.setattr(labelled, "draw_shape", lambda random, anatomy, *others: (anatomy, others[-1]))
     return LabelledSlices(LabelMaps(tmp_path), seed=1, per_head=2, between=Velocities())
 
