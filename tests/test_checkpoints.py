@@ -119,7 +119,7 @@ def test_no_changed_byte_gives_other_weights(tmp_path):
 
 
 def test_the_shipped_weights_are_those_recorded():
-    assert {"model.pt", "model_ldm.pt"} <= {path.name for path in (ROOT / "models").glob("*.pt")}
+    assert {"model.pt", "codec.pt", "model_ldm.pt"} <= {path.name for path in (ROOT / "models").glob("*.pt")}
     shipped = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (ROOT / "models").glob("*.pt")}
     assert read_record(ROOT / "models") == shipped, "put weights there with configs/convert.json, run promote"
 

@@ -18,7 +18,14 @@ from monai.networks.schedulers import DDIMScheduler
 
 from scripts.acquisition import Acquisition
 from scripts.errors import UserError
-from scripts.networks import LatentDiffusionUNet, PhysicsVAE, PublishedDiffusionUNet, PublishedVAE
+from scripts.networks import (
+    DiffusionTransformer,
+    FractionCodec,
+    LatentDiffusionUNet,
+    PhysicsVAE,
+    PublishedDiffusionUNet,
+    PublishedVAE,
+)
 from scripts.networks.conditioning import parameters
 from scripts.networks.weights import weights_digest
 from scripts.tissue import MAPS, TissuePrior
@@ -205,7 +212,11 @@ def test_size_of_the_published_network():
 
 
 def test_default_networks_are_the_shipped_ones(bundle_root):
-    for network, name in ((PhysicsVAE(), "model.pt"), (LatentDiffusionUNet(), "model_ldm.pt")):
+    for network, name in (
+        (PhysicsVAE(), "model.pt"),
+        (FractionCodec(), "codec.pt"),
+        (DiffusionTransformer(), "model_ldm.pt"),
+    ):
         network.load_state_dict(torch.load(bundle_root / "models" / name, weights_only=True))
 
 

@@ -339,7 +339,7 @@ def test_three_dimensions_and_the_other_conditionings(tiny_study, tmp_path, adag
 
 @pytest.mark.parametrize("stage", ["vae", "ldm"])
 def test_two_ranks_train_one_model(stage, tiny_study, tmp_path, trained_vae):
-    files = [str(ROOT / f"configs/{name}.json") for name in (f"train_{stage}", "multi_gpu")]
+    files = [*configs(stage), str(ROOT / "configs/multi_gpu.json")]
     # As for scans without true maps, which no covariance learns from.
     own = (
         ADVERSARIAL | {"adversarial_start": 0, "loss_weights::spread": 0.0}
