@@ -18,7 +18,7 @@ from monai.networks.schedulers import RFlowScheduler
 
 from scripts.errors import UserError
 from scripts.networks import DiffusionTransformer, FractionCodec
-from scripts.networks.codec import COLOUR
+from scripts.networks.codec import COLOUR, DOUBT
 from scripts.networks.weights import weights_digest
 from scripts.tissue import FRACTIONS, class_values
 from scripts.tissue.fractions import mix_fractions
@@ -69,6 +69,7 @@ def test_decoded_fractions_sum_to_one(codec):
     fractions = codec.decode(torch.randn(2, 6, 4, 6))
     assert fractions.shape == (2, K, 32, 48) and fractions.dtype == torch.float32
     torch.testing.assert_close(fractions.sum(1), torch.ones(2, 32, 48))
+    assert not ((fractions > 0) & (fractions < DOUBT)).any() and (fractions == 0).any()
 
 
 @pytest.mark.parametrize("field_strength", [1.5, 3.0, 7.0])

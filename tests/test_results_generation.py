@@ -124,9 +124,10 @@ def test_samples_are_compared_with_heads_and_shown(tmp_path, monkeypatch):
         }
         write_maps(tmp_path / "samples", session, Maps(maps, None, maps[0] > 0, affine), about)
         write_fractions(tmp_path / "samples", session, Brain(maps[..., 0], fractions), affine, about)
-    text = generation.run(tmp_path / "samples", tmp_path, tmp_path, 0)
+    text = generation.run(tmp_path / "samples", [tmp_path / "samples"], tmp_path, tmp_path, 0)
     assert "| ventricle | 4 | 4.0–7.0 | 1.000 | 0.50 |" in text and "0 of 4" in text
-    assert 0 < (tmp_path / "results_generation.jpg").stat().st_size <= LARGEST
+    for contrast in generation.CONTRASTS:
+        assert 0 < (tmp_path / f"results_generation_{contrast}.jpg").stat().st_size <= LARGEST
     with pytest.raises(UserError, match="no samples"):
         generation.read_samples(tmp_path)
     assert json.loads(output_path(tmp_path / "samples", session, "dseg", ".json").read_text())["Labels"]["3"] == "WM"

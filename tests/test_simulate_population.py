@@ -58,6 +58,14 @@ def test_the_narrow_population_has_the_medians_of_the_literature(field_strength)
         np.testing.assert_allclose(medians, tissue_values(tissue, field_strength)[:3], rtol=0.06)
 
 
+def test_half_the_variety_is_half_the_deviation_of_the_brain_alone(narrow):
+    half = draw(0.0, field_strengths=(3.0,), variety=0.5)
+    median = torch.tensor(tissue_values("WM", 3.0)[1])
+    white = INDEX["white matter"]
+    torch.testing.assert_close((half[:, white, 1] / median).log(), (narrow[:, white, 1] / median).log() / 2)
+    assert torch.equal(half[:, INDEX["scalp"]], narrow[:, INDEX["scalp"]])
+
+
 def test_the_order_of_tissues_holds_in_the_narrow_population_and_not_in_the_wide(narrow, wide):
     ordered = [
         (values[:, INDEX["white matter"]] < values[:, INDEX["cortex"]]).float().mean(0) for values in (narrow, wide)

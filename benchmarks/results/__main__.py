@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> str:
         if options.samples is None:
             raise UserError("--samples", "nothing", "name the folder that configs/generate.json wrote")
         folder = data(options, "label_maps")
-        return generation.run(options.samples, folder, options.pictures, settings.seed)
+        return generation.run(options.samples, options.asked, folder, options.pictures, settings.seed)
     network, posterior = load_network(options.weights, options.config), load_posterior(options.config)
     if options.part == "object":
         return two_echoes.run(data(options, "test_object"), estimators(network, posterior))
@@ -111,6 +111,9 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=CONFIG, help="that defines the network")
     parser.add_argument("--control", type=Path, help="weights of a network trained without physics, for real")
     parser.add_argument("--samples", type=Path, help="folder of samples, for generation")
+    parser.add_argument(
+        "--asked", type=Path, nargs="*", default=[], help="folders of samples of which areas were asked"
+    )
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder of the development data")
     parser.add_argument("--pictures", type=Path, default=ROOT / "docs", help="folder of the pictures")
     parser.add_argument("--page", type=Path, default=PAGE, help="page to fill in")

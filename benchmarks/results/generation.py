@@ -26,6 +26,8 @@ from scripts.bids import Session, load_image, output_path
 from scripts.commands.study.brains import label_of
 from scripts.commands.study.products import read_maps
 from scripts.errors import UserError
+from scripts.nuisance import Noise
+from scripts.randomness import generator
 from scripts.render import SignalModel
 from scripts.simulate import LabelledSlices, LabelMaps
 from scripts.tissue import FRACTIONS, class_values
@@ -55,8 +57,9 @@ HEADS = {"trained": 28, "held-out": 10}
 LEVELS = ((-20, -5), (-5, 10), (10, 25), (25, 40))
 """Ranges of slices that are compared [mm above the centre of the cerebrum]."""
 COMPONENTS = {"layout": 32, "contacts": 16}
-CONTRAST = "mprage"
-"""Of the preset ``clinical``, for the picture."""
+CONTRASTS = {"t1w": ("mprage", 200), "t2w": ("t2", 80), "flair": ("flair", 120)}
+"""Pictures: name in the preset ``clinical``, and the grey value of white matter."""
+NOISE = Noise(25.0)
 COLUMNS, SHOWN, TILE = 8, 64, (112, 140)
 LITERATURE = json.loads(Path(__file__).with_name("intervals.json").read_text(encoding="utf-8"))
 """Tissue -> map -> lowest and highest T1 or T2 of a subject at 3 T [s]."""
@@ -81,26 +84,28 @@ class Slice(NamedTuple):
     measured: dict[str, float] = {}
 
 
-def run(samples: Path, label_maps: Path, pictures: Path, seed: int) -> str:
-    """Tables, and the picture of the samples with a row of held-out heads below.
+def run(samples: Path, asked: Sequence[Path], label_maps: Path, pictures: Path, seed: int) -> str:
+    """Tables, and pictures of the samples with a row of held-out heads below.
 
     Args:
-        samples: folder that ``configs/generate.json`` wrote, at 3 T.
+        samples: folder that ``configs/generate.json`` wrote, at 3 T; of these only positions were asked.
+        asked: folders of samples of which areas were asked.
         label_maps: folder of the heads.
-        pictures: folder of the picture.
+        pictures: folder of the pictures.
         seed: of the random heads.
     """
     generated = read_samples(samples)
     trained = read_heads(label_maps, TRAINED, HEADS["trained"], seed)
     held_out = read_heads(label_maps, HELD_OUT, HEADS["held-out"], seed)
     shown = [*generated[:SHOWN], *held_out[:: max(1, len(held_out) // COLUMNS)][:COLUMNS]]
-    mosaic(pictures / "results_generation.jpg", shown)
+    for contrast in CONTRASTS:
+        mosaic(pictures / f"results_generation_{contrast}.jpg", shown, contrast)
     return "\n".join(
         [
             f"{len(generated)} samples, {len(held_out)} slices of held-out heads, {len(trained)} of training heads.\n",
             f"Faults by explicit rules, and likeness:\n\n{likeness_table(generated, held_out, trained)}",
             f"Areas [cm²], median and 5 to 95 %:\n\n{areas_table(generated, held_out)}",
-            f"What was asked for and what came out:\n\n{asked_table(generated)}",
+            f"What was asked for and what came out:\n\n{asked_table([one for folder in asked for one in read_samples(folder)])}",
             "T1 and T2 [s]: median of the samples' medians, 5 to 95 %, share inside what the literature expects:\n\n"
             f"{relaxation_table(generated)}",
         ]
@@ -234,18 +239,19 @@ def relaxation_table(slices: Sequence[Slice]) -> str:
     return table(("Tissue", "", "samples", "literature", "inside"), rows)
 
 
-def mosaic(path: Path, slices: Iterable[Slice]) -> None:
-    """T1w pictures of slices side by side, :data:`COLUMNS` in a row, in radiological display."""
-    (request,) = [one for one in load_render("clinical") if one.name == CONTRAST]
+def mosaic(path: Path, slices: Iterable[Slice], contrast: str) -> None:
+    """Pictures of slices side by side, with noise, :data:`COLUMNS` in a row, in radiological display."""
+    name, grey = CONTRASTS[contrast]
+    (request,) = [one for one in load_render("clinical") if one.name == name]
     tiles = []
-    for one in slices:
-        image = SignalModel()(torch.from_numpy(one.maps)[None], request.acquisition.to_row()[None, None])[0, 0].numpy()
-        # White matter is alike in all; fat, elsewhere the brightest, may saturate.
+    for number, one in enumerate(slices):
+        image = SignalModel()(torch.from_numpy(one.maps)[None], request.acquisition.to_row()[None, None])[0, 0]
+        image = NOISE(image, image > 0, generator(number)).numpy()
+        # White matter is alike in all; fat may saturate.
         white = one.numbers == NUMBER["white matter"]
         level = np.median(image[white]) if white.any() else image.max()
-        grey = np.clip(turned(image) / max(float(level), 1e-9) * 200, 0, 255).astype(np.uint8)
+        scaled = Image.fromarray(np.clip(turned(image) / max(float(level), 1e-9) * grey, 0, 255).astype(np.uint8))
         tile = Image.new("L", TILE)
-        scaled = Image.fromarray(grey)
         scaled.thumbnail(TILE, Image.Resampling.LANCZOS)
         tile.paste(scaled, tuple((a - b) // 2 for a, b in zip(TILE, scaled.size)))
         tiles.append(tile)

@@ -42,6 +42,8 @@ IMPORTANCE = {
 """Class -> weight of its fraction in the latent; 1 for the others."""
 LEAST = 1e-4
 """PD, T1 [s] and T2 [s] of air, which has no logarithm otherwise."""
+DOUBT = 0.02
+"""Fractions below it are the decoder's doubt, not partial volume: 1 % of white matter would shorten T2 of fluid by a fifth."""
 COLOUR = 0.25
 """Power of an eigenvalue that scales its channel: 0 is white, 0.5 leaves the variances as they are.
 
@@ -140,8 +142,10 @@ class FractionCodec(nn.Module):
         return F.fold(blocks.transpose(1, 2), size, BLOCK, stride=BLOCK) / self.importance.view(-1, 1, 1)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Fractions ``(B, K, H, W)`` of latents, float32."""
-        return self.logits(z).softmax(1)
+        """Fractions ``(B, K, H, W)`` of latents, float32; those below :data:`DOUBT` are 0."""
+        fractions = self.logits(z).softmax(1)
+        kept = fractions * (fractions > DOUBT)
+        return kept / kept.sum(1, keepdim=True)
 
     def encode_stage_2_inputs(self, fractions: Tensor) -> Tensor:
         """As :meth:`encode`, for MONAI's LatentDiffusionInferer."""

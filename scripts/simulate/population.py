@@ -99,7 +99,10 @@ def _textured(maps: Tensor, texture: Tensor) -> Tensor:
 
 
 def draw_tissue(
-    random: Generator, wide: float = 0.0, field_strengths: Sequence[float] = tuple(FIELD_STRENGTHS)
+    random: Generator,
+    wide: float = 0.0,
+    field_strengths: Sequence[float] = tuple(FIELD_STRENGTHS),
+    variety: float = 1.0,
 ) -> Tissue:
     """Random tissue: log-normal around the literature, PD tied to T1; diseased tissue between white matter and fluid.
 
@@ -107,6 +110,7 @@ def draw_tissue(
         random: source of the random numbers.
         wide: probability of the wide population, see :data:`ORDERED` and :data:`WIDE`.
         field_strengths: one of these is drawn [T], as often as :data:`FIELD_STRENGTHS` says.
+        variety: factor of the standard deviations of the brain's tissues.
     """
     weights = np.array([FIELD_STRENGTHS[field] for field in field_strengths])
     field_strength = float(random.choice(field_strengths, p=weights / weights.sum()))
@@ -120,7 +124,7 @@ def draw_tissue(
         deviation = np.array(POPULATION[name]["spread"]) * own
         if brain:
             fluid = CLASSES[name].tissue == "CSF"
-            deviation = _deviation(POPULATION[name]["spread"], common, own, fluid, is_wide, is_ordered)
+            deviation = variety * _deviation(POPULATION[name]["spread"], common, own, fluid, is_wide, is_ordered)
             deviation[0] += PD_OF_T1 * deviation[1]
         pd, t1, t2 = np.minimum(_median(name, field_strength, is_wide) * np.exp(deviation), UPPER)
         values[number] = pd, t1, min(max(t2, SHORTEST_T2), t1)

@@ -30,6 +30,9 @@ from ...simulate.population import FIELD_STRENGTHS, Tissue, draw_tissue
 from ...tissue import CLASSES, FRACTIONS, REGIONS, class_values
 from ...tissue.fractions import measure_areas
 
+VARIETY = 0.5
+"""Part of the population's spread that is drawn: without the differences between methods of measurement, 4 to 5 % in T1
+and T2 between healthy people, as ``benchmarks/results/intervals.json`` has it."""
 TISSUE, TEXTURE = 2, 3
 """Third address of the tissue values, and of the texture, of a sample."""
 GRAIN_MM = (6.0, 20.0)
@@ -107,7 +110,7 @@ class Brains:
         return Brain(maps, fractions[0].numpy(), measured, rounded)
 
     def _tissue(self, seed: int, index: int) -> Tissue:
-        drawn = draw_tissue(rng(seed, index, TISSUE), field_strengths=(self.field_strength,))
+        drawn = draw_tissue(rng(seed, index, TISSUE), field_strengths=(self.field_strength,), variety=VARIETY)
         if self.tissue == DRAWN:
             return drawn
         values = [self.table.get(name) or class_values(name, self.field_strength) for name in CLASSES]
