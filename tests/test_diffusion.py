@@ -11,17 +11,24 @@
 
 """Latents that are encoded once, and the iteration that learns from them."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.inferers import DiffusionInferer
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
 from torch import nn
 
 from scripts.errors import UserError
+from scripts.networks import MapSampler
+from scripts.randomness import generator
 from scripts.train import DiffusionStep, DiffusionValidationStep
 from scripts.train.data import LatentDataset
+from scripts.train.diffusion import _draw_time
+
+from .studies import ROOT
 
 
 class Slices:
@@ -202,3 +209,17 @@ def test_a_flow_that_knows_the_latent_has_no_error_and_conditions_are_hidden_eac
     assert errors.max() < 1e-3
     hidden = network.asked.isnan()
     assert 0.1 < hidden.all(1).float().mean() < 0.3 and 0.2 < hidden[:, 0].float().mean() < 0.45
+
+
+def test_training_and_sampling_spend_their_time_on_much_noise_alike():
+    """``t -> 3 t / (1 + 2 t)``, which is + ln 3 for the logits of times, with the latent of a slice."""
+    flows = []
+    for name in ("train_ldm", "generate"):
+        parser = ConfigParser(ConfigParser.load_config_file(ROOT / f"configs/{name}.json"))
+        flows.append(parser.get_parsed_content("noise_scheduler"))
+    training, sampling = flows
+    times = [float(_draw_time(training, (32, 22, 28), generator(k))) / 1000 for k in range(2000)]
+    assert torch.tensor(times).logit().mean() == pytest.approx(-0.1 + math.log(3), abs=0.1)
+    MapSampler(sampling, 24)._set_timesteps()
+    uniform = torch.arange(24, 0, -1) / 24
+    torch.testing.assert_close(sampling.timesteps.float() / 1000, 3 * uniform / (1 + 2 * uniform), atol=2e-3, rtol=0)

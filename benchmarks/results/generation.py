@@ -94,7 +94,7 @@ def run(samples: Path, asked: Sequence[Path], label_maps: Path, pictures: Path, 
         pictures: folder of the pictures.
         seed: of the random heads.
     """
-    generated = read_samples(samples)
+    generated, of_asked = read_samples(samples), [one for folder in asked for one in read_samples(folder)]
     trained = read_heads(label_maps, TRAINED, HEADS["trained"], seed)
     held_out = read_heads(label_maps, HELD_OUT, HEADS["held-out"], seed)
     shown = [*generated[:SHOWN], *held_out[:: max(1, len(held_out) // COLUMNS)][:COLUMNS]]
@@ -105,7 +105,7 @@ def run(samples: Path, asked: Sequence[Path], label_maps: Path, pictures: Path, 
             f"{len(generated)} samples, {len(held_out)} slices of held-out heads, {len(trained)} of training heads.\n",
             f"Faults by explicit rules, and likeness:\n\n{likeness_table(generated, held_out, trained)}",
             f"Areas [cm²], median and 5 to 95 %:\n\n{areas_table(generated, held_out)}",
-            f"What was asked for and what came out:\n\n{asked_table([one for folder in asked for one in read_samples(folder)])}",
+            f"What was asked for and what came out:\n\n{asked_table(of_asked)}",
             "T1 and T2 [s]: median of the samples' medians, 5 to 95 %, share inside what the literature expects:\n\n"
             f"{relaxation_table(generated)}",
         ]

@@ -43,7 +43,8 @@ IMPORTANCE = {
 LEAST = 1e-4
 """PD, T1 [s] and T2 [s] of air, which has no logarithm otherwise."""
 DOUBT = 0.02
-"""Fractions below it are the decoder's doubt, not partial volume: 1 % of white matter would shorten T2 of fluid by a fifth."""
+"""Fractions below it are the decoder's doubt, not partial volume: 1 % of white matter would shorten T2 of fluid by a
+fifth."""
 COLOUR = 0.25
 """Power of an eigenvalue that scales its channel: 0 is white, 0.5 leaves the variances as they are.
 

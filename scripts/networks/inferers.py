@@ -13,6 +13,7 @@
 
 from collections.abc import Mapping
 from hashlib import sha256
+from math import prod
 from types import MappingProxyType
 
 import torch
@@ -109,7 +110,10 @@ class MapSampler(Inferer):
     def settings(self) -> dict:
         """What a sample depends on besides its address, its conditions and the weights."""
         scheduler, noise = self.scheduler, {}
-        if not isinstance(scheduler, RFlowScheduler):
+        if isinstance(scheduler, RFlowScheduler):
+            self._set_timesteps()
+            noise["timesteps"] = [round(float(time), 1) for time in scheduler.timesteps]
+        else:
             noise["noise_schedule"] = sha256(scheduler.alphas_cumprod.numpy().tobytes()).hexdigest()
             noise["clip_sample"] = getattr(scheduler, "clip_sample", False)
         return {
@@ -154,7 +158,7 @@ class MapSampler(Inferer):
         values = [asked.get(name) for name in diffusion.conditions]
         asked = torch.tensor([[float("nan") if value is None else value for value in values]])
         condition = diffusion.condition(asked, self.latent_size)
-        self.scheduler.set_timesteps(self.num_inference_steps)
+        self._set_timesteps()
         # Schedulers with noise of their own draw it from the global generator.
         with torch.random.fork_rng(devices=[]), eval_mode(diffusion):
             torch.manual_seed(stream.initial_seed())
@@ -168,3 +172,8 @@ class MapSampler(Inferer):
                 verbose=False,
             )
         return latent / diffusion.scale_factor
+
+    def _set_timesteps(self) -> None:
+        # A flow may spend more steps on much noise the larger the latent is.
+        size = {"input_img_size_numel": prod(self.latent_size)} if isinstance(self.scheduler, RFlowScheduler) else {}
+        self.scheduler.set_timesteps(self.num_inference_steps, **size)

@@ -92,7 +92,7 @@ class DiffusionStep:
             draw = generator(self.seed, epoch, index)
             latents.append(mean + sd * torch.randn(mean.shape, generator=draw))
             noises.append(torch.randn(mean.shape, generator=draw))
-            timesteps.append(_draw_time(scheduler, draw))
+            timesteps.append(_draw_time(scheduler, mean.shape, draw))
             all_of_them = torch.rand((), generator=draw) < self.condition_dropout
             hidden.append(all_of_them | (torch.rand(len(names), generator=draw) < self.each_dropout))
         latent, noise, timestep = (torch.stack(x).to(device) for x in (latents, noises, timesteps))
@@ -114,14 +114,14 @@ class DiffusionStep:
         return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
 
 
-def _draw_time(scheduler: Scheduler, draw: torch.Generator) -> Tensor:
-    """A random time ``()``, as the scheduler has them."""
+def _draw_time(scheduler: Scheduler, size: torch.Size, draw: torch.Generator) -> Tensor:
+    """A random time ``()`` for a latent of this size, as the scheduler has them."""
     if not isinstance(scheduler, RFlowScheduler):
         return torch.randint(scheduler.num_train_timesteps, (), generator=draw)
     # MONAI's draws from the global generator.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=draw)))
-        return scheduler.sample_timesteps(torch.empty(1))[0]
+        return scheduler.sample_timesteps(torch.empty(1, *size))[0]
 
 
 def _target(scheduler: Scheduler, latent: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
