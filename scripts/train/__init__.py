@@ -19,6 +19,7 @@ from .early_stop import EarlyStop
 from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
 from .objective import VAEObjective
+from .optimizer import MuonAdamW
 from .samples import SamplePictures
 from .vae import TrainingForward, VAEStep, VAEValidationStep
 
@@ -36,6 +37,7 @@ __all__ = [
     "LatentScale",
     "MeanOf",
     "MovingAverage",
+    "MuonAdamW",
     "Progress",
     "SamplePictures",
     "TrainingForward",
