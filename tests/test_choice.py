@@ -23,7 +23,7 @@ import torch
 
 from scripts.acquisition import AUTO, NAMES, UNKNOWN, Acquisition, load_protocol
 from scripts.bids import Session, resolve_all
-from scripts.bids.records import Contrast, resolve_contrast
+from scripts.bids.records import Contrast, has_thick_slices, resolve_contrast
 from scripts.commands.study.products import write_maps
 from scripts.commands.study.subjects import SubjectStep
 from scripts.errors import UserError
@@ -55,6 +55,16 @@ def test_auto_leaves_a_scan_alone_whose_sidecar_says_enough(tmp_path):
 def test_auto_takes_a_stated_field_into_every_alternative(tmp_path):
     found = resolve_contrast(contrast(tmp_path, sidecar={"EchoTime": 0.093}), AUTO)
     assert all(one.te == pytest.approx(0.093) for _, one in found.alternatives)
+
+
+@pytest.mark.parametrize("suffix, volume", [("T1w", "mprage"), ("T2w", "vfa_turbo_spin_echo")])
+def test_thick_slices_are_of_no_sequence_that_excites_a_volume(tmp_path, suffix, volume):
+    image = contrast(tmp_path, suffix)
+    for edges, thick in (((0.9, 0.9, 3.0), True), ((3.0, 0.9, 0.9), True), ((1.0, 1.0, 1.2), False)):
+        nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.diag([*edges, 1.0])), image.path)
+        assert has_thick_slices(image.path) == thick
+        sequences = {one.sequence for _, one in resolve_contrast(image, AUTO).alternatives}
+        assert sequences and (volume in sequences) != thick
 
 
 def test_a_scan_that_no_protocol_describes_is_unknown(tmp_path):

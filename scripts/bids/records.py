@@ -17,13 +17,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import nibabel as nib
 import torch
+from nibabel.filebasedimages import ImageFileError
 
 from ..acquisition import AUTO, NAMES, SEQUENCE_KEYS, UNKNOWN, Acquisition, from_sidecar, load_protocol
 from ..acquisition.keys import LABEL_KEYS
 from ..errors import UserError
 from .names import SUFFIXES, stem
 from .words import CONTRAST_AGENT, STRIPPED
+
+VOLUMES = ("mprage", "mp2rage", "vfa_turbo_spin_echo", "inversion_recovery_vfa_turbo_spin_echo")
+"""Sequences that excite a volume, whose voxels are about as long as wide."""
+THICK = 2.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,8 @@ def resolve_contrast(
     """The checked acquisition of one image; arguments and errors as :func:`resolve`.
 
     With ``auto``, a scan of which too little is stated gets what the first named protocol says of its suffix, and the
-    others as alternatives; it is unknown where none does.
+    others as alternatives; it is unknown where none does. Where the slices are thick, protocols with a sequence of
+    :data:`VOLUMES` are left out.
     """
     if contrast.problem:
         raise contrast.problem
@@ -173,9 +180,20 @@ def resolve_contrast(
             continue  # it says too little of this suffix
         if all(not torch.equal(one.to_row(), other.to_row()) for other in found.values()):
             found[name] = one
+    if has_thick_slices(contrast.path):
+        found = {name: one for name, one in found.items() if one.sequence not in VOLUMES}
     if not found:
         return unknown
     return replace(next(iter(found.values())), alternatives=tuple(found.items()))
+
+
+def has_thick_slices(path: Path) -> bool:
+    """Whether a header says that voxels are :data:`THICK` times as long as wide, or more."""
+    try:
+        edges = sorted(float(edge) for edge in nib.load(path).header.get_zooms()[:3])
+    except (OSError, ImageFileError, AttributeError):
+        return False
+    return len(edges) == 3 and edges[2] >= THICK * edges[1]
 
 
 def combine(problems: list[UserError]) -> UserError:
