@@ -21,6 +21,7 @@ from torch import Tensor
 
 from scripts.acquisition import Acquisition
 from scripts.estimate import Posterior, posterior
+from scripts.estimate.choice import WORST
 from scripts.estimate.posterior import CLASSES, Fit
 from scripts.estimate.posterior.mixture import COMPONENTS, FIELD_SD, Common, Mixture
 from scripts.render import SignalModel
@@ -189,6 +190,21 @@ def test_several_starts_reach_the_explanation_that_one_misses(monkeypatch):
     monkeypatch.setattr("scripts.estimate.posterior.STARTS", (0.0,))
     one = fit(short, scans, (0, 1, 2, 2), units)
     assert one.evidence < result.evidence - 5 and errors(short, one, WHITE)[1].median() > 0.2
+
+
+def test_a_scan_is_explained_where_fat_is_suppressed_and_not_where_it_shows_no_tissue(usual):
+    image, rows = scan(usual, FOUR, UNITS)
+    rim = (torch.linspace(-1, 1, SHAPE[0]).abs() > 0.6).view(-1, 1, 1) & (usual.labels >= 0)
+
+    def misfit(shown: Tensor) -> Tensor:
+        return Posterior(**SMALL).explain(usual.estimate, shown, rows, usual.labels >= 0, SHARED)[1]
+
+    dark, noise = image.clone(), image.clone()
+    dark[3][rim] *= 0.02
+    noise[1] *= torch.randn(SHAPE, generator=torch.Generator().manual_seed(5)).mul(2).exp()
+    assert 0.1 < rim.sum() / (usual.labels >= 0).sum() < 0.4
+    assert (misfit(image) < 0.1).all() and (misfit(dark) < 0.5 * WORST).all()
+    assert misfit(noise).max() > WORST
 
 
 def test_gains_follow_the_unit_of_the_images_and_maps_do_not(usual, found):

@@ -28,8 +28,8 @@ MOST = 24
 ROUTINE = {"clinical_2d": 1.0}
 """Log odds of a scan without parameters being of such a protocol, over any other. Folders without sidecars come from
 clinical routine more often than from a study with a protocol of its own, and scans often fit several alike."""
-WORST = 1.0
-"""Root mean square of ln image - ln prediction above which a protocol is said not to explain a scan."""
+WORST = 0.3
+"""Median of |ln image - ln prediction| above which a protocol is said not to explain a scan."""
 
 
 def choose(

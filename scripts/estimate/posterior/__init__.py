@@ -143,8 +143,8 @@ class Posterior:
         """How well scans are explained if these are their acquisitions; arguments as above.
 
         Returns:
-            Log evidence of the head; root mean square of the logarithm of image over prediction ``(M,)``, nan of a
-            scan that was not used.
+            Log evidence of the head; median of ``|ln image - ln prediction|`` of each scan ``(M,)``, nan of one that was
+            not used. A minority of voxels, such as suppressed fat, does not count.
         """
         misfit = torch.full((len(image),), torch.nan)
         whole = Estimate(*(part[0].float().cpu() for part in estimate))
@@ -155,7 +155,8 @@ class Posterior:
         # Asked for many protocols: one start each.
         solution = solve(head, problem.starts[:1], self.regions, self.voxels, self.steps, covariance=False)
         seen, found = head.y > 0, head.run(solution.unknown, np.arange(len(head.y)))[0].misfit
-        misfit[problem.used] = torch.tensor(np.sqrt((found**2 * seen).sum(0) / np.maximum(seen.sum(0), 1))).float()
+        for number, is_seen, deviation in zip(problem.used, seen.T, found.T):
+            misfit[number] = float(np.median(abs(deviation[is_seen]))) if is_seen.any() else torch.nan
         return solution.evidence, misfit
 
     def _problem(
