@@ -143,7 +143,7 @@ class Posterior:
         """How well scans are explained if these are their acquisitions; arguments as above.
 
         Returns:
-            Log evidence of the head; median of ``|ln image - ln prediction|`` of each scan ``(M,)``, nan of one that was
+            Log evidence of the head; median of ``|ln image - ln prediction|`` of each scan ``(M,)``, nan of one that is
             not used. A minority of voxels, such as suppressed fat, does not count.
         """
         misfit = torch.full((len(image),), torch.nan)
