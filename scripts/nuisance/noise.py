@@ -13,13 +13,14 @@
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Generator, Tensor
 
 from ..errors import UserError
 
-WRITTEN = re.compile(r"snr=(?P<snr>[0-9.]+)(,coils=(?P<coils>[0-9]+))?")
+WRITTEN = re.compile(r"snr=(?P<snr>[0-9]+(\.[0-9]+)?)(,coils=(?P<coils>[0-9]+))?")
 
 
 def noise_sigma(signal: Tensor, snr: float, mask: Tensor) -> float:
@@ -97,14 +98,13 @@ class Noise:
         """
         if value is None:
             return None
-        found = WRITTEN.fullmatch(value if isinstance(value, str) else f"snr={value}")
-        try:
-            noise = cls(float(found["snr"]), int(found["coils"] or 1))
-        except (TypeError, ValueError):
-            noise = cls(0.0)
-        if not noise.snr > 0 or noise.coils < 1:
+        snr, coils = value, 1
+        if isinstance(value, str) and (found := WRITTEN.fullmatch(value)):
+            snr, coils = float(found["snr"]), int(found["coils"] or 1)
+        number = isinstance(snr, (int, float)) and not isinstance(snr, bool) and isfinite(snr)
+        if not number or snr <= 0 or coils < 1:
             raise UserError("noise", repr(value), "give an SNR above 0, such as 30, or snr=30,coils=8")
-        return noise
+        return cls(float(snr), coils)
 
     def __str__(self) -> str:
         return f"SNR {self.snr:g}" + (f", {self.coils} coils" if self.coils > 1 else "")

@@ -23,7 +23,7 @@ from ..randomness import generator
 from ..tissue import FRACTIONS
 from .common import descend
 
-IMPORTANCE = {
+LOSS_WEIGHTS = {
     "air": 0.6,
     "ventricle": 1.5,
     "caudate and putamen": 3.0,
@@ -90,7 +90,7 @@ class CodecStep:
     ) -> None:
         self.codec, self.optimizer, self.seed, self.amp = unwrap(network), optimizer, seed, amp
         self.noise, self.max_norm = noise, max_norm
-        self.weights = torch.tensor([IMPORTANCE.get(name, 1.0) for name in FRACTIONS])
+        self.weights = torch.tensor([LOSS_WEIGHTS.get(name, 1.0) for name in FRACTIONS])
 
     def __call__(self, engine: Engine, batch: dict[str, Tensor]) -> dict[str, float]:
         """Updates the decoder; returns the loss."""

@@ -21,7 +21,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon for the matrices of a transformer's blocks, AdamW for everything else; both with one learning rate.
 
     Muon makes each update of a matrix orthogonal (Jordan et al. 2024), scaled so that a learning rate for AdamW fits
-    (Liu et al. 2025, arXiv:2502.16982). The generator learns with two thirds of the samples that AdamW alone needs.
+    (Liu et al. 2025, arXiv:2502.16982). ``docs/training_log.md`` says what it was worth to the generator.
 
     Args:
         params: names and parameters, as ``named_parameters`` gives them.
