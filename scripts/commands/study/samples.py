@@ -102,7 +102,7 @@ class SampleStep:
             UserError: for missing weights, requests that cannot be rendered, or a folder with other samples.
         """
         torch.set_num_threads(self.threads)
-        self.requests = load_render(self.render, self.equations)
+        self.requests, self.added = load_render(self.render, self.equations), Noise.of(self.noise)
         decoder, diffusion = self.weights
         vae = isinstance(self.network, PhysicsVAE)
         self.sha256 = {
@@ -135,13 +135,13 @@ class SampleStep:
         samples = [sample(index) for index in range(self.count)]
         if not all(self.study.holds(one) for one in samples):
             return
-        rows, noise = {}, Noise.of(self.noise)
+        rows = {}
         for index, one in enumerate(samples[:MOST_SAMPLES]):
             maps = read_maps(self.study.root, one)
             maps = maps.axial(maps.middle)
             by_suffix = {request.suffix: request for request in reversed(self.requests)}
             first = [*reversed(by_suffix.values())]
-            contrasts = dict(zip(map(request_title, first), render(maps, first, noise, (self.seed, index))))
+            contrasts = dict(zip(map(request_title, first), render(maps, first, self.added, (self.seed, index))))
             rows[one.name] = (maps.values, maps.mask, contrasts)
         self.study.write("overview.png", montage(rows, self.count))
 
@@ -159,7 +159,7 @@ class SampleStep:
                 write_maps(folder, session, maps, about)
                 if brain.fractions is not None:
                     write_fractions(folder, session, brain, maps.affine, about)
-            noise = Noise.of(self.noise), (self.seed, index)
+            noise = self.added, (self.seed, index)
             write_contrasts(folder, session, maps, plan.render, None, *noise)
             shown = maps.axial(maps.middle)
             requests = few(self.requests)
