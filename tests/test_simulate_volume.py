@@ -169,3 +169,22 @@ def test_any_families_and_sidecars_that_are_a_little_off(balls):
 def test_an_unknown_family_is_refused(balls):
     with pytest.raises(UserError, match="contrast T1w: found 'MPRAG'"):
         simulate_head(heads.replace(balls, contrasts={"T1w": "MPRAG"}), 0, 0, 8)
+
+
+def test_scans_may_consist_of_thick_slices_while_the_truth_does_not(balls):
+    thin, thick = (simulate_head(heads.replace(balls, slice_thickness=edge), 3, 0, 4) for edge in (None, 16))
+    assert torch.equal(thin["maps"], thick["maps"]) and np.array_equal(thin["affine"], thick["affine"])
+    assert np.array_equal(thin["affine"], thin["scan_affine"]) and thick["acquisitions"] == thin["acquisitions"]
+    # A slice is the mean of four thin ones, and its centre that of theirs.
+    image = thick["contrasts"]["T2w"].float()
+    mean = thin["contrasts"]["T2w"].float().unflatten(-1, (-1, 4)).mean(-1)
+    first = np.linalg.solve(thin["affine"], thick["scan_affine"] @ [0, 0, 0, 1])
+    assert image.shape == mean.shape and thick["scan_affine"][2, 2] == 16 and first[:3].tolist() == [0, 0, 1.5]
+    bright = mean > 0.3 * mean.max()
+    assert (image - mean)[bright].abs().median() < 0.05 * mean[bright].median()
+
+
+@pytest.mark.parametrize("thickness", [0, 0.5, 21, "3", True])
+def test_no_slice_is_thinner_than_a_voxel_or_as_thick_as_a_head(thickness):
+    with pytest.raises(UserError, match="slice_thickness: found .*; use a number from 1 to 20"):
+        heads.Heads(slice_thickness=thickness)

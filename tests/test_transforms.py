@@ -44,7 +44,7 @@ def write_scan(anat: Path, suffix: str, axes: np.ndarray, shape: tuple[int, ...]
     (anat / f"sub-01_{suffix}.json").write_text(json.dumps(SIDECAR))
 
 
-def align(folder: Path, spacing: float = 1.0, truth: bool = False) -> dict:
+def align(folder: Path, spacing: float | None = 1.0, truth: bool = False) -> dict:
     return Compose([LoadSessiond(truth), AlignContrastsd(spacing)])(SessionDataset(str(folder))[0])
 
 
@@ -84,6 +84,25 @@ def test_grid_is_that_of_the_finest_scan_at_1_mm_with_its_whole_field_of_view(tm
     centre = image.affine.numpy() @ [*(np.array(image.shape[1:]) - 1) / 2, 1]
     assert np.abs(centre[:3]).max() < 0.6
     assert image[1].min() > 0.99, "the floor of the reference reaches every voxel"
+
+
+THICK_AXIAL, THICK_CORONAL = np.diag([0.6, -0.6, 4.0]), np.array([[0.6, 0, 0], [0, 0, 4.0], [0, 0.6, 0]])
+
+
+@pytest.mark.parametrize(
+    "axes, edges",
+    [(THICK_AXIAL, (1, 1, 4)), (THICK_CORONAL, (1, 1, 1)), (np.diag([1.0, 1.0, 1.4]), (1, 1, 1))],
+    ids=["axial", "coronal", "thin"],
+)
+def test_thick_axial_slices_stay_as_they_are(tmp_path, axes, edges):
+    write_scan(tmp_path / "sub-01" / "anat", "T2w", axes, (90, 90, 15) if edges[2] > 1 else (60, 60, 60))
+    image = align(tmp_path, None)["image"]
+    assert image.pixdim.tolist() == pytest.approx(edges)
+    if edges[2] > 1:
+        stored = nib.as_closest_canonical(nib.load(tmp_path / "sub-01/anat/sub-01_T2w.nii.gz"))
+        assert image.shape[-1] == 15 and np.allclose(image.affine[2, 3], stored.affine[2, 3])
+        profile = stored.get_fdata().max((0, 1))
+        assert image[0].amax((0, 1)).numpy() == pytest.approx(profile, rel=0.02), "no slice is mixed with another"
 
 
 def test_outside_its_field_of_view_a_contrast_is_zero(tmp_path):

@@ -21,7 +21,7 @@ from torch import Tensor
 from scripts.tissue import MAPS
 
 from .estimators import BOTH, Estimator, Found
-from .label_maps import label_truth
+from .label_maps import LITERATURE, Spread, label_truth
 from .measures import (
     MapScore,
     anchors_of,
@@ -84,14 +84,14 @@ class Evaluation(NamedTuple):
     example: tuple[Truth, Found]
 
 
-def label_map_truths(settings: Settings, folder: Path) -> list[Truth]:
+def label_map_truths(settings: Settings, folder: Path, spread: Spread = LITERATURE) -> list[Truth]:
     """The heads that nothing was trained or tuned on, with the tissue of several subjects each.
 
     An interval covers the tissue of one subject or does not, nearly everywhere alike: three subjects say little.
     """
     heads = settings.subjects * [*settings.heads.items()]
     return [
-        label_truth(folder / f"{name}.nii.gz", slices, settings.seed, number)
+        label_truth(folder / f"{name}.nii.gz", slices, settings.seed, number, spread)
         for number, (name, slices) in enumerate(heads)
     ]
 

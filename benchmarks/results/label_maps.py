@@ -14,6 +14,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -36,10 +37,6 @@ CLASSES = {
     if name != "_desc_"
 }
 FIELD_STRENGTH = 3.0
-BETWEEN_SUBJECTS = (0.02, 0.08, 0.10)
-"""Standard deviation of ln PD, ln T1, ln T2 of one class between subjects."""
-COMMON = 0.8
-"""Share of it that all classes of a subject have in common; what is left is each class' own."""
 TEXTURE, TEXTURE_MM = ((0.009, 0.0), (0.03, 0.0), (0.018, 0.02)), 4.0
 """Standard deviations of ln PD, ln T1, ln T2 inside a class along two smooth fields, and their smoothness."""
 UPPER = (1.0, 5.0, 2.5)
@@ -53,7 +50,29 @@ PURE = 0.75
 MARGIN = 4
 
 
-def label_truth(path: Path, slices: Sequence[int], seed: int, number: int) -> Truth:
+class Spread(NamedTuple):
+    """How the tissue of subjects differs.
+
+    Attributes:
+        common: standard deviation of ln PD, ln T1, ln T2 that all classes of a subject have in common.
+        own: that of each class besides.
+        t2: class -> T2 [s] in the middle, where it is not the literature's.
+    """
+
+    common: tuple[float, float, float]
+    own: tuple[float, float, float]
+    t2: dict[str, float] = {}
+
+
+LITERATURE = Spread((0.016, 0.064, 0.08), (0.012, 0.048, 0.06))
+"""2 % PD, 8 % T1, 10 % T2 in all."""
+WIDE = Spread((0.025, 0.14, 0.16), (0.02, 0.05, 0.06), {"white matter": 0.070, "cortex": 0.086})
+"""As published means differ, mostly in common. The fluid is that of :data:`LITERATURE`."""
+FLUID = 1
+"""Segment of what is fluid."""
+
+
+def label_truth(path: Path, slices: Sequence[int], seed: int, number: int, spread: Spread = LITERATURE) -> Truth:
     """Truth of some axial slices of a label map, cropped to the head.
 
     Args:
@@ -61,6 +80,7 @@ def label_truth(path: Path, slices: Sequence[int], seed: int, number: int) -> Tr
         slices: their numbers from the feet, after reorientation to RAS.
         seed: of the tissue values.
         number: of the head.
+        spread: of the tissue between subjects.
 
     Raises:
         UserError: for labels that no class has.
@@ -71,7 +91,7 @@ def label_truth(path: Path, slices: Sequence[int], seed: int, number: int) -> Tr
     low, high = np.maximum(where.min(0)[:2] - MARGIN, 0), where.max(0)[:2] + 1 + MARGIN
     classes = classes[low[0] : high[0], low[1] : high[1]]
     draw = rng(seed, number)
-    values = subject_values(draw)
+    values = subject_values(draw, spread)
     fine = torch.cat([fine_classes(classes, z) for z in slices], 2)
     maps = torch.stack([fine_maps(draw, part, values) for part in fine.split(FACTOR, 2)], -1).flatten(3)
     maps = maps.view(3, *fine.shape[:2], FACTOR, len(slices)).transpose(3, 4).flatten(3)
@@ -107,12 +127,15 @@ def literature() -> np.ndarray:
     )
 
 
-def subject_values(draw: Generator) -> np.ndarray:
+def subject_values(draw: Generator, spread: Spread = LITERATURE) -> np.ndarray:
     """PD, T1 [s], T2 [s] of every class in one subject ``(classes, 3)``."""
     values = literature()
-    own = (1 - COMMON**2) ** 0.5
-    deviation = COMMON * draw.normal(0, BETWEEN_SUBJECTS) + own * draw.normal(0, BETWEEN_SUBJECTS, values.shape)
-    return values * np.exp(deviation)
+    common, own = draw.standard_normal(3), draw.standard_normal(values.shape)
+    for row, (name, entry) in enumerate(CLASSES.items()):
+        part = LITERATURE if entry["segment"] == FLUID else spread
+        values[row, 2] = part.t2.get(name, values[row, 2])
+        values[row] *= np.exp(part.common * common + part.own * own[row])
+    return values
 
 
 def fine_classes(classes: np.ndarray, z: int) -> Tensor:

@@ -49,7 +49,12 @@ class Step(NamedTuple):
 
 
 STEPS = (
-    Step("simulate a head and its T1w, T2w and FLAIR scans", 25, "simulate", "--subjects 1 --output_dir demo/scans"),
+    Step(
+        "simulate a head and its T1w, T2w and FLAIR scans",
+        25,
+        "simulate",
+        "--subjects 1 --slice_thickness 3 --output_dir demo/scans",
+    ),
     Step(
         "estimate its tissue maps, render contrasts nobody acquired",
         240,

@@ -38,6 +38,7 @@ class Nuisances:
         phase_axis: axis of partial Fourier.
         thickness: of a slice [mm], see :func:`.thick_slices`; None for the voxels of the grid.
         gap: between two slices [mm].
+        regrid: bring thick slices back to the grid; else the image has these slices alone.
         slice_axis: axis across the slices.
         profile: of a slice, ``boxcar`` or ``gaussian``.
         snr: signal-to-noise ratio of the reference tissue; None for ``sigma``.
@@ -57,6 +58,7 @@ class Nuisances:
     phase_axis: int = 0
     thickness: float | None = None
     gap: float = 0.0
+    regrid: bool = True
     slice_axis: int = -1
     profile: str = "boxcar"
     snr: float | None = None
@@ -96,8 +98,10 @@ def apply_nuisances(
     signal = apply_gain(signal, nuisances.gain)
     signal = crop_kspace(signal, nuisances.fraction, nuisances.taper, nuisances.partial_fourier, nuisances.phase_axis)
     if nuisances.thickness is not None:
-        axis = nuisances.slice_axis
-        signal = thick_slices(signal, nuisances.thickness, spacing[axis], nuisances.gap, axis, nuisances.profile)
+        axis, slices = nuisances.slice_axis, (nuisances.gap, nuisances.slice_axis, nuisances.profile, nuisances.regrid)
+        signal = thick_slices(signal, nuisances.thickness, spacing[axis], *slices)
+        if reference is not None and not nuisances.regrid:
+            reference = thick_slices(reference.float(), nuisances.thickness, spacing[axis], *slices) > 0.5
     sigma = nuisances.sigma
     if nuisances.snr is not None:
         sigma = noise_sigma(signal, nuisances.snr, torch.ones_like(signal.real) if reference is None else reference)

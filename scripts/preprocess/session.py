@@ -28,8 +28,10 @@ from scipy import ndimage
 from ..bids import Session, check_intensities, load_image
 from ..errors import UserError
 from ..tissue import MAPS
-from .registration import reference_index, same_grid
+from .registration import estimation_edges, reference_index, same_grid
 
+BLUR_MM = 1.0
+"""Standard deviation of the Gaussian before the foreground is cut out."""
 TRUTH = (*(f"{name}map" for name in MAPS), "dseg")
 
 
@@ -68,29 +70,30 @@ def _load(path, scan: bool = False) -> MetaTensor:
 
 
 class AlignContrastsd(Transform):
-    """Resamples all contrasts to the grid of the reference contrast: RAS, isotropic, its whole field of view.
+    """Resamples all contrasts to the grid of the reference contrast: RAS, its whole field of view.
 
-    The reference is that of :func:`scripts.preprocess.registration.reference_index`. Contrasts are brought onto
-    its grid by their affines, linearly; outside their own field of view they are 0. Negative intensities, which
-    interpolation and bias correction leave behind, become 0.
+    The reference is that of :func:`scripts.preprocess.registration.reference_index`, its voxels become those of
+    :func:`scripts.preprocess.registration.estimation_edges`. Contrasts are brought onto its grid by their affines,
+    linearly; outside their own field of view they are 0. Negative intensities, which interpolation and bias correction
+    leave behind, become 0.
 
     Args:
-        spacing: edge of a voxel [mm].
+        spacing: edge of a voxel along all axes [mm]; None leaves thick axial slices as they are.
 
     Raises:
         UserError: for a contrast that shows nothing of what the reference shows.
     """
 
-    def __init__(self, spacing: float = 1.0) -> None:
+    def __init__(self, spacing: float | None = None) -> None:
+        self.spacing, self.orient = spacing, Orientation(axcodes="RAS", labels=None)
         # In float32, which is exact to a ten-thousandth of a voxel: float64 took twice the memory of large scans.
-        self.orient, self.space = Orientation(axcodes="RAS", labels=None), Spacing(
-            (spacing,) * 3, mode="bilinear", dtype=torch.float32
-        )
         self.match = ResampleToMatch(padding_mode="zeros", dtype=torch.float32)
 
     def __call__(self, record: dict) -> dict:
         images = record["image"]
-        reference = self.space(self.orient(images[reference_index(images)]))
+        reference = images[reference_index(images)]
+        edges = estimation_edges(reference.affine.numpy()) if self.spacing is None else (self.spacing,) * 3
+        reference = Spacing(edges, mode="bilinear", dtype=torch.float32)(self.orient(reference))
         image = torch.cat([self._on(reference, image) for image in images]).clamp_min(0)
         for contrast, aligned in zip(record["session"].contrasts, image):
             if not aligned.any():
@@ -120,9 +123,10 @@ class ForegroundMaskd(Transform):
 
     def __call__(self, record: dict) -> dict:
         bright = np.zeros(record["image"].shape[1:], dtype=np.float32)
+        blur = (BLUR_MM / record["image"].pixdim).tolist()
         for contrast in record["image"].numpy():
             top = max(float(np.percentile(contrast, 99.5)), 1e-6)
-            bright = np.maximum(bright, ndimage.gaussian_filter(contrast / top, 1.0))
+            bright = np.maximum(bright, ndimage.gaussian_filter(contrast / top, blur))
         return {**record, "mask": torch.from_numpy(largest_filled(bright > self.threshold))[None].float()}
 
 

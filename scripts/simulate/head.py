@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..acquisition import FAMILIES, FIELDS, Acquisition, check, draw_acquisition, is_number, values
 from ..errors import UserError
-from ..nuisance import apply_nuisances
+from ..nuisance import apply_nuisances, slice_profiles
 from ..randomness import rng
 from ..tissue import REGIONS
 from .contrasts import at_field, draw_hidden
@@ -48,6 +48,8 @@ FIELD_OF_VIEW = ((-100, 100), (-120, 120), (-84, 92))
 """From where to where along each axis [mm from the centre of the cerebrum, RAS]: most of a head, without the neck."""
 NUISANCES = NuisanceRanges(snr=(20.0, 60.0), gain=(5000.0, 20000.0), bias_sd=0.1)
 """Nuisances of a contrast; :class:`Heads` adds the probabilities. The reference of the SNR is white matter."""
+THICKEST = 20
+"""Slices [mm] beyond which a scan shows no anatomy."""
 TRIES = 100
 
 
@@ -67,6 +69,7 @@ class Heads:
         field_strengths: one of these is drawn [T]: 1.5, 3, 7.
         moved: probability that a contrast moved against the others, by about half a millimetre and degree.
         thick: probability that a contrast has axial slices of 2 to 6 mm, brought back to the grid of the head.
+        slice_thickness: of the axial slices that every contrast consists of [mm]; None for the grid of the head.
         coarse: probability that a contrast has a larger voxel in the plane, on the same grid.
         misstated: sidecars say what was prescribed, up to some per cent off what was played out.
 
@@ -84,6 +87,7 @@ class Heads:
     field_strengths: tuple[float, ...] = (3.0,)
     moved: float = 0.0
     thick: float = 0.0
+    slice_thickness: float | None = None
     coarse: float = 0.0
     misstated: bool = False
 
@@ -91,6 +95,8 @@ class Heads:
         for option in ("wide", "lesions", "masses", "moved", "thick", "coarse"):
             if not is_number(chance := getattr(self, option)) or not 0 <= chance <= 1:
                 raise UserError(option, repr(chance), "use a probability, from 0 to 1")
+        if (edge := self.slice_thickness) is not None and (not is_number(edge) or not 1 <= edge <= THICKEST):
+            raise UserError("slice_thickness", repr(edge), f"use a number from 1 to {THICKEST} [mm], or null")
         for option in ("skull", "misstated"):
             if not isinstance(getattr(self, option), bool):
                 raise UserError(option, repr(getattr(self, option)), "use True or False")
@@ -115,7 +121,8 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
     Returns:
         ``maps (3, X, Y, Z)`` PD, T1 [s], T2 [s], zero in air and bone; ``labels (X, Y, Z)`` uint8, numbers of
         :data:`scripts.simulate.REGIONS`; ``contrasts`` name -> ``(X, Y, Z)`` int16 magnitudes; ``acquisitions`` name ->
-        acquisition as its sidecar states it; ``affine (4, 4)`` voxel to mm from the centre of the cerebrum, RAS.
+        acquisition as its sidecar states it; ``affine (4, 4)`` voxel to mm from the centre of the cerebrum, RAS, of maps
+        and labels; ``scan_affine`` that of the contrasts.
 
     Raises:
         UserError: for unusable label maps or families.
@@ -142,12 +149,17 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
     shown = torch.ones_like(head.brain) if heads.skull else head.brain
     affine = np.diag([resolution] * 3 + [1.0])
     affine[:3, 3] = corner
+    scan_affine = affine.copy()
+    if heads.slice_thickness is not None:
+        centres = slice_profiles(grid[2], heads.slice_thickness, resolution)[1]
+        scan_affine[2, 2:] = heads.slice_thickness, corner[2] + resolution * float(centres[0])
     return {
         "maps": head.maps * shown,
         "labels": head.labels * shown,
         "contrasts": contrasts,
         "acquisitions": acquisitions,
         "affine": affine,
+        "scan_affine": scan_affine,
     }
 
 
@@ -172,6 +184,8 @@ def scan(random: Generator, head: Volume, number: int, heads: Heads, resolution:
     signal = head.signal[number] if heads.skull else head.signal[number] * head.brain
     ranges = replace(NUISANCES, moved=heads.moved, thick=heads.thick, coarse=heads.coarse)
     nuisances = draw_nuisances(random, ranges, axes=3, voxel_mm=resolution)
+    if heads.slice_thickness is not None:
+        nuisances = replace(nuisances, thickness=heads.slice_thickness, regrid=False)
     white = head.labels == REGIONS.index("WM")
     image = apply_nuisances(signal, nuisances, [resolution] * 3, head.brain, white)
     return image.round().clamp_max(torch.iinfo(torch.int16).max).to(torch.int16)

@@ -194,7 +194,7 @@ class Simulator:
     def _write_files(self, partial: Path, name: str, head: dict) -> None:
         for suffix, image in head["contrasts"].items():
             path = partial / "scans" / "anat" / f"{name}_{suffix}.nii.gz"
-            write_image(path, image.numpy(), head["affine"], to_sidecar(head["acquisitions"][suffix]))
+            write_image(path, image.numpy(), head["scan_affine"], to_sidecar(head["acquisitions"][suffix]))
         for (suffix, unit), image in zip(MAP_UNITS.items(), head["maps"]):
             path = partial / "truth" / "anat" / f"{name}_{suffix}.nii.gz"
             write_image(path, image.numpy(), head["affine"], {"Units": unit, "SkullStripped": False})

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from ignite.engine import Engine, Events
+from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
@@ -29,7 +30,7 @@ from ...estimate.grids import on_grid
 from ...estimate.maps import Maps
 from ...networks.weights import load_weights
 from ...parallel import use_threads
-from ...preprocess.registration import sidecar_about, write_transforms
+from ...preprocess.registration import estimation_edges, sidecar_about, write_transforms
 from ...train.data import SessionDataset
 from ..report import acquisition_lines, few, overview, request_title
 from .folder import Study
@@ -41,9 +42,9 @@ PROGRAM_BYTES = 0.65e9
 SCAN_BYTES, RESAMPLING_BYTES = 4, 8
 """Of each voxel of every scan that is read, and besides of the scan that is being resampled."""
 ESTIMATE_BYTES, CONTRAST_BYTES = 100, 16
-"""Of each voxel of 1 mm for the estimate, and for each contrast."""
-GRID_BYTES, HEAD_BYTES, HEAD_VOXELS = 20, 1050, 3.0e6
-"""Of each voxel of 1 mm while the posterior is found, of each of these in the head, and how many a head has."""
+"""Of each voxel that maps are estimated on, and for each contrast."""
+GRID_BYTES, HEAD_BYTES, HEAD_MM3 = 20, 1050, 3.0e6
+"""Of each of these voxels while the posterior is found, of each of those in the head, and how large a head is."""
 logger = logging.getLogger(__name__)
 
 
@@ -100,17 +101,20 @@ class UsableSessions(SessionDataset):
 def memory_needed(images: Sequence[SpatialImage]) -> float:
     """Peak of the main memory [GB] that a session takes, with the program's own, from constants that were measured.
 
-    All scans are in memory while the largest is resampled to 1 mm, and later their copies on that grid with the
-    estimate. The posterior takes more, but of the head alone.
+    All scans are in memory while the largest is resampled, and later their copies on the grid of the estimate, with it.
+    The posterior takes more, but of the head alone.
 
     Args:
         images: the scans, of which headers suffice.
     """
     voxels = [math.prod(image.shape[:3]) for image in images]
-    grid = max(count * abs(np.linalg.det(image.affine[:3, :3])) for count, image in zip(voxels, images))
+    reference = min(images, key=lambda image: voxel_sizes(image.affine).max())
+    voxel = math.prod(estimation_edges(reference.affine))
+    space = max(count * abs(np.linalg.det(image.affine[:3, :3])) for count, image in zip(voxels, images))
+    grid, head = space / voxel, min(space, HEAD_MM3) / voxel
     loading = SCAN_BYTES * sum(voxels) + RESAMPLING_BYTES * max(voxels)
     estimating = (ESTIMATE_BYTES + CONTRAST_BYTES * len(images)) * grid
-    refining = GRID_BYTES * grid + HEAD_BYTES * min(grid, HEAD_VOXELS)
+    refining = GRID_BYTES * grid + HEAD_BYTES * head
     return (PROGRAM_BYTES + max(loading, estimating, refining)) / 1e9
 
 
@@ -130,7 +134,7 @@ class SubjectStep:
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
         threads: pieces of work on the CPU that run side by side; results do not depend on it. None for as many as the
             process has cores.
-        native: write results on the grid of the reference scan, else RAS at 1 mm.
+        native: write results on the grid of the reference scan, else on that of the estimate.
     """
 
     study: Study

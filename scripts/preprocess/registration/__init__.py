@@ -12,13 +12,14 @@
 """Rigid alignment of the scans of one head: what moved between two scans, how sure that is, and its files."""
 
 from .alignment import Alignment, sidecar_about, transform_path, write_transforms
-from .grids import reference_index, same_grid
+from .grids import estimation_edges, reference_index, same_grid
 from .rigid import Motion, Refused, register
 
 __all__ = [
     "Alignment",
     "Motion",
     "Refused",
+    "estimation_edges",
     "sidecar_about",
     "reference_index",
     "register",
