@@ -121,8 +121,8 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
     Returns:
         ``maps (3, X, Y, Z)`` PD, T1 [s], T2 [s], zero in air and bone; ``labels (X, Y, Z)`` uint8, numbers of
         :data:`scripts.simulate.REGIONS`; ``contrasts`` name -> ``(X, Y, Z)`` int16 magnitudes; ``acquisitions`` name ->
-        acquisition as its sidecar states it; ``affine (4, 4)`` voxel to mm from the centre of the cerebrum, RAS, of maps
-        and labels; ``scan_affine`` that of the contrasts.
+        acquisition as its sidecar states it; ``affine (4, 4)`` of maps and labels, voxel to mm from the centre of the
+        cerebrum, RAS; ``scan_affine`` that of the contrasts.
 
     Raises:
         UserError: for unusable label maps or families.

@@ -35,8 +35,8 @@ def reference_index(images: Sequence[MetaTensor]) -> int:
 def estimation_edges(affine: np.ndarray) -> tuple[float, float, float]:
     """Edges of the voxels that maps are estimated on [mm], of a reference scan with this affine ``(4, 4)``.
 
-    They are :data:`VOXEL` along all axes of RAS; along the third one the distance of the slices, where the scan's slices
-    are axial and thick.
+    They are :data:`VOXEL` along all axes of RAS; along the third one the distance of the slices, where these are axial
+    and thick.
     """
     right_anterior_superior = nib.orientations.io_orientation(affine)[:, 0]
     across = int(np.flatnonzero(right_anterior_superior == 2)[0])
