@@ -102,6 +102,11 @@ class Acquisition:
     evidence: str = ""
     alternatives: tuple[tuple[str, "Acquisition"], ...] = ()
 
+    @property
+    def volume(self) -> bool:
+        """Whether the sequence excites a volume, see :class:`scripts.signal.Sequence`."""
+        return self.sequence != UNKNOWN and SEQUENCES[self.sequence].volume
+
     def to_row(self) -> Tensor:
         """Tensor row ``(ROW_SIZE,)``: code, values, provenance codes."""
         values = [getattr(self, name) for name in FIELDS]

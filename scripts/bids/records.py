@@ -27,9 +27,8 @@ from ..errors import UserError
 from .names import SUFFIXES, stem
 from .words import CONTRAST_AGENT, STRIPPED
 
-VOLUMES = ("mprage", "mp2rage", "vfa_turbo_spin_echo", "inversion_recovery_vfa_turbo_spin_echo")
-"""Sequences that excite a volume, whose voxels are about as long as wide."""
 THICK = 2.0
+"""Voxels so many times as long as wide are of thick slices."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,8 @@ def resolve_contrast(
     """The checked acquisition of one image; arguments and errors as :func:`resolve`.
 
     With ``auto``, a scan of which too little is stated gets what the first named protocol says of its suffix, and the
-    others as alternatives; it is unknown where none does. Where the slices are thick, protocols with a sequence of
-    :data:`VOLUMES` are left out.
+    others as alternatives; it is unknown where none does. Where the slices are thick, protocols with a sequence that
+    excites a volume are left out.
     """
     if contrast.problem:
         raise contrast.problem
@@ -181,7 +180,7 @@ def resolve_contrast(
         if all(not torch.equal(one.to_row(), other.to_row()) for other in found.values()):
             found[name] = one
     if has_thick_slices(contrast.path):
-        found = {name: one for name, one in found.items() if one.sequence not in VOLUMES}
+        found = {name: one for name, one in found.items() if not one.volume}
     if not found:
         return unknown
     return replace(next(iter(found.values())), alternatives=tuple(found.items()))

@@ -12,6 +12,7 @@
 """Networks on whole images: volumes of contrasts -> estimate, noise -> log maps."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from hashlib import sha256
 from math import prod
 from types import MappingProxyType
@@ -109,9 +110,9 @@ class MapSampler(Inferer):
     @property
     def settings(self) -> dict:
         """What a sample depends on besides its address, its conditions and the weights."""
-        scheduler, noise = self.scheduler, {}
+        scheduler, noise = deepcopy(self.scheduler), {}
         if isinstance(scheduler, RFlowScheduler):
-            self._set_timesteps()
+            self._set_timesteps(scheduler)
             noise["timesteps"] = [round(float(time), 1) for time in scheduler.timesteps]
         else:
             noise["noise_schedule"] = sha256(scheduler.alphas_cumprod.numpy().tobytes()).hexdigest()
@@ -158,7 +159,7 @@ class MapSampler(Inferer):
         values = [asked.get(name) for name in diffusion.conditions]
         asked = torch.tensor([[float("nan") if value is None else value for value in values]])
         condition = diffusion.condition(asked, self.latent_size)
-        self._set_timesteps()
+        self._set_timesteps(self.scheduler)
         # Schedulers with noise of their own draw it from the global generator.
         with torch.random.fork_rng(devices=[]), eval_mode(diffusion):
             torch.manual_seed(stream.initial_seed())
@@ -173,7 +174,7 @@ class MapSampler(Inferer):
             )
         return latent / diffusion.scale_factor
 
-    def _set_timesteps(self) -> None:
+    def _set_timesteps(self, scheduler: Scheduler) -> None:
         # A flow may spend more steps on much noise the larger the latent is.
-        size = {"input_img_size_numel": prod(self.latent_size)} if isinstance(self.scheduler, RFlowScheduler) else {}
-        self.scheduler.set_timesteps(self.num_inference_steps, **size)
+        size = {"input_img_size_numel": prod(self.latent_size)} if isinstance(scheduler, RFlowScheduler) else {}
+        scheduler.set_timesteps(self.num_inference_steps, **size)

@@ -67,6 +67,7 @@ class Sequence(NamedTuple):
             ``inversion_efficiency``; each a scalar or a map.
         paper: the published equation that stands for this sequence, None where the paper has none.
         signed: whether images of it have a sign; magnitudes are stored of all others.
+        volume: whether it excites a volume, never one thin slice: voxels are then about as long as wide.
     """
 
     signal: Callable[..., Tensor]
@@ -74,6 +75,7 @@ class Sequence(NamedTuple):
     options: tuple[str, ...] = ()
     paper: str | None = None
     signed: bool = False
+    volume: bool = False
 
 
 _TRAIN = ("echo_train_length", "echo_spacing")
@@ -84,21 +86,29 @@ SEQUENCES: dict[str, Sequence] = {
     "spin_echo": Sequence(spin_echo, ("te", "tr", "flip_angle"), ("b1",), "paper_spin_echo"),
     "turbo_spin_echo": Sequence(turbo_spin_echo, ("te", "tr", *_TRAIN), ("b1",), "paper_spin_echo"),
     "vfa_turbo_spin_echo": Sequence(
-        vfa_turbo_spin_echo, ("te", "te_equivalent", "tr", *_TRAIN), ("b1",), "paper_spin_echo"
+        vfa_turbo_spin_echo, ("te", "te_equivalent", "tr", *_TRAIN), ("b1",), "paper_spin_echo", volume=True
     ),
     "inversion_recovery": Sequence(inversion_recovery, ("te", "tr", "ti"), _INVERTED, "paper_flair"),
     "inversion_recovery_turbo_spin_echo": Sequence(
         inversion_recovery_turbo_spin_echo, ("te", "tr", "ti", *_TRAIN), _INVERTED, "paper_flair"
     ),
     "inversion_recovery_vfa_turbo_spin_echo": Sequence(
-        inversion_recovery_vfa_turbo_spin_echo, ("te", "te_equivalent", "tr", "ti", *_TRAIN), _INVERTED, "paper_flair"
+        inversion_recovery_vfa_turbo_spin_echo,
+        ("te", "te_equivalent", "tr", "ti", *_TRAIN),
+        _INVERTED,
+        "paper_flair",
+        volume=True,
     ),
     "double_inversion_recovery": Sequence(double_inversion_recovery, ("te", "tr", "ti", "ti2"), _INVERTED),
     "mprage": Sequence(
-        mprage, ("te", "tr", "ti", "flip_angle", *_READOUT), ("b1", "t2_star", "inversion_efficiency"), "paper_mprage"
+        mprage,
+        ("te", "tr", "ti", "flip_angle", *_READOUT),
+        ("b1", "t2_star", "inversion_efficiency"),
+        "paper_mprage",
+        volume=True,
     ),
     "mp2rage": Sequence(
-        mp2rage, ("te", "tr", "ti", "ti2", "flip_angle", "flip_angle2", *_READOUT), _INVERTED, signed=True
+        mp2rage, ("te", "tr", "ti", "ti2", "flip_angle", "flip_angle2", *_READOUT), _INVERTED, signed=True, volume=True
     ),
     "spoiled_gradient_echo": Sequence(spoiled_gradient_echo, ("te", "tr", "flip_angle"), ("b1", "t2_star")),
     "bssfp": Sequence(bssfp, ("te", "tr", "flip_angle"), ("b1",)),
