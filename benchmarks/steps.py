@@ -24,10 +24,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from monai.bundle import ConfigParser
 from monai.inferers import DiffusionInferer
 from monai.losses import JukeboxLoss
 from monai.networks.nets import PatchDiscriminator
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+from torch import Tensor
 
 from scripts.networks import (
     LatentDiffusionUNet,
@@ -41,9 +43,9 @@ from scripts.networks import (
 from scripts.train import DiffusionStep, TrainingForward, VAEObjective, VAEStep
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZES = {"default": ("vae_latents",), "paper": ("paper",)}
+SIZES = {"unet": ("vae_latents",), "paper": ("paper",)}
 """Size -> overlays of the training configs, which say what is measured."""
-NETWORKS = {"default": (PhysicsVAE, LatentDiffusionUNet), "paper": (PublishedVAE, PublishedDiffusionUNet)}
+NETWORKS = {"unet": (PhysicsVAE, LatentDiffusionUNet), "paper": (PublishedVAE, PublishedDiffusionUNet)}
 NOISE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
 
 
@@ -112,6 +114,16 @@ def diffusion_step(unet: LatentDiffusionUNet, prediction_type: str, amp: bool, b
     return lambda: step(engine, batch)
 
 
+def sample(**options: object) -> Callable[[], Tensor]:
+    """One sample of ``configs/generate.json``, its fractions decoded, with other options."""
+    parser = ConfigParser()
+    parser.read_config(str(ROOT / "configs" / "generate.json"))
+    parser.update(options)
+    names = ("inferer", "network_def", "diffusion_def")
+    sampler, codec, transformer = (parser.get_parsed_content(name) for name in names)
+    return lambda: sampler((0, 0), codec.eval(), transformer.eval(), {"position": 10.0})
+
+
 def both(make: Callable[[bool], Callable]) -> list[tuple[str, Callable]]:
     """The same work in both precisions."""
     return [("float32", make(False)), ("bfloat16", make(True))]
@@ -122,10 +134,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["default"])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["unet"])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
+    for steps, guidance in ((24, 1.0), (16, 1.0), (24, 1.5)):
+        work = sample(num_inference_steps=steps, guidance=guidance)
+        report(f"generate.json: one sample, {steps} steps, guidance {guidance:g}", work, options.repeats)
     for size in options.sizes:
         setting = settings(size)
         vae, unet = (on_device(network(), "cpu") for network in NETWORKS[size])

@@ -55,7 +55,7 @@ def run(network: nn.Module, settings: Settings, threads: int, posterior: Posteri
     rows.append(("data consistency, the whole head", f"{took:.0f}", f"{peak():.1f}"))
     training = []
     for batch in BATCHES:
-        took = seconds(vae_step(network, training_settings("default")["loss_weights"], False, batch), 2)
+        took = seconds(vae_step(network, training_settings("unet")["loss_weights"], False, batch), 2)
         training.append((str(batch), f"{took:.2f}", f"{batch / took:.1f}"))
     machine = f"{platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}"
     head = "x".join(map(str, SHAPE))
