@@ -61,7 +61,7 @@ def page(tmp_path_factory):
 def maps(page):
     """The maps that the page has, of the slice that it shows, as the picture lies."""
     volume = Elements(page.read_text(encoding="utf-8")).json("volume")
-    channels = {one["name"]: unpack(one, volume["shape"]) for one in volume["channels"]}
+    channels = {one["name"]: array for one, array in zip(volume["channels"], unpack(volume))}
     t1 = channels["t1"] > 0
     z = int(np.round(np.argwhere(t1)[:, 2].mean()))
     return {name: torch.from_numpy(array[::-1, ::-1, z].T.copy()) for name, array in channels.items()}

@@ -21,8 +21,8 @@ from scripts.acquisition.record import Acquisition
 from scripts.acquisition.timing import check_timing
 from scripts.console import console_page, pack
 from scripts.console.limits import limits
-from scripts.console.pack import LARGEST, PRECISION, unpack
-from scripts.console.page import SCRIPTS, TEMPLATE
+from scripts.console.pack import PRECISION, unpack
+from scripts.console.page import LARGEST, SCRIPTS, TEMPLATE
 from scripts.console.table import SETTINGS, presets, table
 from scripts.errors import UserError
 from scripts.signal import SEQUENCES
@@ -81,32 +81,32 @@ def test_every_sequence_has_a_preset_and_words(physics):
 
 @pytest.mark.parametrize("name,step", [("t1", PRECISION[0][0]), ("pd", PRECISION[0][0]), ("sd_t2", PRECISION[0][1])])
 def test_maps_are_stored_with_the_stated_precision(name, step):
-    volume = head()
-    packed = pack.pack(volume)
+    volume = head().cropped
+    packed = pack.pack(volume, LARGEST)
     assert (packed["precision"]["maps"], packed["precision"]["sd"]) == PRECISION[0]
-    [channel] = [one for one in packed["channels"] if one["name"] == name]
-    found, expected = unpack(channel, packed["shape"]), volume.maps[name] * volume.mask
+    [found] = [array for one, array in zip(packed["channels"], unpack(packed)) if one["name"] == name]
+    expected = volume.maps[name] * volume.mask
     assert np.array_equal(found > 0, expected > 0)
     inside = expected > 0
     assert np.abs(np.log(found[inside] / expected[inside])).max() <= step / 2 + 1e-6
 
 
-def test_a_page_that_would_be_too_large_becomes_coarser_and_then_loses_scans():
-    volume = head((60, 60, 40))
-    sizes = {}
-    for room in (2 * 10**6, 10**6, 6 * 10**5):
+def test_a_page_that_would_be_too_large_becomes_coarser_loses_scans_and_voxels():
+    volume, sizes, found = head((60, 60, 40)), [], []
+    for room in (2 * 10**6, 7 * 10**5, 4 * 10**5, 10**5):
         packed = pack.pack(volume, room)
-        sizes[room] = sum(len(channel["text"]) for channel in packed["channels"])
-        assert sizes[room] <= room
-        assert packed["left_out"] == [] or packed["left_out"] == ["T1w"]
-    assert packed["precision"]["maps"] > PRECISION[0][0] or packed["left_out"]
+        assert len(packed["mask"]) + sum(len(channel["text"]) for channel in packed["channels"]) <= room
+        sizes.append(packed["precision"]["maps"])
+        found.append((packed["left_out"], packed["step"]))
+    assert sizes[1] > sizes[0] == PRECISION[0][0]
+    assert found[0] == ([], 1) and found[-1][1] > 1
 
 
 def test_only_the_box_around_the_head_is_stored_in_its_place():
     volume = head((40, 40, 12))
     mask = np.zeros_like(volume.mask)
     mask[10:20, 12:30, 3:6] = True
-    cropped = replace(volume, mask=mask).cropped()
+    cropped = replace(volume, mask=mask).cropped
     assert cropped.mask.shape == (14, 22, 7) and cropped.mask.sum() == mask.sum()
     place = cropped.affine @ [2, 2, 2, 1]
     np.testing.assert_allclose(place, volume.affine @ [10, 12, 3, 1])
@@ -115,8 +115,11 @@ def test_only_the_box_around_the_head_is_stored_in_its_place():
 def test_a_volume_beyond_the_largest_is_thinned_out(monkeypatch):
     monkeypatch.setattr("scripts.console.pack.MOST_VOXELS", 2000)
     volume = head((24, 20, 12))
-    thin = volume.cropped()
-    assert thin.mask.size <= 2000 and np.array_equal(thin.maps["t1"], volume.maps["t1"][::2, ::2, ::2])
+    packed = pack.pack(volume, LARGEST)
+    assert packed["step"] == 2 and np.prod(packed["shape"]) <= 2000
+    thin = volume.cropped.thinned(2)
+    assert np.array_equal(thin.maps["t1"], volume.cropped.maps["t1"][::2, ::2, ::2])
+    np.testing.assert_allclose(packed["affine"], thin.affine)
     np.testing.assert_allclose(thin.affine[:3, :3], 2 * volume.affine[:3, :3])
 
 

@@ -19,10 +19,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .pack import LARGEST, Volume, pack
+from .pack import Volume, pack
 from .table import javascript, table
 
 TEMPLATE = Path(__file__).parent / "template"
+LARGEST = 15_000_000
+"""Bytes that a page has at most, unless asked for another number."""
 SCRIPTS = (
     "volume",
     "physics",
@@ -65,20 +67,16 @@ class About:
     remarks: tuple[str, ...] = ()
 
 
-def console_page(volume: Volume, about: About) -> str:
+def console_page(volume: Volume, about: About, largest: int = LARGEST) -> str:
     """The HTML text of one session. It needs no network, and its own policy allows none.
 
     Args:
         volume: the maps, RAS.
         about: words. They may be a stranger's: nothing of them is read as HTML or script.
+        largest: bytes that the page may have.
     """
-    shown = volume.cropped()
-    code = _script(shown.options)
-    content = {
-        "about": asdict(about),
-        "table": table(shown.options, about.notes),
-        "thinned": shown.affine[:3, :3].tolist() != volume.affine[:3, :3].tolist(),
-    }
+    code = _script(volume.options)
+    content = {"about": asdict(about), "table": table(volume.options, about.notes)}
     text = (TEMPLATE / "page.html").read_text(encoding="utf-8")
     parts = {
         "title": html.escape(about.name),
@@ -87,8 +85,8 @@ def console_page(volume: Volume, about: About) -> str:
         "script": code,
         "content": _data(content),
     }
-    room = LARGEST - len(text) - sum(len(part.encode()) for part in parts.values())
-    parts["volume"] = _data(pack(shown, room))
+    room = largest - len(text) - sum(len(part.encode()) for part in parts.values())
+    parts["volume"] = _data(pack(volume, room))
     # One pass: what a part contains is not looked at.
     pieces = text.split("@@")
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))

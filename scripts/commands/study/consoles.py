@@ -53,11 +53,13 @@ class ConsoleStep:
         dataset: the sessions.
         scans_dir: folder of the scans to compare with; None for the study whose ``derivatives`` hold the maps, if there
             is one.
+        megabytes: largest size of a page [MB].
     """
 
     study: Study
     dataset: MapSets
     scans_dir: str | None = None
+    megabytes: float = 15.0
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -69,12 +71,16 @@ class ConsoleStep:
         Raises:
             UserError: for whatever is wrong with the request as a whole.
         """
+        # A folder that was named is looked at before anything is written.
+        known = self.scans.keys() & {session.name for session in self.dataset}
         for session in self.dataset:
             if self.study.holds(session):
                 self.study.plan(session, self._facts(session), [])
         self.study.open(self.dataset.dataset_dir)
         for name, error in self.dataset.failures.items():
             self.study.fail(name, error)
+        if self.scans_dir is not None and not known:
+            logger.warning(f"{self.scans_dir}: no subject is named as one of the maps, so pages have no scans")
 
     def __call__(self, engine: Engine, session: Session) -> dict:
         """Writes the page of one session; returns its name and, if it failed, the exception."""
@@ -116,7 +122,9 @@ class ConsoleStep:
         with self.study.publish(session, facts, plan) as folder:
             known = known_acquisitions(self.scans[session.name]) if scans else {}
             remarks = (UNREGISTERED,) if scans else ()
-            write_console(folder, session, maps, self.dataset.dataset_dir, scans, known, sources, remarks)
+            write_console(
+                folder, session, maps, self.dataset.dataset_dir, scans, known, sources, remarks, self.megabytes
+            )
 
     def _facts(self, session: Session) -> dict:
         """Whatever a page depends on besides the config."""
@@ -139,6 +147,7 @@ def write_console(
     acquisitions: Mapping[str, tuple[str, Acquisition]] | None = None,
     sources: Mapping[str, str] | None = None,
     remarks: tuple[str, ...] = (),
+    megabytes: float = 15.0,
 ) -> None:
     """Writes the page of one session.
 
@@ -151,6 +160,7 @@ def write_console(
         acquisitions: BIDS suffix and acquisition of those that are known, by title.
         sources: BIDS URIs of the maps by suffix; None for those of the study itself.
         remarks: sentences to show.
+        megabytes: largest size of the page [MB].
     """
     turned = to_ras(maps)
     given = maps.all_options
@@ -175,7 +185,7 @@ def write_console(
     )
     path = output_path(folder, session, "console", ".html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = console_page(Volume(arrays, turned.mask, turned.affine, on_grid), about)
+    page = console_page(Volume(arrays, turned.mask, turned.affine, on_grid), about, round(megabytes * 1e6))
     # A name need not be UTF-8.
     path.write_text(page, encoding="utf-8", errors="backslashreplace")
 

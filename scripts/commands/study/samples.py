@@ -163,6 +163,8 @@ class SampleStep:
                 write_maps(folder, session, maps, about)
                 if brain.fractions is not None:
                     write_fractions(folder, session, brain, maps.affine, about)
+            if console:
+                write_console(folder, session, maps, self.study.root)
             noise = self.added, (self.seed, index)
             write_contrasts(folder, session, maps, plan.render, None, *noise)
             shown = maps.axial(maps.middle)
@@ -170,8 +172,6 @@ class SampleStep:
             contrasts = dict(zip(map(request_title, requests), render(shown, requests, *noise)))
             path = output_path(folder, session, "overview", ".png")
             overview(path, session.name, shown.values, None, shown.mask, {}, contrasts, count=len(self.requests))
-            if console:
-                write_console(folder, session, maps, self.study.root)
 
     def _sample(self, index: int) -> tuple[Brain, Maps]:
         asked = self.conditions.draw(self.seed, index)

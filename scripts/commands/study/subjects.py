@@ -211,10 +211,10 @@ class SubjectStep:
                 origin["Alignment"] = sidecar_about(alignment, session, names)
                 write_maps(folder, session, maps, {**origin, **about}, self.estimator.sd_note)
                 write_transforms(folder, session, alignment, names)
-            write_contrasts(folder, session, maps, plan.render)
-            self._write_overview(output_path(folder, session, "overview", ".png"), record, volume, maps)
             if console:
                 self._write_console(folder, session, volume, maps)
+            write_contrasts(folder, session, maps, plan.render)
+            self._write_overview(output_path(folder, session, "overview", ".png"), record, volume, maps)
 
     def _write_console(self, folder: Path, session: Session, volume: dict, maps: Maps) -> None:
         image = volume["image"]

@@ -139,7 +139,7 @@ class Viewer {
     const noisy = this.query("noisy").checked && !this.contrast.row.signed;
     const compare = volume.scans.length ? this.query("compare").value : "none";
     const scan = compare === "none" ? null : volume.scans[Number(this.query("scan").value)];
-    const top = scan ? scan.value[254] : 1, share = this.unit / (statistics.high || 1);
+    const top = scan ? scan.value[scan.value.length - 1] : 1, share = this.unit / (statistics.high || 1);
     return {
       low, high, compare, scan, blend: this.blend,
       scanLow: top * (this.level - this.window / 2) * share, scanHigh: top * (this.level + this.window / 2) * share,
@@ -215,10 +215,10 @@ class Viewer {
       (this.volume.hasSd ? `, of the standard deviations ${100 * precision.sd} %` : "") +
       (this.volume.maps.has("fluid") ? `, of the share of fluid ${100 * precision.share} %` : "") +
       `. Values are off by at most half a step. ${shape.join(" × ")} voxels of ${edges.map((edge) => digits(edge)).join(" × ")} mm` +
-      (content.thinned ? ", thinned out: the maps have more. " : ". ") +
+      (this.volume.step > 1 ? `, one of ${this.volume.step} along each axis: the maps have more. ` : ". ") +
       "Slices follow the axes of the voxels; the patient's right is on the left.",
       `Noise is found from ${this.sample.length} voxels of the head; it is another draw than Python's of the same SNR.`,
-      ...(this.volume.scans.length ? ["Scans are stored with 255 levels of grey, within the head."] : []),
+      ...(this.volume.scans.length ? [`Scans are stored with ${precision.levels} levels of grey, within the head.`] : []),
       ...(leftOut.length ? [`No room for these scans: ${leftOut.join(", ")}.`] : []),
       ...about.remarks,
       `Made with version ${about.version}.`,
@@ -229,13 +229,13 @@ class Viewer {
 
 /* The voxel in the middle of the head. */
 function middle(volume) {
-  const codes = volume.maps.get("t1").codes, [X, Y, Z] = volume.shape, sum = [0, 0, 0];
-  let count = 0;
-  for (let z = 0, i = 0; z < Z; z++) for (let y = 0; y < Y; y++) for (let x = 0; x < X; x++, i++) {
-    if (!codes[i]) continue;
-    sum[0] += x; sum[1] += y; sum[2] += z; count++;
+  const [X, Y] = volume.shape, sum = [0, 0, 0], count = Math.max(1, volume.inside.length);
+  for (const i of volume.inside) {
+    sum[0] += i % X;
+    sum[1] += Math.floor(i / X) % Y;
+    sum[2] += Math.floor(i / (X * Y));
   }
-  return sum.map((value) => Math.round(value / Math.max(1, count)));
+  return sum.map((value) => Math.round(value / count));
 }
 
 async function start() {

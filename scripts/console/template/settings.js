@@ -94,7 +94,7 @@ class Settings {
     this.choice = document.getElementById("sequence");
     for (const [g, group] of groups.entries()) {
       const options = group.settings.map((one, i) =>
-        make("option", { value: `${g}:${i}` }, `${one.name} (${one.suffix})`));
+        make("option", { value: `${g}:${i}` }, one.name.includes(one.suffix) ? one.name : `${one.name} (${one.suffix})`));
       this.preset.append(make("optgroup", { label: group.name }, ...options));
     }
     this.preset.append(make("option", { value: "", hidden: true }, "own settings"));

@@ -54,7 +54,7 @@ void main() {
   if (raw) { colour = vec4(value, sd, s, 1.0); return; }
   vec3 grey = vec3(clamp((value - low) / (high - low), 0.0, 1.0));
   float t = bright > 0.0 ? clamp(sd / (bright * most), 0.0, 1.0) : 0.0;
-  colour = vec4(mix(grey, mix(vec3(1.0, 0.867, 0.2), vec3(0.85, 0.1, 0.1), t), min(0.85, 2.0 * t)), 1.0);
+  colour = vec4(mix(grey, mix(vec3(1.0, 0.867, 0.2), vec3(0.85, 0.1, 0.1), t), 0.7 * min(1.0, 1.5 * t)), 1.0);
 }
 `;
 

@@ -11,23 +11,59 @@ async function inflate(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/* A channel: the code of each voxel, and the value of each code. */
-async function readChannel(packed, count) {
-  const bytes = await inflate(packed.text);
-  const wide = packed.bytes === 2;
-  const codes = wide ? new Uint16Array(count) : new Uint8Array(count);
-  let code = 0;
-  for (let i = 0; i < count; i++) {
-    code += wide ? bytes[i] + 256 * bytes[count + i] : bytes[i];
-    codes[i] = code; // modulo 256 or 65536, as the differences were taken
-    code = codes[i];
+/* For each voxel of the head, in order, the three that predict it; where they are air, others that are known. */
+function neighbours(inside, shape) {
+  const [X, Y] = shape;
+  const count = inside.length, before = new Int32Array(3 * count);
+  const isInside = new Uint8Array(shape[0] * shape[1] * shape[2]);
+  for (const i of inside) isInside[i] = 1;
+  let last = -1;
+  for (let n = 0; n < count; n++) {
+    const i = inside[n], x = i % X, y = Math.floor(i / X) % Y;
+    const left = x > 0 && isInside[i - 1] ? i - 1 : -1;
+    const front = y > 0 && isInside[i - X] ? i - X : -1;
+    const below = i >= X * Y && isInside[i - X * Y] ? i - X * Y : -1;
+    const first = left >= 0 ? left : front >= 0 ? front : below >= 0 ? below : last;
+    before[3 * n] = first;
+    before[3 * n + 1] = front >= 0 ? front : first;
+    before[3 * n + 2] = below >= 0 ? below : first;
+    last = i;
   }
-  const value = new Float32Array(wide ? 65536 : 256);
-  for (let i = 0; i < value.length; i++) {
+  return before;
+}
+
+/* A channel: the code of each voxel, and the value of each code. */
+async function readChannel(packed, count, inside, before) {
+  const bytes = await inflate(packed.text);
+  const wide = packed.bytes === 2, most = inside.length;
+  const codes = new Uint16Array(count);
+  let largest = 0;
+  for (let n = 0; n < most; n++) {
+    const folded = wide ? bytes[n] + 256 * bytes[most + n] : bytes[n];
+    const difference = folded & 1 ? -((folded + 1) >> 1) : folded >> 1;
+    const x = before[3 * n] < 0 ? 0 : codes[before[3 * n]];
+    const y = before[3 * n + 1] < 0 ? 0 : codes[before[3 * n + 1]];
+    const z = before[3 * n + 2] < 0 ? 0 : codes[before[3 * n + 2]];
+    const code = Math.max(Math.min(x, y), Math.min(Math.max(x, y), z)) + difference;
+    codes[inside[n]] = code;
+    if (code > largest) largest = code;
+  }
+  const value = new Float32Array(largest + 1);
+  for (let i = 0; i <= largest; i++) {
     if (packed.code === "log") value[i] = i ? packed.low * Math.exp((i - 1) * packed.step) : 0;
     else value[i] = packed.low + i * packed.step;
   }
   return { name: packed.name, title: packed.title, codes, value };
+}
+
+/* Numbers of the voxels of the head, in order. */
+async function readMask(text, count) {
+  const bits = await inflate(text);
+  let total = 0;
+  for (const byte of bits) for (let b = byte; b; b &= b - 1) total++;
+  const inside = new Int32Array(total);
+  for (let i = 0, n = 0; i < count; i++) if (bits[i >> 3] & (1 << (i & 7))) inside[n++] = i;
+  return inside;
 }
 
 class Volume {
@@ -36,12 +72,15 @@ class Volume {
     volume.shape = packed.shape;
     volume.affine = packed.affine;
     volume.precision = packed.precision;
+    volume.step = packed.step;
     volume.leftOut = packed.left_out;
     volume.count = packed.shape.reduce((a, b) => a * b, 1);
     volume.maps = new Map();
     volume.scans = [];
+    volume.inside = await readMask(packed.mask, volume.count);
+    const before = neighbours(volume.inside, packed.shape);
     for (const one of packed.channels) {
-      const channel = await readChannel(one, volume.count);
+      const channel = await readChannel(one, volume.count, volume.inside, before);
       one.text = ""; // the text is not needed any more
       if (one.name === "scan") volume.scans.push(channel);
       else volume.maps.set(one.name, channel);
@@ -64,12 +103,8 @@ class Volume {
 
   /* Up to `most` voxels of the head, evenly spread. */
   sample(most) {
-    const t1 = this.maps.get("t1").codes;
-    let inside = 0;
-    for (let i = 0; i < t1.length; i++) if (t1[i]) inside++;
-    const step = Math.max(1, Math.floor(inside / most));
-    const found = [];
-    for (let i = 0, seen = 0; i < t1.length; i++) if (t1[i] && seen++ % step === 0) found.push(this.at(i));
+    const step = Math.max(1, Math.floor(this.inside.length / most)), found = [];
+    for (let n = 0; n < this.inside.length; n += step) found.push(this.at(this.inside[n]));
     return found;
   }
 
