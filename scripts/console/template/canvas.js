@@ -41,7 +41,7 @@ class CanvasRenderer {
     for (let p = 0; p < values.length; p += 4) {
       const grey = Math.min(1, Math.max(0, (values[p] - look.low) / (look.high - look.low)));
       const t = look.bright > 0 ? Math.min(1, values[p + 1] / (look.bright * MOST_SD)) : 0;
-      const share = 0.7 * Math.min(1, 1.5 * t), tint = [1 - 0.15 * t, 0.867 - 0.767 * t, 0.2 - 0.1 * t];
+      const share = 0.55 * t, tint = [1 - 0.15 * t, 0.867 - 0.767 * t, 0.2 - 0.1 * t];
       for (let c = 0; c < 3; c++) picture.data[p + c] = 255 * (grey + share * (tint[c] - grey));
       picture.data[p + 3] = 255;
     }

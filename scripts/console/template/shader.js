@@ -1,4 +1,4 @@
-/* Pictures by WebGL 2: the signal equation in a fragment shader, one program per sequence. */
+/* Pictures by WebGL 2: the signal equation in a fragment shader, a program for each sequence. */
 
 const VERTEX = `#version 300 es
 in vec2 corner;
@@ -45,7 +45,7 @@ void main() {
   float s = signal(SIGNAL);
   float value = SIGNED ? s : abs(s);
   float sd = 0.0;
-  if (bright > 0.0 || raw) { SD }
+  SD
   if (sigma > 0.0 && !SIGNED) {
     uvec3 v = uvec3(origin + at.x * across + at.y * down);
     vec2 n = normals(v.x + shape.x * (v.y + shape.y * v.z));
@@ -54,7 +54,7 @@ void main() {
   if (raw) { colour = vec4(value, sd, s, 1.0); return; }
   vec3 grey = vec3(clamp((value - low) / (high - low), 0.0, 1.0));
   float t = bright > 0.0 ? clamp(sd / (bright * most), 0.0, 1.0) : 0.0;
-  colour = vec4(mix(grey, mix(vec3(1.0, 0.867, 0.2), vec3(0.85, 0.1, 0.1), t), 0.7 * min(1.0, 1.5 * t)), 1.0);
+  colour = vec4(mix(grey, mix(vec3(1.0, 0.867, 0.2), vec3(0.85, 0.1, 0.1), t), 0.55 * t), 1.0);
 }
 `;
 
@@ -75,7 +75,7 @@ class ShaderRenderer {
     gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 0, 0);
   }
 
-  fragment(contrast) {
+  fragment(contrast, withSd) {
     const sets = Math.ceil(this.names.length / 4);
     const place = (name) => {
       const i = this.names.indexOf(name);
@@ -93,8 +93,8 @@ class ShaderRenderer {
       const moved = (by) => MAPS.map((one) => (one === name ? `${one} * ${by}` : one)).join(", ") + options;
       return `(signal(${moved(up)}) - signal(${moved(down)})) / ${(2 * STEP).toFixed(3)} * ${place(SD[i])}`;
     });
-    const sd = this.hasSd ? `sd = length(vec3(${terms.join(", ")}));` : "";
-    const main = MAIN.replace("READ", read).replace("SD }", `${sd} }`).replace("SIGNAL", `pd, t1, t2${options}`);
+    const sd = withSd ? `sd = length(vec3(${terms.join(", ")}));` : "";
+    const main = MAIN.replace("READ", read).replace("SD\n", `${sd}\n`).replace("SIGNAL", `pd, t1, t2${options}`);
     return `#version 300 es
 precision highp float;
 precision highp int;
@@ -103,10 +103,12 @@ precision highp sampler2D;
 ${uniforms}${PRECISE}${HASH}${contrast.equation.shader}${main}`;
   }
 
-  program(contrast) {
-    if (this.programs.has(contrast.name)) return this.programs.get(contrast.name);
+  /* One program with the standard deviation and one without: it takes six more signals. */
+  program(contrast, withSd) {
+    const key = `${contrast.name} ${withSd}`;
+    if (this.programs.has(key)) return this.programs.get(key);
     const gl = this.gl, program = gl.createProgram();
-    for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, this.fragment(contrast)]]) {
+    for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, this.fragment(contrast, withSd)]]) {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, text);
       gl.compileShader(shader);
@@ -123,7 +125,7 @@ ${uniforms}${PRECISE}${HASH}${contrast.equation.shader}${main}`;
       if (!places.has(name)) places.set(name, gl.getUniformLocation(program, name));
       return places.get(name);
     } };
-    this.programs.set(contrast.name, found);
+    this.programs.set(key, found);
     return found;
   }
 
@@ -142,7 +144,7 @@ ${uniforms}${PRECISE}${HASH}${contrast.equation.shader}${main}`;
   }
 
   run(slice, contrast, look, raw) {
-    const gl = this.gl, { program, place } = this.program(contrast);
+    const gl = this.gl, { program, place } = this.program(contrast, this.hasSd && (raw || look.bright > 0));
     gl.useProgram(program);
     this.upload(slice);
     slice.data.forEach((_, i) => gl.uniform1i(place(`maps${i}`), i));
