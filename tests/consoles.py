@@ -28,7 +28,9 @@ SHAPE = (24, 20, 12)
 HOSTILE = "sub-</script><script>document.body.innerHTML='broken'</script><img src=x onerror=alert(1)>\u2028@@volume@@"
 
 
-def head(shape: tuple[int, int, int] = SHAPE, sd: bool = True, options: bool = True, scans: bool = True) -> Volume:
+def head(
+    shape: tuple[int, int, int] = SHAPE, sd: bool = True, options: tuple[str, ...] = ("fluid",), scans: bool = True
+) -> Volume:
     """Boxes of grey matter, white matter and fluid inside each other, their values varied from voxel to voxel."""
     random = np.random.default_rng(0)
     labels = np.zeros(shape, int)
@@ -40,9 +42,12 @@ def head(shape: tuple[int, int, int] = SHAPE, sd: bool = True, options: bool = T
     maps = dict(zip(("pd", "t1", "t2"), np.float32(values)))
     if sd:
         maps |= {f"sd_{name}": np.float32(mask * (0.02 + 0.03 * random.random(shape))) for name in ("pd", "t1", "t2")}
-    if options:
-        maps["fluid"] = np.where(labels == 3, 1.0, np.where(random.random(shape) < 0.1, 0.4, 0.0)).astype(np.float32)
-        maps["fluid"] *= mask
+    given = {
+        "fluid": np.where(labels == 3, 1.0, np.where(random.random(shape) < 0.1, 0.4, 0.0)),
+        "t2_star": maps["t2"] * (0.5 + 0.3 * random.random(shape)),
+        "b1": 0.7 + 0.6 * random.random(shape),
+    }
+    maps |= {name: np.float32(mask * given[name]) for name in options}
     images = {"T1w": np.float32(1000 * maps["pd"] / (0.1 + maps["t1"]))} if scans else {}
     return Volume(maps, mask, AFFINE, images)
 

@@ -12,6 +12,7 @@
 """Consoles through the configs: which maps and scans get into a page, what one bad subject does to the others."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,13 @@ def test_names_of_subjects_are_words(run, maps):
     out = run()
     found = Elements((out / f"sub-{name}/anat/sub-{name}_console.html").read_text(encoding="utf-8"))
     assert found.title == f"sub-{name}: contrast console" and "img" not in [tag for tag, _ in found.found]
+
+
+def test_the_command_names_the_folder_as_a_shell_reads_it(run, maps):
+    folder = maps.rename(maps.with_name('o\'brien $(x) "y"'))
+    command = page(run(dataset_dir=str(folder))).json("content")["about"]["command"]
+    words = shlex.split(command)
+    assert words[words.index("--dataset_dir") + 1] == str(folder)
 
 
 def test_a_folder_of_scans_that_was_named_is_read_or_refused(run, tmp_path):

@@ -15,13 +15,14 @@ import ast
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from scripts.acquisition import from_sidecar, load_render, to_sidecar
-from scripts.console import console_page
+from scripts.console import About, Volume, console_page
 from scripts.console.pack import unpack
 from scripts.render import SignalModel
 from scripts.signal import SEQUENCES
@@ -52,14 +53,16 @@ def browser():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    path = tmp_path_factory.mktemp("console") / "sub-01_console.html"
-    path.write_text(console_page(head(), about()), encoding="utf-8")
+    return write_page(tmp_path_factory.mktemp("console") / "sub-01_console.html", head())
+
+
+def write_page(path: Path, volume: Volume, told: About | None = None) -> Path:
+    path.write_text(console_page(volume, told or about(options=volume.options)), encoding="utf-8")
     return path
 
 
-@pytest.fixture(scope="module")
-def maps(page):
-    """The maps that the page has, of the slice that it shows, as the picture lies."""
+def shown(page: Path) -> dict[str, torch.Tensor]:
+    """The maps that a page has, of the slice that it shows first, as the picture lies."""
     volume = Elements(page.read_text(encoding="utf-8")).json("volume")
     channels = {one["name"]: array for one, array in zip(volume["channels"], unpack(volume))}
     t1 = channels["t1"] > 0
@@ -74,7 +77,8 @@ def rendered(maps: dict, render: object) -> tuple[torch.Tensor, torch.Tensor]:
     inside = maps["t1"] > 0
     tissue = torch.where(inside, torch.stack([one.exp() for one in logs]), 0.0)
     row = asked.acquisition.to_row()[None, None]
-    signal = SignalModel(signed=True)(tissue[None], row, fluid=maps["fluid"][None])[0, 0]
+    options = {name: maps[name][None] for name in ("fluid", "t2_star", "b1") if name in maps}
+    signal = SignalModel(signed=True)(tissue[None], row, **options)[0, 0]
     slopes = torch.autograd.grad(signal.sum(), logs, allow_unused=True)
     terms = [
         (torch.zeros_like(signal) if slope is None else slope) * maps[f"sd_{name}"]
@@ -83,9 +87,12 @@ def rendered(maps: dict, render: object) -> tuple[torch.Tensor, torch.Tensor]:
     return signal.detach(), torch.stack(terms).square().sum(0).sqrt()
 
 
+@pytest.mark.parametrize("options", [("fluid",), ("t2_star", "b1"), ()], ids=["fluid", "t2_star and b1", "none"])
 @pytest.mark.parametrize("hash", ["", "#canvas"])
-def test_pixels_are_those_of_python(browser, page, maps, hash):
+def test_pixels_are_those_of_python(browser, tmp_path, hash, options):
     """Of every preset: all sequences, more than two dozen settings; by the shader and by the canvas."""
+    page = write_page(tmp_path / "page.html", head(options=options))
+    maps = shown(page)
     browser.open(page, hash)
     assert browser.run("return viewer.renderer.kind") == ("canvas" if hash else "WebGL 2")
     places = browser.run(PLACES)
@@ -224,14 +231,21 @@ def test_the_scan_is_shown_beside_or_blended(browser, page):
     assert browser.run(hidden) and not browser.run("return document.getElementById('blend-sliders').hidden")
 
 
+def test_a_lost_graphics_card_is_done_without(browser, page):
+    browser.open(page)
+    browser.run("viewer.renderer.gl.getExtension('WEBGL_lose_context').loseContext()")
+    browser.run("viewer.redraw()")
+    browser.frame()
+    assert browser.run("return viewer.renderer.kind") == "canvas"
+    assert "Pictures by canvas" in browser.run("return document.getElementById('remarks').textContent")
+
+
 def test_words_of_strangers_do_not_run(browser, tmp_path):
     volume = head()
     told = replace(
         about(HOSTILE, remarks=(HOSTILE,)), sidecar={HOSTILE: "</script><script>document.title='x'</script>"}
     )
-    path = tmp_path / "hostile.html"
-    path.write_text(console_page(replace(volume, scans={HOSTILE: volume.scans["T1w"]}), told), encoding="utf-8")
-    browser.open(path)
+    browser.open(write_page(tmp_path / "hostile.html", replace(volume, scans={HOSTILE: volume.scans["T1w"]}), told))
     browser.frame()
     assert browser.run("return document.getElementById('name').textContent") == HOSTILE
     assert HOSTILE in json.loads(browser.run("return document.getElementById('sidecar').textContent"))
@@ -240,9 +254,7 @@ def test_words_of_strangers_do_not_run(browser, tmp_path):
 
 @pytest.mark.parametrize("shape,planes", [((24, 20, 1), 1), ((24, 20, 3), 3)])
 def test_thin_volumes_and_missing_sd(browser, tmp_path, shape, planes):
-    path = tmp_path / "thin.html"
-    path.write_text(console_page(head(shape, sd=False, options=False, scans=False), about()), encoding="utf-8")
-    browser.open(path)
+    browser.open(write_page(tmp_path / "thin.html", head(shape, sd=False, options=(), scans=False)))
     browser.frame()
     assert browser.run("return viewer.planes.length") == planes
     assert browser.run("return document.getElementById('overlay').disabled")

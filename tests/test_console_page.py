@@ -151,6 +151,6 @@ def test_every_file_of_the_template_is_used():
 
 
 def test_a_page_without_sd_or_scans_is_smaller_and_whole():
-    page = Elements(console_page(head((24, 20, 1), sd=False, options=False, scans=False), about()))
+    page = Elements(console_page(head((24, 20, 1), sd=False, options=(), scans=False), about()))
     assert [channel["name"] for channel in page.json("volume")["channels"]] == ["pd", "t1", "t2"]
     assert sum(len(text) for text in page.scripts.values()) < LARGEST

@@ -18,7 +18,7 @@ class Viewer {
     const groups = [...(content.about.scans.length ? [this.ownScans(content.about.scans)] : []), ...content.table.presets];
     this.settings = new Settings(content.table.sequences, groups, (preset) => this.settled(preset));
     this.settings.take(this.settings.first("mprage"));
-    this.describeRun(content);
+    this.describeRun();
   }
 
   ownScans(scans) {
@@ -156,6 +156,7 @@ class Viewer {
       if (this.renderer instanceof CanvasRenderer) throw error;
       console.warn(error.message);
       this.renderer = new CanvasRenderer(this.volume);
+      this.describeRun();
       return this.draw();
     }
     this.query("blend-sliders").hidden = look.compare !== "blend";
@@ -203,8 +204,8 @@ class Viewer {
     }
   }
 
-  describeRun(content) {
-    const { precision, edges, leftOut, shape } = this.volume, { about } = content;
+  describeRun() {
+    const { precision, edges, leftOut, shape } = this.volume, { about } = this;
     const kinds = this.volume.names.filter((name) => !SD.includes(name)).length;
     const remarks = [
       `Pictures by ${this.renderer.kind}. The equations were traced from the functions that Python renders with; they ` +

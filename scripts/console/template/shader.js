@@ -144,7 +144,9 @@ ${uniforms}${PRECISE}${HASH}${contrast.equation.shader}${main}`;
   }
 
   run(slice, contrast, look, raw) {
-    const gl = this.gl, { program, place } = this.program(contrast, this.hasSd && (raw || look.bright > 0));
+    const gl = this.gl;
+    if (gl.isContextLost()) throw new Error("the graphics card was lost");
+    const { program, place } = this.program(contrast, this.hasSd && (raw || look.bright > 0));
     gl.useProgram(program);
     this.upload(slice);
     slice.data.forEach((_, i) => gl.uniform1i(place(`maps${i}`), i));
