@@ -49,6 +49,13 @@ function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
+/* A side of the patient, readable on black and on white. */
+function letter(pen, text, x, y) {
+  [pen.strokeStyle, pen.lineWidth, pen.fillStyle] = ["#000", 3, "#ffd98a"];
+  pen.strokeText(text, x, y);
+  pen.fillText(text, x, y);
+}
+
 /* The planes that are shown side by side, with what they show written below. */
 function picture(planes, title, lines) {
   const pictures = planes.flatMap((plane) => [plane.rendered, plane.acquired].filter((one) => !one.element.hidden)
@@ -58,22 +65,24 @@ function picture(planes, title, lines) {
     const edges = plane.volume.edges;
     const width = image.width * edges[plane.across], height = image.height * edges[plane.down];
     const scale = size / Math.max(width, height);
-    return { image, width: Math.round(width * scale), height: Math.round(height * scale) };
+    return { plane, image, width: Math.round(width * scale), height: Math.round(height * scale) };
   });
   const canvas = make("canvas", {
     width: boxes.reduce((sum, box) => sum + box.width, 0),
     height: Math.max(...boxes.map((box) => box.height)) + text * (lines.length + 1) + 10,
   });
   const pen = canvas.getContext("2d");
+  pen.font = "15px system-ui, sans-serif";
   pen.fillStyle = "#000";
   pen.fillRect(0, 0, canvas.width, canvas.height);
   let left = 0;
   for (const box of boxes) {
     pen.drawImage(box.image, left, 0, box.width, box.height);
+    letter(pen, box.plane.left, left + 6, box.height / 2);
+    letter(pen, box.plane.right, left + box.width - 20, box.height / 2);
     left += box.width;
   }
   pen.fillStyle = "#ddd";
-  pen.font = "15px system-ui, sans-serif";
   [title, ...lines].forEach((line, i) => pen.fillText(line, 8, canvas.height - text * (lines.length - i) - 10, canvas.width - 16));
   return canvas;
 }

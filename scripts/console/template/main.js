@@ -28,11 +28,11 @@ class Viewer {
 
   controls() {
     const names = this.planes.map((plane) => plane.name);
-    const all = this.planes.length > 1 ? [["All", "All planes"], ...names.map((name) => [name, name])] : [];
+    const all = this.planes.length > 1 ? [["All", "All"], ...names.map((name) => [name, name])] : [];
     const narrow = matchMedia("(max-width: 800px)").matches && all.length;
     radios(this.query("layout"), "layout", all, narrow ? names[0] : "All", (name) => this.layOut(name));
     this.layOut(narrow || !all.length ? names[0] : "All");
-    radios(this.query("tool"), "tool", [["cross", "Drag: crosshair"], ["window", "Drag: window"]], "cross",
+    radios(this.query("tool"), "tool", [["cross", "Crosshair"], ["window", "Window"]], "cross",
       (tool) => (this.tool = tool));
     const share = { unit: "%", factor: 100, decimals: 3, scale: "linear" };
     const slider = (place, field, changed) => {

@@ -25,7 +25,7 @@ class Plane {
     this.acquired = this.picture("acquired");
     this.acquired.element.hidden = true;
     const depth = volume.shape[this.axis];
-    this.range = make("input", { type: "range", min: 0, max: depth - 1, step: 1 });
+    this.range = make("input", { type: "range", min: 0, max: depth - 1, step: 1, hidden: depth === 1 });
     this.range.setAttribute("aria-label", `${this.name} slice`);
     this.output = make("output");
     this.range.addEventListener("input", () => this.move(Number(this.range.value)));
