@@ -72,13 +72,16 @@ class ConsoleStep:
             UserError: for whatever is wrong with the request as a whole.
         """
         # A folder that was named is looked at before anything is written.
-        known = self.scans.keys() & {session.name for session in self.dataset}
+        known = {session.name for session in self.dataset} & self.scans.keys()
         for session in self.dataset:
             if self.study.holds(session):
                 self.study.plan(session, self._facts(session), [])
         self.study.open(self.dataset.dataset_dir)
         for name, error in self.dataset.failures.items():
             self.study.fail(name, error)
+        for session in self.dataset:
+            if session.ignored:
+                logger.warning(f"{session.name}: left out {', '.join(path.name for path in session.ignored)}")
         if self.scans_dir is not None and not known:
             logger.warning(f"{self.scans_dir}: no subject is named as one of the maps, so pages have no scans")
 
