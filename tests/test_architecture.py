@@ -43,7 +43,8 @@ ROOMS = {
     "preprocess": {"bids", "render", "tissue"},
     "augment": {"nuisance", "render"},
     "train": {"estimate", "simulate", "preprocess", "augment"},
-    "commands": {"train"},
+    "console": {"render", "bids"},
+    "commands": {"train", "console"},
 }
 ANYWHERE = {"errors", "randomness", "files", "parallel"}
 """Rooms that every other may import."""

@@ -36,6 +36,7 @@ WORKFLOWS = {
     "acquisitions": None,
     "protocol_report": None,
     "render": None,
+    "console": None,
     "convert": None,
     "calibrate": None,
 }

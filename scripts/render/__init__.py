@@ -11,9 +11,9 @@
 
 """Tissue maps and acquisitions -> contrasts, and the gain of a measured contrast against a rendered one."""
 
-from .contrast import T2_STAR_RATIO
+from .contrast import T2_STAR_RATIO, contrast
 from .fluid import share_beside_fluid
 from .gain import profile_gain
 from .model import SignalModel
 
-__all__ = ["T2_STAR_RATIO", "SignalModel", "profile_gain", "share_beside_fluid"]
+__all__ = ["T2_STAR_RATIO", "SignalModel", "contrast", "profile_gain", "share_beside_fluid"]

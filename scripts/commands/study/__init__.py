@@ -13,6 +13,7 @@
 
 from .brains import Brains
 from .conditions import Conditions
+from .consoles import ConsoleStep
 from .folder import Plan, Study
 from .renders import MapSets, RenderStep
 from .samples import SampleStep
@@ -21,6 +22,7 @@ from .subjects import SubjectStep, UsableSessions
 __all__ = [
     "Brains",
     "Conditions",
+    "ConsoleStep",
     "MapSets",
     "Plan",
     "RenderStep",

@@ -78,7 +78,7 @@ class Study:
         # Until this process ends.
         self.lock = lock_folder(self.root, f".lock-{self.rank}")
         self.write("dataset_description.json", json.dumps(description, indent=4) + "\n")
-        self.write(".bidsignore", "*_manifest.json\n*.png\n*_desc-corr*\n*_volumes.tsv\n*_xfm.*\n")
+        self.write(".bidsignore", "*_manifest.json\n*.png\n*_desc-corr*\n*_volumes.tsv\n*_xfm.*\n*_console.html\n")
 
     def _check_owner(self, generated_by: list, sources: str | Path | None) -> None:
         """Refuses a folder that belongs to something else."""

@@ -30,6 +30,7 @@ from ...nuisance import Noise
 from ...randomness import generator
 from ...render import T2_STAR_RATIO, SignalModel, share_beside_fluid
 from ...signal import SEQUENCES
+from ...signal import Sequence as SignalEquation
 
 CORRELATIONS = ("PDT1", "PDT2", "T1T2")
 """Pairs of maps, as :func:`scripts.tissue.correlations` orders them."""
@@ -175,6 +176,22 @@ def read_maps(folder: Path, session: Session) -> Maps:
     return Maps(np.stack(values), sd, read("mask", desc="foreground")[0] > 0, affines[0], options)
 
 
+def image_note(sequence: SignalEquation, given: Iterable[str], noise: Noise | str | None = None) -> str:
+    """What the sidecar of a rendered contrast says of it.
+
+    Args:
+        sequence: its signal equation.
+        given: optional maps that there are, by their names in :class:`scripts.render.SignalModel`.
+        noise: what was added.
+    """
+    assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in given]
+    if "fluid" in given and not sequence.signed:
+        assumed.append(ADDED)
+    kind = "Image" if sequence.signed else "Magnitude image"
+    added = "without noise" if noise is None or sequence.signed else f"with noise, {noise}"
+    return " ".join([f"{kind} rendered from the maps by the signal equation, {added}.", *assumed])
+
+
 def write_contrasts(
     folder: Path,
     session: Session,
@@ -206,16 +223,10 @@ def write_contrasts(
         sequence = SEQUENCES[request.acquisition.sequence]
         known = sequence.options if sequence.signed else (*sequence.options, "fluid")
         used = [name for name in sources if name in MAP_UNITS or OPTIONS[name] in known]
-        assumed = [ASSUMED[name] for name in sequence.options if name in ASSUMED and name not in given]
-        if "fluid" in given and "fluid" in known:
-            assumed.append(ADDED)
-        kind = "Image" if sequence.signed else "Magnitude image"
-        added = "without noise" if noise is None or sequence.signed else f"with noise, {noise}"
-        about = [f"{kind} rendered from the maps by the signal equation, {added}.", *assumed]
         sidecar = {
             **to_sidecar(request.acquisition),
             "Units": "arbitrary",
-            "Description": " ".join(about),
+            "Description": image_note(sequence, given, noise),
             "SkullStripped": session.skull_stripped,
             "Sources": [sources[name] for name in used],
         }

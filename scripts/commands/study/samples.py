@@ -30,6 +30,7 @@ from ...nuisance import Noise
 from ..report import MOST_SAMPLES, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
 from .conditions import Conditions
+from .consoles import lacks_console, write_console
 from .folder import Study
 from .products import foreground_from_pd, read_maps, render, write_contrasts, write_maps
 from .subjects import HOW_TO_TRAIN
@@ -58,6 +59,7 @@ class SampleStep:
         noise: of the contrasts, as :meth:`scripts.nuisance.Noise.of` reads it; None for none.
         threads: threads of a network call on the CPU; results depend on it in the last digits.
         equations: ``exact``, or ``paper`` for the published ones.
+        console: also write a page that renders contrasts in the browser.
     """
 
     study: Study
@@ -73,6 +75,7 @@ class SampleStep:
     noise: float | str | None = None
     threads: int = 2
     equations: str = "exact"
+    console: bool = False
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -148,7 +151,8 @@ class SampleStep:
     def _run(self, index: int) -> None:
         session, facts = sample(index), self._facts(index)
         plan = self.study.plan(session, facts, self.requests)
-        if not plan.maps and not plan.render:
+        console = self.console and (plan.maps or lacks_console(self.study.root, session))
+        if not plan.maps and not plan.render and not console:
             return
         logger.info(f"{session.name}: {index + 1} of {self.count}")
         brain, maps = self._sample(index) if plan.maps else (None, read_maps(self.study.root, session))
@@ -159,6 +163,8 @@ class SampleStep:
                 write_maps(folder, session, maps, about)
                 if brain.fractions is not None:
                     write_fractions(folder, session, brain, maps.affine, about)
+            if console:
+                write_console(folder, session, maps, self.study.root)
             noise = self.added, (self.seed, index)
             write_contrasts(folder, session, maps, plan.render, None, *noise)
             shown = maps.axial(maps.middle)

@@ -23,7 +23,16 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
-from ...bids import check_image, combine, find_sessions, header_doubts, output_path, resolve_all, session_record
+from ...bids import (
+    Session,
+    check_image,
+    combine,
+    find_sessions,
+    header_doubts,
+    output_path,
+    resolve_all,
+    session_record,
+)
 from ...errors import UserError
 from ...estimate.estimator import Estimator
 from ...estimate.grids import on_grid
@@ -33,6 +42,7 @@ from ...parallel import use_threads
 from ...preprocess.registration import estimation_edges, sidecar_about, write_transforms
 from ...train.data import SessionDataset
 from ..report import acquisition_lines, few, overview, request_title
+from .consoles import lacks_console, resample, scan_title, write_console
 from .folder import Study
 from .products import fingerprints, read_maps, render, write_contrasts, write_maps
 
@@ -135,6 +145,7 @@ class SubjectStep:
         threads: pieces of work on the CPU that run side by side; results do not depend on it. None for as many as the
             process has cores.
         native: write results on the grid of the reference scan, else on that of the estimate.
+        console: also write a page that renders contrasts in the browser.
     """
 
     study: Study
@@ -145,6 +156,7 @@ class SubjectStep:
     render: object
     threads: int | None = None
     native: bool = False
+    console: bool = False
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -184,7 +196,8 @@ class SubjectStep:
         session, facts = record["session"], self._facts(record)
         _refuse_copies(facts["inputs"])
         plan = self.study.plan(session, facts, self.requests)
-        if not plan.maps and not plan.render:
+        console = self.console and (plan.maps or lacks_console(self.study.root, session))
+        if not plan.maps and not plan.render and not console:
             return
         logger.info(f"{session.name}: {record['index'] + 1} of {len(self.dataset.records)}")
         volume = self.preprocessing(record)
@@ -202,8 +215,20 @@ class SubjectStep:
                 origin["Alignment"] = sidecar_about(alignment, session, names)
                 write_maps(folder, session, maps, {**origin, **about}, self.estimator.sd_note)
                 write_transforms(folder, session, alignment, names)
+            if console:
+                self._write_console(folder, session, volume, maps)
             write_contrasts(folder, session, maps, plan.render)
             self._write_overview(output_path(folder, session, "overview", ".png"), record, volume, maps)
+
+    def _write_console(self, folder: Path, session: Session, volume: dict, maps: Maps) -> None:
+        image = volume["image"]
+        titles = [scan_title(session, contrast.path) for contrast in session.contrasts]
+        arrays, affine = image.as_tensor().numpy(), image.affine.numpy()
+        same = maps.mask.shape == arrays.shape[1:] and np.allclose(maps.affine, affine)
+        scans = {title: array if same else resample(array, affine, maps) for title, array in zip(titles, arrays)}
+        suffixes = (contrast.suffix for contrast in session.contrasts)
+        known = dict(zip(titles, zip(suffixes, volume["acquisitions"])))
+        write_console(folder, session, maps, self.study.root, scans, known)
 
     def _write_overview(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
         name, image = record["session"].name, volume["image"]
