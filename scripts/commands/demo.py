@@ -59,7 +59,7 @@ STEPS = (
         "estimate its tissue maps, render contrasts nobody acquired",
         240,
         "inference",
-        "--dataset_dir demo/scans --output_dir demo/maps --render research",
+        "--dataset_dir demo/scans --output_dir demo/maps --render research --console true",
         "demo/maps/sub-01/anat/sub-01_overview.png",
     ),
     Step(
@@ -71,6 +71,7 @@ STEPS = (
     ),
 )
 RESULT = "demo/overview.jpg"
+CONSOLE = "demo/maps/sub-01/anat/sub-01_console.html"
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def main() -> None:
         print(f"done in {clock(time.time() - begun)}" + f": {step.picture}" * bool(step.picture), flush=True)
     with replacing(ROOT / RESULT) as file:
         Image.open(ROOT / STEPS[1].picture).convert("RGB").save(file, "JPEG", quality=88, optimize=True)
-    print(f"\nAll done in {clock(time.time() - start)} min. Look at {RESULT}")
+    print(f"\nAll done in {clock(time.time() - start)} min. Look at {RESULT}, then open {CONSOLE} in a browser")
 
 
 def run(arguments: list[str]) -> None:
