@@ -14,15 +14,16 @@
 Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contrasts that exist in the batch.
 """
 
-from .codec import FractionCodec
+from .codec import CoarseCodec, FractionCodec
 from .device import bf16, on_device, unwrap
 from .diffusion import LatentDiffusionUNet, PublishedDiffusionUNet
 from .inferers import MapInferer, MapSampler
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
 from .skips import PrecisionSkip
-from .transformer import DiffusionTransformer
+from .transformer import DiffusionTransformer, RefiningTransformer, surround
 
 __all__ = [
+    "CoarseCodec",
     "DEFAULT_PROTOCOL",
     "DiffusionTransformer",
     "FractionCodec",
@@ -34,7 +35,9 @@ __all__ = [
     "PrecisionSkip",
     "PublishedDiffusionUNet",
     "PublishedVAE",
+    "RefiningTransformer",
     "bf16",
     "on_device",
+    "surround",
     "unwrap",
 ]
