@@ -17,7 +17,9 @@ Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contras
 from .codec import CoarseCodec, FractionCodec
 from .device import bf16, on_device, unwrap
 from .diffusion import LatentDiffusionUNet, PublishedDiffusionUNet
+from .heads import HeadSampler
 from .inferers import MapInferer, MapSampler
+from .levels import at_levels, halving_order
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
 from .skips import PrecisionSkip
 from .transformer import DiffusionTransformer, RefiningTransformer, surround
@@ -27,6 +29,7 @@ __all__ = [
     "DEFAULT_PROTOCOL",
     "DiffusionTransformer",
     "FractionCodec",
+    "HeadSampler",
     "LatentDiffusionUNet",
     "MapInferer",
     "MapSampler",
@@ -36,7 +39,9 @@ __all__ = [
     "PublishedDiffusionUNet",
     "PublishedVAE",
     "RefiningTransformer",
+    "at_levels",
     "bf16",
+    "halving_order",
     "on_device",
     "surround",
     "unwrap",

@@ -103,19 +103,20 @@ class SampleStep:
         """
         torch.set_num_threads(self.threads)
         self.requests, self.added = load_render(self.render, self.equations), Noise.of(self.noise)
+        how = HOW_TO_TRAIN if isinstance(self.network, PhysicsVAE) else HOW_TO_TRAIN_CODEC
         decoder, diffusion = self.weights
-        vae = isinstance(self.network, PhysicsVAE)
-        self.sha256 = {
-            "decoder": load_weights(self.network, decoder, HOW_TO_TRAIN if vae else HOW_TO_TRAIN_CODEC),
-            "diffusion": load_weights(self.diffusion, diffusion, HOW_TO_TRAIN_DIFFUSION),
+        parts = {
+            "decoder": (self.network, decoder, how),
+            "diffusion": (self.diffusion, diffusion, HOW_TO_TRAIN_DIFFUSION),
+            **{name: (*part, HOW_TO_TRAIN_DIFFUSION) for name, part in self.inferer.parts.items()},
         }
-        made_for = self.diffusion.vae_digest.cpu()
-        if made_for.any() and not torch.equal(made_for, weights_digest(self.network)):
-            raise UserError(
-                diffusion,
-                f"diffusion weights made with other latents than those of {decoder}",
-                "name the two of one training",
-            )
+        self.sha256 = {name: load_weights(*part) for name, part in parts.items()}
+        paths = {network: path for network, path, _ in parts.values()}
+        for diffusion, network in self.inferer.pairs(self.network, self.diffusion):
+            made_for = diffusion.vae_digest.cpu()
+            if made_for.any() and not torch.equal(made_for, weights_digest(network)):
+                found = f"diffusion weights made with other latents than those of {paths[network]}"
+                raise UserError(paths[diffusion], found, "name the two of one training")
         self.conditions.compare(self.diffusion.column_ranges)
         for index in range(self.count):
             if self.study.holds(sample(index)):
@@ -172,12 +173,11 @@ class SampleStep:
         with eval_mode(self.network):
             latent = self.inferer.latent((self.seed, index), self.network, self.diffusion, asked)
             brain = self.brains(latent, self.seed, index)
-        values = brain.maps if brain.maps.ndim == 4 else brain.maps[..., None]
-        if not np.isfinite(values).all():
+        if not np.isfinite(brain.maps).all():
             raise ValueError("the network's maps are not finite")
-        mask = foreground_from_pd(values[0])
-        affine = _centred(values.shape[1:], asked.get("position") or 0.0)
-        return brain, Maps(values * mask, None, mask, affine, brain.options)
+        mask = foreground_from_pd(brain.maps[0])
+        affine = _centred(mask.shape, self.inferer.centre or asked.get("position") or 0.0)
+        return brain, Maps(brain.maps * mask, None, mask, affine, brain.options)
 
     def _facts(self, index: int) -> dict:
         """Whatever a sample depends on besides the config."""
