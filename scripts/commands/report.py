@@ -43,6 +43,7 @@ OPTION_PANELS = {
 SD_PANELS = {1: ("T1 ± [%]", "cividis", 40.0), 2: ("T2 ± [%]", "cividis", 40.0)}
 """Channel -> panel. A standard deviation of 0.4 of the logarithm is a map that is little more than a guess."""
 FOOTNOTE = "Axial, radiological display: the patient's right is on the left."
+VIEWS = "Axial and coronal, the patient's right on the left; sagittal, the face on the left."
 
 # Sizes [inch].
 PANEL, GAP, SECTION_GAP, EDGE = 2.2, 0.05, 0.4, 0.15

@@ -22,7 +22,6 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..randomness import generator
 from .codec import CoarseCodec
-from .device import bf16
 from .inferers import MapSampler, denoise
 from .levels import CENTRE_MM, at_levels, halving_order
 from .transformer import RefiningTransformer, surround
@@ -143,9 +142,9 @@ class HeadSampler(MapSampler):
                     )
                     noise = torch.stack([self._noise(inputs, number, made[0].shape) for number in numbers.tolist()])
                     asked = torch.where(torch.tensor(told), positions[:, None], torch.nan)
-                    with bf16(coarse.device, self.amp):
-                        latent = denoise(self.refining_scheduler, self.refining, noise, asked, around=around)
-                    made[numbers] = latent.float()
+                    made[numbers] = denoise(
+                        self.refining_scheduler, self.refining, noise, asked, amp=self.amp, around=around
+                    )
                     progress.update(len(numbers))
         return made / self.refining.scale_factor
 

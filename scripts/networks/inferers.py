@@ -12,7 +12,6 @@
 """Networks on whole images: volumes of contrasts -> estimate, noise -> log maps."""
 
 from collections.abc import Mapping
-from functools import partial
 from hashlib import sha256
 from math import prod
 from types import MappingProxyType
@@ -181,7 +180,13 @@ class MapSampler(Inferer):
 
 @torch.no_grad()
 def denoise(
-    scheduler: Scheduler, diffusion: nn.Module, noise: Tensor, asked: Tensor, guidance: float = 1.0, **known: Tensor
+    scheduler: Scheduler,
+    diffusion: nn.Module,
+    noise: Tensor,
+    asked: Tensor,
+    guidance: float = 1.0,
+    amp: bool = False,
+    **known: Tensor,
 ) -> Tensor:
     """Latents from noise ``(B, L, ...)``, on the device of the diffusion network, in its scale.
 
@@ -191,14 +196,20 @@ def denoise(
         noise: the noise.
         asked: conditions ``(B, C)``, NaN where nothing is asked.
         guidance: see :class:`MapSampler`.
+        amp: the network computes in bfloat16.
         known: what the network takes by name besides.
     """
+
+    def predict(*inputs: Tensor, **named: Tensor) -> Tensor:
+        with bf16(device, amp):
+            return diffusion(*inputs, **named, **known).float()
+
     device = next(diffusion.parameters()).device
     condition = diffusion.condition(asked, tuple(noise.shape[2:]))
     with eval_mode(diffusion):
         return DiffusionInferer(scheduler).sample(
             input_noise=noise.to(device),
-            diffusion_model=partial(diffusion, **known) if known else diffusion,
+            diffusion_model=predict,
             conditioning=None if condition is None else condition.to(device),
             mode=diffusion.mode,
             cfg=None if condition is None or guidance == 1 else guidance,

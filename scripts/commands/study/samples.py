@@ -139,7 +139,7 @@ class SampleStep:
         rows = {}
         for index, one in enumerate(samples[:MOST_SAMPLES]):
             maps = read_maps(self.study.root, one)
-            maps = maps.axial(maps.middle)
+            maps = _shown(maps)
             by_suffix = {request.suffix: request for request in reversed(self.requests)}
             first = [*reversed(by_suffix.values())]
             contrasts = dict(zip(map(request_title, first), render(maps, first, self.added, (self.seed, index))))
@@ -162,7 +162,7 @@ class SampleStep:
                     write_fractions(folder, session, brain, maps.affine, about)
             noise = self.added, (self.seed, index)
             write_contrasts(folder, session, maps, plan.render, None, *noise)
-            shown = maps.axial(maps.middle)
+            shown = _shown(maps)
             requests = few(self.requests)
             contrasts = dict(zip(map(request_title, requests), render(shown, requests, *noise)))
             path = output_path(folder, session, "overview", ".png")
@@ -188,6 +188,11 @@ class SampleStep:
 def sample(index: int) -> Session:
     """The session that a sample is written as: ``sub-0001`` for index 0."""
     return Session(f"{index + 1:04d}", None, ())
+
+
+def _shown(maps: Maps) -> Maps:
+    """What a picture shows: the slice, or three of a head."""
+    return maps.orthogonal() if maps.mask.shape[2] > 1 else maps.axial(0)
 
 
 def _centred(shape: tuple[int, ...], position: float) -> np.ndarray:
