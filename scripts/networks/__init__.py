@@ -22,10 +22,11 @@ from .inferers import MapInferer, MapSampler
 from .levels import at_levels, halving_order
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
 from .skips import PrecisionSkip
-from .transformer import DiffusionTransformer, RefiningTransformer, surround
+from .transformer import CoarseTransformer, DiffusionTransformer, RefiningTransformer, surround
 
 __all__ = [
     "CoarseCodec",
+    "CoarseTransformer",
     "DEFAULT_PROTOCOL",
     "DiffusionTransformer",
     "FractionCodec",

@@ -63,14 +63,20 @@ class LinearLatent(nn.Module):
         latent_channels: L.
         edge: of a block.
         dims: of the images: 2 or 3.
+        field_strength: whose literature values give the log maps [T].
+
+    Raises:
+        UserError: for a field strength that tissue is not known at.
     """
 
-    def __init__(self, latent_channels: int, edge: int, dims: int) -> None:
+    def __init__(self, latent_channels: int, edge: int, dims: int, field_strength: float = 3.0) -> None:
         super().__init__()
         values = len(FRACTIONS) * edge**dims
         self.latent_channels, self.edge, self.dims = latent_channels, edge, dims
         importance = torch.tensor([IMPORTANCE.get(name, 1.0) for name in FRACTIONS])
         self.register_buffer("importance", importance.view(-1, *[1] * dims), persistent=False)
+        tissue = torch.tensor([class_values(name, field_strength) for name in FRACTIONS])
+        self.register_buffer("tissue", tissue, persistent=False)
         self.register_buffer("mean", torch.zeros(values))
         self.register_buffer("basis", torch.eye(values, latent_channels))
         self.register_buffer("gain", torch.ones(latent_channels))
@@ -107,6 +113,14 @@ class LinearLatent(nn.Module):
         """The linear reconstruction ``(B, K, ...)``, which need not lie between 0 and 1."""
         blocks = (to_patches(z.float(), 1) / self.gain) @ self.basis.T + self.mean
         return from_patches(blocks, self.edge, [self.edge * n for n in z.shape[2:]]) / self.importance
+
+    def encode_stage_2_inputs(self, fractions: Tensor) -> Tensor:
+        """As :meth:`encode`, for MONAI's LatentDiffusionInferer."""
+        return self.encode(fractions)
+
+    def decode_stage_2_outputs(self, z: Tensor) -> Tensor:
+        """Log maps ``(B, 3, ...)`` with the values of the literature, for MONAI's LatentDiffusionInferer."""
+        return mix_fractions(self.decode(z), self.tissue).clamp_min(LEAST).log()
 
     def _blocks(self, fractions: Tensor) -> Tensor:
         """Weighted fractions of each block ``(B, N, K edge^dims)``."""
@@ -155,7 +169,7 @@ class FractionCodec(LinearLatent):
         norm_num_groups: int = 16,
         field_strength: float = 3.0,
     ) -> None:
-        super().__init__(latent_channels, BLOCK, dims=2)
+        super().__init__(latent_channels, BLOCK, 2, field_strength)
         self.decoder = Decoder(
             spatial_dims=2,
             channels=channels,
@@ -170,8 +184,6 @@ class FractionCodec(LinearLatent):
         )
         use_fast_group_norm(self)
         self.sharpness = nn.Parameter(torch.tensor(8.0))
-        tissue = torch.tensor([class_values(name, field_strength) for name in FRACTIONS])
-        self.register_buffer("tissue", tissue, persistent=False)
 
     def logits(self, z: Tensor) -> Tensor:
         """Logarithms of the fractions up to a constant ``(B, K, H, W)``."""
@@ -182,11 +194,3 @@ class FractionCodec(LinearLatent):
         fractions = self.logits(z).softmax(1)
         kept = fractions * (fractions > DOUBT)
         return kept / kept.sum(1, keepdim=True)
-
-    def encode_stage_2_inputs(self, fractions: Tensor) -> Tensor:
-        """As :meth:`encode`, for MONAI's LatentDiffusionInferer."""
-        return self.encode(fractions)
-
-    def decode_stage_2_outputs(self, z: Tensor) -> Tensor:
-        """Log maps ``(B, 3, H, W)`` with the values of the literature, for MONAI's LatentDiffusionInferer."""
-        return mix_fractions(self.decode(z), self.tissue).clamp_min(LEAST).log()

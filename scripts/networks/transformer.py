@@ -20,6 +20,7 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..tissue.fractions import VOLUMES
 from .conditioned import Conditioned
 from .patches import from_patches, to_patches
 
@@ -74,7 +75,9 @@ class DiffusionTransformer(Conditioned):
             raise UserError("told_by", repr(told_by), f"use one of {', '.join(TOLD_BY)}")
         self.factor, self.width, self.told_by = patch, width, told_by
         self.register_conditions(conditions, columns)
-        tokens, values = torch.Size(n // patch for n in latent_size).numel(), latent_channels * patch ** len(latent_size)
+        tokens, values = torch.Size(n // patch for n in latent_size).numel(), latent_channels * patch ** len(
+            latent_size
+        )
         self.embed = nn.Linear(values, width)
         self.positions = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
@@ -124,6 +127,29 @@ class DiffusionTransformer(Conditioned):
         return asked
 
 
+class CoarseTransformer(DiffusionTransformer):
+    """Whole heads in cells of 16 mm, told volumes in mL. Defaults are the shipped network.
+
+    Args:
+        latent_size: spatial size of a latent, in multiples of ``patch``.
+        others: as of :class:`DiffusionTransformer`.
+    """
+
+    def __init__(
+        self,
+        latent_size: Sequence[int] = (12, 14, 10),
+        latent_channels: int = 32,
+        conditions: Sequence[str] = tuple(VOLUMES),
+        patch: int = 2,
+        width: int = 160,
+        depth: int = 5,
+        heads: int = 5,
+        columns: Sequence[str] = (),
+        told_by: str = "norm",
+    ) -> None:
+        super().__init__(latent_size, latent_channels, conditions, patch, width, depth, heads, columns, told_by)
+
+
 class RefiningTransformer(DiffusionTransformer):
     """Slices of a head of which a coarse volume is known, and perhaps the nearest slices below and above.
 
@@ -138,11 +164,7 @@ class RefiningTransformer(DiffusionTransformer):
     """
 
     def __init__(
-        self,
-        latent_size: Sequence[int] = (22, 28),
-        latent_channels: int = 32,
-        coarse_channels: int = 16,
-        **others,
+        self, latent_size: Sequence[int] = (22, 28), latent_channels: int = 32, coarse_channels: int = 16, **others
     ) -> None:
         super().__init__(latent_size, latent_channels, **others)
         values = (coarse_channels + 2 * (latent_channels + 1)) * self.factor ** len(latent_size)
@@ -159,6 +181,11 @@ class RefiningTransformer(DiffusionTransformer):
         if around is not None:
             h = h + self.surroundings(to_patches(around, self.factor))
         return self.decode(h, x.shape[2:], timesteps, context)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *others) -> None:
+        """As torch has it, but takes weights of a generator of single slices, too."""
+        state_dict.setdefault(f"{prefix}surroundings.weight", torch.zeros_like(self.surroundings.weight))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 def surround(coarse: Tensor, below: Tensor, above: Tensor, distance: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
 from .objective import VAEObjective
 from .optimizer import MuonAdamW
+from .refining import RefiningStep
 from .samples import SamplePictures
 from .vae import TrainingForward, VAEStep, VAEValidationStep
 
@@ -39,6 +40,7 @@ __all__ = [
     "MovingAverage",
     "MuonAdamW",
     "Progress",
+    "RefiningStep",
     "SamplePictures",
     "TrainingForward",
     "TrainingState",

@@ -17,6 +17,7 @@ Nothing here touches the disk before its first item is asked for, so every confi
 from .batches import RAGGED, EpochSampler, Preload, collate
 from .columns import ColumnLatents, latents
 from .fractions import FractionLatents, FractionSlices, Population
+from .heads import FittedEncoder, HeadPopulation, HeadSections, HeadVolumes, RefiningLatents
 from .latents import FrozenEncoder, LatentDataset
 from .sessions import SPLITS, SessionDataset, TrainingDataset
 from .source import Scans, Stream, loader
@@ -24,13 +25,18 @@ from .source import Scans, Stream, loader
 __all__ = [
     "ColumnLatents",
     "EpochSampler",
+    "FittedEncoder",
     "FractionLatents",
     "FractionSlices",
     "FrozenEncoder",
+    "HeadPopulation",
+    "HeadSections",
+    "HeadVolumes",
     "LatentDataset",
     "Population",
     "Preload",
     "RAGGED",
+    "RefiningLatents",
     "SPLITS",
     "Scans",
     "SessionDataset",

@@ -54,6 +54,11 @@ class FractionSlices(Dataset):
         return {"fractions": fractions[0], "position": slice_["position"].float(), **areas, "index": index}
 
     @property
+    def per_file(self) -> int:
+        """Samples of a head, which is one file: a process reads them together."""
+        return MIRRORED * self.slices.slices.per_head
+
+    @property
     def participants_dir(self) -> Path | None:
         """Folder of ``participants.tsv``, that of the label maps; None for the embedded head."""
         return self.slices.slices.anatomies.folder
@@ -63,15 +68,23 @@ class FractionSlices(Dataset):
         return self.slices.slices.participants(index // MIRRORED)
 
     def preload(self) -> None:
-        """Looks whether there are label maps and masks, and simulates a first slice.
+        """Looks whether there are label maps and masks, and simulates a first sample.
 
         Raises:
             UserError: where there are none, or they are unusable; for a folder of scans.
         """
+        self.refuse_scans()
+        self[0]
+
+    def refuse_scans(self) -> None:
+        """Says that a folder of scans is of no use here.
+
+        Raises:
+            UserError: in that case.
+        """
         if self.dataset_dir is not None:
             do = "name label maps with --label_maps, or lay configs/vae_latents.json over this config"
             raise UserError("dataset_dir", f"{self.dataset_dir!r} with latents of tissue fractions", do)
-        self[0]
 
 
 class FractionLatents(Dataset):
@@ -101,9 +114,7 @@ class FractionLatents(Dataset):
         self.encoder.load()
         self.data.preload()
         if self.workers:
-            # A head is one file: what one process reads at a time are the slices of a head.
-            size = MIRRORED * self.data.slices.slices.per_head
-            batches = DataLoader(self.data, size, collate_fn=list, num_workers=self.workers)
+            batches = DataLoader(self.data, self.data.per_file, collate_fn=list, num_workers=self.workers)
             for sample in chain.from_iterable(tqdm(batches, "simulating heads", disable=idist.get_rank() > 0)):
                 self._encode(sample)
 
@@ -171,5 +182,10 @@ class Population:
     def _make(self, heads: tuple[int, int | None], seed: int, length: int, between: Between | None) -> FractionSlices:
         first, count = heads
         anatomies = LabelMaps(self.label_maps, first, count)
-        slices = LabelledSlices(anatomies, seed, self.size, lesion_masks=self.masks, between=between)
+        return self._samples(
+            LabelledSlices(anatomies, seed, self.size, lesion_masks=self.masks, between=between), length
+        )
+
+    def _samples(self, slices: LabelledSlices, length: int) -> FractionSlices:
+        """What is learned of this population."""
         return FractionSlices(CachedSlices(slices, self.cache_dir, length), self.dataset_dir)

@@ -1,0 +1,68 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training of the network that refines a coarse volume."""
+
+import torch
+from torch import Tensor
+
+from ..networks import at_levels, surround
+from ..randomness import generator
+from .data import FrozenEncoder
+from .diffusion import DiffusionStep
+
+REFINING = 1
+"""Last address of the noise on what is known, beside that of diffusion."""
+
+
+class RefiningStep(DiffusionStep):
+    """One training iteration of a :class:`scripts.networks.RefiningTransformer`.
+
+    What it is told in training is true; in sampling it was made. So noise of a random strength is added to the latents
+    of the coarse volume and of the slices below and above, these are hidden at times, and sometimes everything is.
+
+    Args:
+        coarse: the encoder of coarse volumes.
+        coarse_noise: largest standard deviation of the noise on their latents, whose variance is 1.
+        slice_noise: likewise of slices.
+        alone: probability that a slice is hidden, and that everything is.
+        others: as of :class:`DiffusionStep`.
+    """
+
+    def __init__(
+        self,
+        *others,
+        coarse: FrozenEncoder,
+        coarse_noise: float = 0.25,
+        slice_noise: float = 0.2,
+        alone: float = 0.05,
+        **named,
+    ) -> None:
+        super().__init__(*others, **named)
+        self.coarse, self.coarse_noise, self.slice_noise, self.alone = coarse, coarse_noise, slice_noise, alone
+
+    @torch.no_grad()
+    def known(self, batch: dict[str, Tensor], epoch: int, device: torch.device) -> dict[str, Tensor]:
+        """What lies around the slices of a batch."""
+        draws = [generator(self.seed, epoch, index, REFINING) for index in batch["index"].tolist()]
+        size, scale = batch["mean"].shape[2:], float(self.plain.scale_factor)
+        coarse = self.coarse.load().decode(self._noisy(batch["coarse"], self.coarse_noise, draws).to(device))
+        below, above = (self._noisy(batch[name] * scale, self.slice_noise, draws) for name in ("below", "above"))
+        hidden = torch.stack([torch.rand(3, generator=draw) < self.alone for draw in draws])
+        distance = batch["distance"].masked_fill(hidden[:, :2], torch.inf)
+        levels = at_levels(coarse, batch["position"].to(device), size)
+        around = surround(levels, below.to(device), above.to(device), distance.to(device))
+        return {"around": around * ~hidden[:, 2].to(device)[:, None, None, None]}
+
+    @staticmethod
+    def _noisy(latents: Tensor, largest: float, draws: list[torch.Generator]) -> Tensor:
+        noise = [largest * torch.rand((), generator=d) * torch.randn(latents.shape[1:], generator=d) for d in draws]
+        return latents + torch.stack(noise)
