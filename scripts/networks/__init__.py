@@ -21,8 +21,9 @@ from .heads import HeadSampler
 from .inferers import MapInferer, MapSampler
 from .levels import at_levels, halving_order
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
+from .refining import RefiningTransformer, surround
 from .skips import PrecisionSkip
-from .transformer import CoarseTransformer, DiffusionTransformer, RefiningTransformer, surround
+from .transformer import CoarseTransformer, DiffusionTransformer
 
 __all__ = [
     "CoarseCodec",

@@ -46,6 +46,8 @@ LEAST = 1e-4
 DOUBT = 0.02
 """Fractions below it are the decoder's doubt, not partial volume: 1 % of white matter would shorten T2 of fluid by a
 fifth."""
+COARSE_DOUBT = 0.05
+"""Likewise in coarse volumes: what the transform loses, not tissue."""
 COLOUR = 0.25
 """Power of an eigenvalue that scales its channel: 0 is white, 0.5 leaves the variances as they are.
 
@@ -139,9 +141,10 @@ class CoarseCodec(LinearLatent):
         super().__init__(latent_channels, edge, dims=3)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Fractions ``(B, K, X, Y, Z)`` of latents: the linear reconstruction, no fraction negative, their sum 1."""
-        fractions = self.reconstruct(z).clamp_min(0)
-        return fractions / fractions.sum(1, keepdim=True)
+        """Fractions ``(B, K, X, Y, Z)`` of latents: the linear reconstruction; those below :data:`COARSE_DOUBT` are 0."""
+        fractions = self.reconstruct(z)
+        kept = fractions * (fractions > COARSE_DOUBT)
+        return kept / kept.sum(1, keepdim=True)
 
 
 class FractionCodec(LinearLatent):

@@ -150,59 +150,6 @@ class CoarseTransformer(DiffusionTransformer):
         super().__init__(latent_size, latent_channels, conditions, patch, width, depth, heads, columns, told_by)
 
 
-class RefiningTransformer(DiffusionTransformer):
-    """Slices of a head of which a coarse volume is known, and perhaps the nearest slices below and above.
-
-    With nothing of that it is the generator of single slices: its weights are those of a
-    :class:`DiffusionTransformer` and one matrix more, which starts at zero. Defaults are the shipped network.
-
-    Args:
-        latent_size: spatial size of a latent, in multiples of ``patch``.
-        latent_channels: L.
-        coarse_channels: K, classes of the coarse volume.
-        others: as of :class:`DiffusionTransformer`.
-    """
-
-    def __init__(
-        self, latent_size: Sequence[int] = (22, 28), latent_channels: int = 32, coarse_channels: int = 16, **others
-    ) -> None:
-        super().__init__(latent_size, latent_channels, **others)
-        values = (coarse_channels + 2 * (latent_channels + 1)) * self.factor ** len(latent_size)
-        self.surroundings = nn.Linear(values, self.width, bias=False)
-        nn.init.zeros_(self.surroundings.weight)
-
-    def forward(
-        self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, around: Tensor | None = None
-    ) -> Tensor:
-        """The prediction ``(B, L, ...)`` for noisy latents; ``around (B, K + 2 (L + 1), ...)`` is made by
-        :func:`surround`, the other arguments are those of :meth:`DiffusionTransformer.forward`.
-        """
-        h = self.embed(to_patches(x, self.factor))
-        if around is not None:
-            h = h + self.surroundings(to_patches(around, self.factor))
-        return self.decode(h, x.shape[2:], timesteps, context)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *others) -> None:
-        """As torch has it, but takes weights of a generator of single slices, too."""
-        state_dict.setdefault(f"{prefix}surroundings.weight", torch.zeros_like(self.surroundings.weight))
-        super()._load_from_state_dict(state_dict, prefix, *others)
-
-
-def surround(coarse: Tensor, below: Tensor, above: Tensor, distance: Tensor) -> Tensor:
-    """What a :class:`RefiningTransformer` knows around slices ``(B, K + 2 (L + 1), H, W)``.
-
-    Args:
-        coarse: fractions of the coarse volume at the level of each slice ``(B, K, H, W)``.
-        below: latents of the slices below ``(B, L, H, W)``.
-        above: likewise above.
-        distance: to these [mm] ``(B, 2)``; infinite where a slice is not known.
-    """
-    near = (1 / distance)[:, :, None, None].expand(-1, -1, *coarse.shape[2:])
-    known = near > 0
-    parts = [torch.where(known[:, k : k + 1], latent, 0) for k, latent in enumerate((below, above))]
-    return torch.cat([coarse, *parts, near], 1)
-
-
 class AdaptiveBlock(nn.Module):
     """Self-attention and a perceptron, whose input is scaled and shifted, and whose output is scaled, by an embedding.
 

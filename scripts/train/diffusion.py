@@ -102,7 +102,7 @@ class DiffusionStep:
             torch.stack([batch[name].float().cpu() for name in names], 1) if names else latent.new_empty(len(latent), 0)
         )
         condition = self.plain.condition(asked.masked_fill(torch.stack(hidden), float("nan")), latent.shape[2:])
-        known = self.known(batch, epoch, device)
+        noise, known = self.begin(noise, batch, epoch)
         with bf16(device, self.amp):
             predicted = self.inferer(
                 inputs=latent,
@@ -115,9 +115,9 @@ class DiffusionStep:
         target = _target(scheduler, latent, noise, timestep)
         return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
 
-    def known(self, batch: dict[str, Tensor], epoch: int, device: torch.device) -> dict[str, Tensor]:
-        """What the network takes by name besides noise, time and conditions."""
-        return {}
+    def begin(self, noise: Tensor, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is mixed with the latents, and what the network takes by name besides that, time and conditions."""
+        return noise, {}
 
 
 def _draw_time(scheduler: Scheduler, size: torch.Size, draw: torch.Generator) -> Tensor:

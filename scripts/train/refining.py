@@ -50,17 +50,20 @@ class RefiningStep(DiffusionStep):
         self.coarse, self.coarse_noise, self.slice_noise, self.alone = coarse, coarse_noise, slice_noise, alone
 
     @torch.no_grad()
-    def known(self, batch: dict[str, Tensor], epoch: int, device: torch.device) -> dict[str, Tensor]:
-        """What lies around the slices of a batch."""
+    def begin(self, noise: Tensor, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Where the flows begin, and what lies around the slices."""
         draws = [generator(self.seed, epoch, index, REFINING) for index in batch["index"].tolist()]
         size, scale = batch["mean"].shape[2:], float(self.plain.scale_factor)
-        coarse = self.coarse.load().decode(self._noisy(batch["coarse"], self.coarse_noise, draws).to(device))
-        below, above = (self._noisy(batch[name] * scale, self.slice_noise, draws) for name in ("below", "above"))
+        coarse = self.coarse.load().decode(self._noisy(batch["coarse"], self.coarse_noise, draws).to(noise))
+        below, above = (
+            self._noisy(batch[name] * scale, self.slice_noise, draws).to(noise) for name in ("below", "above")
+        )
         hidden = torch.stack([torch.rand(3, generator=draw) < self.alone for draw in draws])
-        distance = batch["distance"].masked_fill(hidden[:, :2], torch.inf)
-        levels = at_levels(coarse, batch["position"].to(device), size)
-        around = surround(levels, below.to(device), above.to(device), distance.to(device))
-        return {"around": around * ~hidden[:, 2].to(device)[:, None, None, None]}
+        everything = hidden[:, 2:]
+        distance = batch["distance"].masked_fill(hidden[:, :2] | everything, torch.inf).to(noise)
+        around = surround(at_levels(coarse, batch["position"].to(noise), size), below, above, distance)
+        around = around * ~everything[:, :, None, None].to(noise.device)
+        return self.plain.begin(noise, below, above, distance), {"around": around}
 
     @staticmethod
     def _noisy(latents: Tensor, largest: float, draws: list[torch.Generator]) -> Tensor:
