@@ -53,7 +53,7 @@ def halving_order(count: int, first: int = 16) -> list[Step]:
     none = torch.full_like(numbers, -1)
     steps, distance = [Step(numbers, none, none)], first // 2
     while distance:
-        numbers = torch.arange(distance, count, 2 * distance)
+        numbers = torch.arange(distance, max(count, distance), 2 * distance)
         above = numbers + distance
         steps.append(Step(numbers, numbers - distance, torch.where(above < count, above, -1)))
         distance //= 2

@@ -20,7 +20,7 @@ from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
 from .objective import VAEObjective
 from .optimizer import MuonAdamW
-from .refining import RefiningStep
+from .refining import CorrelationScale, RefiningStep
 from .samples import SamplePictures
 from .vae import TrainingForward, VAEStep, VAEValidationStep
 
@@ -29,6 +29,7 @@ __all__ = [
     "CodecTransform",
     "CodecValidationStep",
     "ColumnScale",
+    "CorrelationScale",
     "DiffusionStep",
     "DiffusionValidationStep",
     "EarlyStop",

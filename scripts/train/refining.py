@@ -12,11 +12,12 @@
 """Training of the network that refines a coarse volume."""
 
 import torch
+from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..networks import at_levels, surround
+from ..networks import RefiningTransformer, at_levels, surround
 from ..randomness import generator
-from .data import FrozenEncoder
+from .data import FrozenEncoder, RefiningLatents
 from .diffusion import DiffusionStep
 
 REFINING = 1
@@ -69,3 +70,27 @@ class RefiningStep(DiffusionStep):
     def _noisy(latents: Tensor, largest: float, draws: list[torch.Generator]) -> Tensor:
         noise = [largest * torch.rand((), generator=d) * torch.randn(latents.shape[1:], generator=d) for d in draws]
         return latents + torch.stack(noise)
+
+
+class CorrelationScale:
+    """Measures how alike slices of a head are, for where flows begin. Attach it before resuming.
+
+    Args:
+        network: the refining network, not wrapped.
+        data: latents of training slices, a :class:`scripts.train.data.RefiningLatents`.
+        heads: how many heads to measure.
+    """
+
+    def __init__(self, network: RefiningTransformer, data: RefiningLatents, heads: int = 40) -> None:
+        self.network, self.data, self.heads = network, data, heads
+
+    def attach(self, engine: Engine) -> None:
+        """Hooks into the trainer's start."""
+        engine.add_event_handler(Events.STARTED, self.measure)
+
+    def measure(self) -> None:
+        """Reads the heads and tells the network."""
+        # Columns of participants.tsv are laid around latents.
+        latents = getattr(self.data, "latents", self.data)
+        slices, others, distance = latents.pairs(self.heads)
+        self.network.measure_correlation(slices, others, distance)

@@ -132,6 +132,17 @@ class RefiningLatents(Dataset):
             "index": index,
         }
 
+    def pairs(self, heads: int) -> tuple[Tensor, Tensor, float]:
+        """Latents ``(N, L, H, W)`` of the middle slices of the first heads, of slices beside them, and how far these are
+        [mm].
+        """
+        offsets = self.data.slices.offsets
+        middle, distances = offsets.index(0), sorted(self.data.slices.distances)
+        distance = distances[len(distances) // 2]
+        heads = [self._head(number)["latents"][0].float() for number in range(min(heads, self.data.length))]
+        beside = torch.stack([latents[offsets.index(distance)] for latents in heads])
+        return torch.stack([latents[middle] for latents in heads]), beside, float(distance)
+
     def preload(self) -> None:
         """Loads both codecs, and looks as :meth:`FractionSlices.preload` does."""
         self.encoder.load(), self.coarse.load()
