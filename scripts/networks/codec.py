@@ -141,7 +141,7 @@ class CoarseCodec(LinearLatent):
         super().__init__(latent_channels, edge, dims=3)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Fractions ``(B, K, X, Y, Z)`` of latents: the linear reconstruction; those below :data:`COARSE_DOUBT` are 0."""
+        """Fractions ``(B, K, X, Y, Z)`` of latents: the linear reconstruction, 0 below :data:`COARSE_DOUBT`."""
         fractions = self.reconstruct(z)
         kept = fractions * (fractions > COARSE_DOUBT)
         return kept / kept.sum(1, keepdim=True)

@@ -62,8 +62,8 @@ class RefiningTransformer(DiffusionTransformer):
         r"""Where the flow of slices begins ``(B, L, H, W)``.
 
         Each channel is taken for a Gaussian process along the head with the correlation
-        :math:`\rho(d) = (1 + \sqrt{3}\,d/l)\,e^{-\sqrt{3}\,d/l}` (Matérn 3/2): the flow begins with a draw from what the
-        known slices say of this one, wider by the factor :data:`WIDER`; with noise, where none is known.
+        :math:`\rho(d) = (1 + \sqrt{3}\,d/l)\,e^{-\sqrt{3}\,d/l}` (Matérn 3/2): the flow begins with a draw from what
+        the known slices say of this one, wider by the factor :data:`WIDER`; with noise, where none is known.
 
         Args:
             noise: the noise.

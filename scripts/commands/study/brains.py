@@ -91,6 +91,11 @@ class Brains:
         self.table = {} if tissue in (DRAWN, LITERATURE) else read_table(tissue)
 
     @property
+    def unit(self) -> str:
+        """Unit of what is measured."""
+        return "mL" if self.spatial_dims == 3 else "cm²"
+
+    @property
     def settings(self) -> dict:
         """What a sample depends on besides its address and the weights."""
         if not isinstance(self.network, FractionCodec):

@@ -27,7 +27,7 @@ from ...estimate.maps import Maps
 from ...networks import MapSampler, PhysicsVAE
 from ...networks.weights import load_weights, weights_digest
 from ...nuisance import Noise
-from ..report import MOST_SAMPLES, few, montage, overview, request_title
+from ..report import AXIAL, MOST_SAMPLES, THREE_VIEWS, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
 from .conditions import Conditions
 from .folder import Study
@@ -139,12 +139,12 @@ class SampleStep:
         rows = {}
         for index, one in enumerate(samples[:MOST_SAMPLES]):
             maps = read_maps(self.study.root, one)
-            maps = _shown(maps)
+            maps, footnote = _shown(maps), _footnote(maps)
             by_suffix = {request.suffix: request for request in reversed(self.requests)}
             first = [*reversed(by_suffix.values())]
             contrasts = dict(zip(map(request_title, first), render(maps, first, self.added, (self.seed, index))))
             rows[one.name] = (maps.values, maps.mask, contrasts)
-        self.study.write("overview.png", montage(rows, self.count))
+        self.study.write("overview.png", montage(rows, self.count, footnote))
 
     def _run(self, index: int) -> None:
         session, facts = sample(index), self._facts(index)
@@ -156,7 +156,8 @@ class SampleStep:
         about = {"GeneratedFrom": facts["sample"], "Weights": self.sha256}
         with self.study.publish(session, facts, plan) as folder:
             if brain is not None:
-                about |= {"Measured": brain.measured, "Tissue": brain.tissue} if brain.measured else {}
+                measured = {"Measured": brain.measured, "MeasuredUnits": self.brains.unit, "Tissue": brain.tissue}
+                about |= measured if brain.measured else {}
                 write_maps(folder, session, maps, about)
                 if brain.fractions is not None:
                     write_fractions(folder, session, brain, maps.affine, about)
@@ -166,7 +167,17 @@ class SampleStep:
             requests = few(self.requests)
             contrasts = dict(zip(map(request_title, requests), render(shown, requests, *noise)))
             path = output_path(folder, session, "overview", ".png")
-            overview(path, session.name, shown.values, None, shown.mask, {}, contrasts, count=len(self.requests))
+            overview(
+                path,
+                session.name,
+                shown.values,
+                None,
+                shown.mask,
+                {},
+                contrasts,
+                count=len(self.requests),
+                footnote=_footnote(maps),
+            )
 
     def _sample(self, index: int) -> tuple[Brain, Maps]:
         asked = self.conditions.draw(self.seed, index)
@@ -193,6 +204,10 @@ def sample(index: int) -> Session:
 def _shown(maps: Maps) -> Maps:
     """What a picture shows: the slice, or three of a head."""
     return maps.orthogonal() if maps.mask.shape[2] > 1 else maps.axial(0)
+
+
+def _footnote(maps: Maps) -> str:
+    return THREE_VIEWS if maps.mask.shape[2] > 1 else AXIAL
 
 
 def _centred(shape: tuple[int, ...], position: float) -> np.ndarray:

@@ -133,9 +133,7 @@ class RefiningLatents(Dataset):
         }
 
     def pairs(self, heads: int) -> tuple[Tensor, Tensor, float]:
-        """Latents ``(N, L, H, W)`` of the middle slices of the first heads, of slices beside them, and how far these are
-        [mm].
-        """
+        """Latents ``(N, L, H, W)`` of a slice of each of the first heads, of one beside it, and the distance [mm]."""
         offsets = self.data.slices.offsets
         middle, distances = offsets.index(0), sorted(self.data.slices.distances)
         distance = distances[len(distances) // 2]
