@@ -17,7 +17,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from .patches import to_patches
+from .patches import from_patches, to_patches
 from .transformer import DiffusionTransformer
 
 WIDER = 1.5
@@ -53,10 +53,11 @@ class RefiningTransformer(DiffusionTransformer):
         """The prediction ``(B, L, ...)`` for noisy latents; ``around (B, K + 2 (L + 1), ...)`` is made by
         :func:`surround`, the other arguments are those of :meth:`DiffusionTransformer.forward`.
         """
-        h = self.embed(to_patches(x, self.factor))
+        patches = to_patches(x, self.factor)
+        h = self.embed(patches)
         if around is not None:
             h = h + self.surroundings(to_patches(around, self.factor))
-        return self.decode(h, x.shape[2:], timesteps, context)
+        return from_patches(self.predict(h, patches, timesteps, context), self.factor, x.shape[2:])
 
     def begin(self, noise: Tensor, below: Tensor, above: Tensor, distance: Tensor) -> Tensor:
         r"""Where the flow of slices begins ``(B, L, H, W)``.

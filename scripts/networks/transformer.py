@@ -46,6 +46,8 @@ class DiffusionTransformer(Conditioned):
         depth: blocks.
         heads: attention heads.
         columns: names of conditions that are columns of a ``participants.tsv``, after the others in ``context``.
+        through: the prediction is that of the blocks plus the noisy latents times factors that depend on time and
+            conditions: without it a token that is narrower than its patch cannot hold all that is to be predicted.
         told_by: how the network is told: ``norm``, conditions shift and scale what every block normalises;
             ``concatenation``, they are channels of every token besides; ``attention``, every block looks at them by
             cross-attention besides, each condition being a token. Pinaya et al. 2022 (arXiv:2209.07162) have the last
@@ -69,6 +71,7 @@ class DiffusionTransformer(Conditioned):
         heads: int = 4,
         columns: Sequence[str] = (),
         told_by: str = "norm",
+        through: bool = False,
     ) -> None:
         super().__init__()
         if told_by not in TOLD_BY:
@@ -91,7 +94,9 @@ class DiffusionTransformer(Conditioned):
             self.values = nn.Parameter(0.02 * torch.randn(2, len(self.conditions), width))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.adapt, self.out = nn.Linear(width, 2 * width), nn.Linear(width, values)
-        for layer in (self.adapt, self.out, *(block.adapt for block in self.blocks)):
+        self.through = nn.Linear(width, values) if through else None
+        zero = [self.adapt, self.out, *([self.through] if through else [])]
+        for layer in (*zero, *(block.adapt for block in self.blocks)):
             nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
@@ -103,10 +108,12 @@ class DiffusionTransformer(Conditioned):
             context: the conditions ``(B, C)`` in the units of the training data, NaN where nothing is asked; None for
                 nothing at all.
         """
-        return self.decode(self.embed(to_patches(x, self.factor)), x.shape[2:], timesteps, context)
+        patches = to_patches(x, self.factor)
+        predicted = self.predict(self.embed(patches), patches, timesteps, context)
+        return from_patches(predicted, self.factor, x.shape[2:])
 
-    def decode(self, h: Tensor, size: Sequence[int], timesteps: Tensor, context: Tensor | None) -> Tensor:
-        """The prediction ``(B, L, ...)`` of this spatial size for embedded tokens ``(B, N, width)``."""
+    def predict(self, h: Tensor, patches: Tensor, timesteps: Tensor, context: Tensor | None) -> Tensor:
+        """The prediction of patches ``(B, N, values)`` that are embedded as tokens ``h (B, N, width)``."""
         nothing = h.new_zeros(len(h), 2 * len(self.conditions))
         known = nothing if context is None else self.standardise(context).to(h)
         embedding = self.time(get_timestep_embedding(timesteps.float(), self.width))
@@ -120,7 +127,8 @@ class DiffusionTransformer(Conditioned):
         for block in self.blocks:
             h = block(h, embedding, tokens)
         shift, scale = self.adapt(embedding)[:, None].chunk(2, -1)
-        return from_patches(self.out(self.norm(h) * (1 + scale) + shift), self.factor, size)
+        predicted = self.out(self.norm(h) * (1 + scale) + shift)
+        return predicted if self.through is None else predicted + self.through(embedding)[:, None] * patches
 
     def condition(self, asked: Tensor, size: tuple[int, ...]) -> Tensor:
         """Conditions ``(B, C)``, NaN where nothing is asked, as the call takes them: as they are."""
@@ -146,8 +154,10 @@ class CoarseTransformer(DiffusionTransformer):
         heads: int = 5,
         columns: Sequence[str] = (),
         told_by: str = "norm",
+        through: bool = True,
     ) -> None:
-        super().__init__(latent_size, latent_channels, conditions, patch, width, depth, heads, columns, told_by)
+        others = columns, told_by, through
+        super().__init__(latent_size, latent_channels, conditions, patch, width, depth, heads, *others)
 
 
 class AdaptiveBlock(nn.Module):
