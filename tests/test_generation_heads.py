@@ -97,7 +97,10 @@ def test_sidecars_say_what_was_asked_and_what_came_out_in_ml(generate):
         ({"position": 10}, "position: found a value, and a network that knows ventricle"),
         ({"white": -1}, "white: found -1 mL; use numbers from 0"),
         ({"refining_steps": [2, 1]}, "refining_steps: found 2 numbers for 9 slices; give 5"),
-        ({"refining_weights": "absent.pt"}, "absent.pt: found no such file"),
+        (
+            {"refining_weights": "absent.pt"},
+            "absent.pt: found no such file; train one with configs/train_refining.json",
+        ),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_is_written(generate, tmp_path, overrides, message):

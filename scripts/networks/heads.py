@@ -57,6 +57,7 @@ class HeadSampler(MapSampler):
     """
 
     centre = CENTRE_MM
+    stages = MappingProxyType({"diffusion": "heads", "coarse": "heads", "refining": "refining"})
 
     def __init__(
         self,

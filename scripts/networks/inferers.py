@@ -95,6 +95,8 @@ class MapSampler(Inferer):
     """Height of the middle of what is made, above the centre of the cerebrum [mm]; None where that is asked for."""
     parts: Mapping[str, tuple[nn.Module, str]] = MappingProxyType({})
     """Networks of its own by name, and the file of the weights of each."""
+    stages: Mapping[str, str] = MappingProxyType({"diffusion": "ldm"})
+    """Name of a network -> the training that makes it, ``configs/train_ldm.json``."""
 
     def __init__(
         self,

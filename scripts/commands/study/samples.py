@@ -34,7 +34,6 @@ from .folder import Study
 from .products import foreground_from_pd, read_maps, render, write_contrasts, write_maps
 from .subjects import HOW_TO_TRAIN
 
-HOW_TO_TRAIN_DIFFUSION, HOW_TO_TRAIN_CODEC = (HOW_TO_TRAIN.replace("vae", stage) for stage in ("ldm", "codec"))
 logger = logging.getLogger(__name__)
 
 
@@ -103,15 +102,13 @@ class SampleStep:
         """
         torch.set_num_threads(self.threads)
         self.requests, self.added = load_render(self.render, self.equations), Noise.of(self.noise)
-        how = HOW_TO_TRAIN if isinstance(self.network, PhysicsVAE) else HOW_TO_TRAIN_CODEC
         decoder, diffusion = self.weights
-        parts = {
-            "decoder": (self.network, decoder, how),
-            "diffusion": (self.diffusion, diffusion, HOW_TO_TRAIN_DIFFUSION),
-            **{name: (*part, HOW_TO_TRAIN_DIFFUSION) for name, part in self.inferer.parts.items()},
+        parts = {"decoder": (self.network, decoder), "diffusion": (self.diffusion, diffusion), **self.inferer.parts}
+        stages = {"decoder": "vae" if isinstance(self.network, PhysicsVAE) else "codec", **self.inferer.stages}
+        self.sha256 = {
+            name: load_weights(*part, HOW_TO_TRAIN.replace("vae", stages[name])) for name, part in parts.items()
         }
-        self.sha256 = {name: load_weights(*part) for name, part in parts.items()}
-        paths = {network: path for network, path, _ in parts.values()}
+        paths = dict(parts.values())
         for diffusion, network in self.inferer.pairs(self.network, self.diffusion):
             made_for = diffusion.vae_digest.cpu()
             if made_for.any() and not torch.equal(made_for, weights_digest(network)):
