@@ -22,9 +22,9 @@ from scripts.networks import (
     DiffusionTransformer,
     HeadSampler,
     RefiningTransformer,
+    Surroundings,
     at_levels,
     halving_order,
-    surround,
 )
 from scripts.networks.levels import CENTRE_MM
 from scripts.tissue import FRACTIONS
@@ -85,35 +85,44 @@ def test_a_coarse_volume_is_linear_between_its_cells():
     ], "as many left out on either side"
 
 
-def test_what_is_not_known_says_nothing():
-    coarse, latent = torch.rand(2, K, 4, 6), torch.randn(2, 3, 4, 6)
-    distance = torch.tensor([[INF, 2.0], [INF, INF]])
-    around = surround(coarse, latent, latent, distance)
-    assert torch.equal(
-        around, surround(coarse, latent * float("nan"), latent.index_fill(0, torch.tensor(1), 7), distance)
+def around(coarse: torch.Tensor, below: torch.Tensor, above: torch.Tensor, *distance: float) -> Surroundings:
+    levels = coarse[:, None].expand(-1, 3, -1, -1, -1)
+    return Surroundings(levels, below, above, torch.tensor([distance]).expand(len(below), 2))
+
+
+def test_what_is_not_known_says_nothing(refining):
+    coarse, latent, noise = torch.rand(2, K, 4, 6), torch.randn(2, 3, 4, 6), torch.randn(2, 3, 4, 6)
+    one, other = (around(coarse, below, latent, INF, 2.0) for below in (latent, latent * float("nan")))
+    assert torch.equal(one.channels, other.channels) and torch.equal(
+        refining.begin(noise, one), refining.begin(noise, other)
     )
-    assert around.shape[1] == K + 2 * 4 and not around[:, K : K + 3].any()
+    assert one.channels.shape[1] == K + 2 * 4 and not one.channels[:, K : K + 3].any()
 
 
 def test_a_flow_begins_with_noise_or_near_what_is_known(refining):
-    noise = torch.randn(1, 3, 4, 6)
+    noise, coarse = torch.randn(1, 3, 4, 6), torch.rand(1, K, 4, 6)
     below, above = torch.full_like(noise, 2.0), torch.full_like(noise, 4.0)
 
     def begin(*distance: float) -> torch.Tensor:
-        return refining.begin(noise, below, above, torch.tensor([distance]))
+        return refining.begin(noise, around(coarse, below, above, *distance))
 
-    assert torch.equal(begin(INF, INF), noise)
+    assert torch.equal(begin(INF, INF), noise), "a network that nothing was measured for"
     torch.testing.assert_close(begin(1e-3, 1e-3), torch.full_like(noise, 3.0), atol=0.01, rtol=0)
     torch.testing.assert_close(begin(1e-3, INF), below, atol=0.01, rtol=0)
-    spreads = [float((begin(d, d) - noise * 0).var()) for d in (1.0, 4.0, 16.0)]
+    spreads = [float(begin(d, d).var()) for d in (1.0, 4.0, 16.0)]
     assert spreads == sorted(spreads)
 
 
-def test_the_correlation_length_is_found(refining):
+def test_what_a_coarse_volume_says_and_how_far_slices_are_alike_is_found(refining):
     torch.manual_seed(1)
-    shared, own = torch.randn(2, 400, 3, 4, 6)
-    share = torch.tensor([0.9, 0.5, 0.1])[:, None, None]
-    refining.measure_correlation(shared, share * shared + (1 - share**2).sqrt() * own, 4.0)
+    coarse = torch.rand(300, 2, K, 4, 6)
+    weight, share = torch.randn(K, 3), torch.tensor([0.9, 0.5, 0.1])[:, None, None]
+    shared, own = 0.2 * torch.randn(2, 300, 3, 4, 6)
+    rest = torch.stack([shared, share * shared + (1 - share**2).sqrt() * own], 1)
+    refining.fit_beginning(coarse, torch.einsum("nskhw,kl->nslhw", coarse, weight) + rest + 1, 4.0)
+    torch.testing.assert_close(refining.guess_weight, weight, atol=0.02, rtol=0)
+    torch.testing.assert_close(refining.guess_bias, torch.ones(3), atol=0.05, rtol=0)
+    torch.testing.assert_close(refining.guess_sd, torch.full((3,), 0.2), atol=0.01, rtol=0)
     correlation = refining._correlation(torch.tensor([[4.0, INF]]))[0]
     torch.testing.assert_close(correlation[0], share.flatten(), atol=0.03, rtol=0)
     assert not correlation[1].any()
@@ -130,8 +139,8 @@ def test_with_nothing_around_it_is_the_generator_of_slices(refining):
 @torch.no_grad()
 def test_the_surroundings_matter(refining):
     x, time = torch.randn(2, 3, 4, 6), torch.tensor([400.0])
-    around = torch.rand(2, K + 8, 4, 6)
-    assert not torch.allclose(refining(x, time, around=around), refining(x, time))
+    known = torch.rand(2, K + 8, 4, 6)
+    assert not torch.allclose(refining(x, time, around=known), refining(x, time))
 
 
 @torch.no_grad()

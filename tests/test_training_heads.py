@@ -82,7 +82,7 @@ def test_slices_are_learned_from_the_generator_of_slices(folder, heads):
     made = train(folder, "refining", **tiny, **paths, max_epochs=1)
     state = torch.load(made / "model.pt", weights_only=True)
     assert state["surroundings.weight"].any() and state["vae_digest"].any()
-    assert len(state["correlation_mm"].unique()) > 1, "measured"
+    assert state["guess_weight"].any() and len(state["correlation_mm"].unique()) > 1, "measured"
     network = RefiningTransformer((4, 6), 4, width=16, depth=2, heads=2)
     network.load_state_dict(torch.load(paths["initial_weights"], weights_only=True))
     assert not network.surroundings.weight.any()

@@ -21,7 +21,7 @@ from .heads import HeadSampler
 from .inferers import MapInferer, MapSampler
 from .levels import at_levels, halving_order
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
-from .refining import RefiningTransformer, surround
+from .refining import RefiningTransformer, Surroundings
 from .skips import PrecisionSkip
 from .transformer import CoarseTransformer, DiffusionTransformer
 
@@ -41,10 +41,10 @@ __all__ = [
     "PublishedDiffusionUNet",
     "PublishedVAE",
     "RefiningTransformer",
+    "Surroundings",
     "at_levels",
     "bf16",
     "halving_order",
     "on_device",
-    "surround",
     "unwrap",
 ]

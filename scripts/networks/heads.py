@@ -23,8 +23,8 @@ from ..errors import UserError
 from ..randomness import generator
 from .codec import CoarseCodec
 from .inferers import MapSampler, denoise
-from .levels import CENTRE_MM, at_levels, halving_order
-from .refining import RefiningTransformer, surround
+from .levels import CENTRE_MM, halving_order
+from .refining import RefiningTransformer, Surroundings
 
 SLICE = 4
 """Third address of the noise of a slice."""
@@ -135,13 +135,13 @@ class HeadSampler(MapSampler):
                 for part in zip(*(one.split(self.batch_size) for one in (*step, step.distance))):
                     numbers, below, above, distance = part
                     positions = self.positions[numbers]
-                    known = made[below], made[above], distance.to(coarse)
-                    around = surround(at_levels(coarse, positions.to(coarse), self.slice_size), *known)
+                    neighbours = made[below], made[above], distance.to(coarse)
+                    known = Surroundings.of(coarse, positions.to(coarse), *neighbours)
                     noise = torch.stack([self._noise(inputs, number, made[0].shape) for number in numbers.tolist()])
-                    begin = self.refining.begin(noise.to(coarse), *known)
+                    begin = self.refining.begin(noise.to(coarse), known)
                     asked = torch.where(torch.tensor(told), positions[:, None], torch.nan)
                     made[numbers] = denoise(
-                        self.refining_scheduler, self.refining, begin, asked, amp=self.amp, around=around
+                        self.refining_scheduler, self.refining, begin, asked, amp=self.amp, around=known.channels
                     )
                     progress.update(len(numbers))
         return made / self.refining.scale_factor

@@ -20,16 +20,16 @@ from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
 from .objective import VAEObjective
 from .optimizer import MuonAdamW
-from .refining import CorrelationScale, RefiningStep
+from .refining import BeginningScale, RefiningStep
 from .samples import SamplePictures
 from .vae import TrainingForward, VAEStep, VAEValidationStep
 
 __all__ = [
+    "BeginningScale",
     "CodecStep",
     "CodecTransform",
     "CodecValidationStep",
     "ColumnScale",
-    "CorrelationScale",
     "DiffusionStep",
     "DiffusionValidationStep",
     "EarlyStop",

@@ -15,7 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..networks import RefiningTransformer, at_levels, surround
+from ..networks import RefiningTransformer, Surroundings, at_levels
 from ..randomness import generator
 from .data import FrozenEncoder, RefiningLatents
 from .diffusion import DiffusionStep
@@ -54,17 +54,17 @@ class RefiningStep(DiffusionStep):
     def begin(self, noise: Tensor, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Where the flows begin, and what lies around the slices."""
         draws = [generator(self.seed, epoch, index, REFINING) for index in batch["index"].tolist()]
-        size, scale = batch["mean"].shape[2:], float(self.plain.scale_factor)
-        coarse = self.coarse.load().decode(self._noisy(batch["coarse"], self.coarse_noise, draws).to(noise))
+        scale = float(self.plain.scale_factor)
+        volume = self.coarse.load().decode(self._noisy(batch["coarse"], self.coarse_noise, draws).to(noise))
         below, above = (
             self._noisy(batch[name] * scale, self.slice_noise, draws).to(noise) for name in ("below", "above")
         )
         hidden = torch.stack([torch.rand(3, generator=draw) < self.alone for draw in draws])
-        everything = hidden[:, 2:]
-        distance = batch["distance"].masked_fill(hidden[:, :2] | everything, torch.inf).to(noise)
-        around = surround(at_levels(coarse, batch["position"].to(noise), size), below, above, distance)
-        around = around * ~everything[:, :, None, None].to(noise.device)
-        return self.plain.begin(noise, below, above, distance), {"around": around}
+        distance = batch["distance"].masked_fill(hidden[:, :2], torch.inf).to(noise)
+        known = Surroundings.of(volume, batch["position"].to(noise), below, above, distance)
+        nothing = hidden[:, 2, None, None, None].to(noise.device)
+        begin = torch.where(nothing, noise, self.plain.begin(noise, known))
+        return begin, {"around": known.channels.masked_fill(nothing, 0)}
 
     @staticmethod
     def _noisy(latents: Tensor, largest: float, draws: list[torch.Generator]) -> Tensor:
@@ -72,8 +72,9 @@ class RefiningStep(DiffusionStep):
         return latents + torch.stack(noise)
 
 
-class CorrelationScale:
-    """Measures how alike slices of a head are, for where flows begin. Attach it before resuming.
+class BeginningScale:
+    """Measures what a coarse volume and other slices say of a slice, for where flows begin. Attach it before resuming,
+    after what sets the scale of latents.
 
     Args:
         network: the refining network, not wrapped.
@@ -81,7 +82,7 @@ class CorrelationScale:
         heads: how many heads to measure.
     """
 
-    def __init__(self, network: RefiningTransformer, data: RefiningLatents, heads: int = 40) -> None:
+    def __init__(self, network: RefiningTransformer, data: RefiningLatents, heads: int = 100) -> None:
         self.network, self.data, self.heads = network, data, heads
 
     def attach(self, engine: Engine) -> None:
@@ -91,6 +92,10 @@ class CorrelationScale:
     def measure(self) -> None:
         """Reads the heads and tells the network."""
         # Columns of participants.tsv are laid around latents.
-        latents = getattr(self.data, "latents", self.data)
-        slices, others, distance = latents.pairs(self.heads)
-        self.network.measure_correlation(slices, others, distance)
+        data = getattr(self.data, "latents", self.data)
+        volumes, positions, latents = data.pairs(self.heads)
+        codec, size = data.coarse.load(), latents.shape[3:]
+        volumes = codec.decode(volumes.to(data.coarse.device)).cpu()
+        coarse = torch.stack([at_levels(volumes, level, size) for level in positions.unbind(1)], 1)
+        distance = float(positions[0].diff())
+        self.network.fit_beginning(coarse, latents * self.network.scale_factor.cpu(), distance)

@@ -132,14 +132,15 @@ class RefiningLatents(Dataset):
             "index": index,
         }
 
-    def pairs(self, heads: int) -> tuple[Tensor, Tensor, float]:
-        """Latents ``(N, L, H, W)`` of a slice of each of the first heads, of one beside it, and the distance [mm]."""
-        offsets = self.data.slices.offsets
-        middle, distances = offsets.index(0), sorted(self.data.slices.distances)
-        distance = distances[len(distances) // 2]
-        heads = [self._head(number)["latents"][0].float() for number in range(min(heads, self.data.length))]
-        beside = torch.stack([latents[offsets.index(distance)] for latents in heads])
-        return torch.stack([latents[middle] for latents in heads]), beside, float(distance)
+    def pairs(self, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Two slices of each of the first heads: latents of the coarse volumes ``(N, L, X, Y, Z)``, levels of the
+        slices [mm] ``(N, 2)``, their latents ``(N, 2, L, H, W)``.
+        """
+        offsets, distances = self.data.slices.offsets, sorted(self.data.slices.distances)
+        both = [offsets.index(offset) for offset in (0, distances[len(distances) // 2])]
+        kept = [self._head(number) for number in range(min(heads, self.data.length))]
+        coarse, latents = (torch.stack([head[name][0] for head in kept]).float() for name in ("coarse", "latents"))
+        return coarse, torch.stack([head["position"][both] for head in kept]), latents[:, both]
 
     def preload(self) -> None:
         """Loads both codecs, and looks as :meth:`FractionSlices.preload` does."""
