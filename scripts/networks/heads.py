@@ -67,7 +67,7 @@ class HeadSampler(MapSampler):
         refining_scheduler: RFlowScheduler,
         weights: tuple[str, str] = ("", ""),
         num_inference_steps: int = 24,
-        refining_steps: Sequence[int] = (24, 16, 12, 8, 6),
+        refining_steps: Sequence[int] = (24, 16, 12, 6, 4),
         latent_size: Sequence[int] = (12, 14, 10),
         slice_size: Sequence[int] = (22, 28),
         slices: int = 160,
