@@ -21,6 +21,7 @@ from scripts.networks import (
     CoarseTransformer,
     DiffusionTransformer,
     HeadSampler,
+    MapSampler,
     RefiningTransformer,
     Surroundings,
     at_levels,
@@ -28,6 +29,7 @@ from scripts.networks import (
 )
 from scripts.networks.levels import CENTRE_MM
 from scripts.tissue import FRACTIONS
+from scripts.tissue.fractions import measure_volumes
 
 INF = float("inf")
 K = len(FRACTIONS)
@@ -152,6 +154,32 @@ def test_a_head_is_a_function_of_its_address_and_what_is_asked(refining):
     assert torch.equal(made.latent((0, 5), codec, coarse, {"ventricle": 1.0}), one)
     assert not torch.equal(made.latent((0, 6), codec, coarse, {"ventricle": 1.0}), one)
     assert not torch.equal(made.latent((0, 5), codec, coarse, {}), one)
+
+
+def test_a_volume_is_asked_for_again_until_it_is_right(refining, monkeypatch):
+    told, made, number = [], sampler(refining), FRACTIONS.index("ventricle")
+
+    def latent(self, inputs, network, diffusion, asked):
+        told.append(asked["ventricle"])
+        return torch.tensor(0.7 * asked["ventricle"] + 3)
+
+    def decode(ventricle: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, K, 1, 1, 1).index_fill(1, torch.tensor(number), 1) * ventricle / 0.512
+
+    monkeypatch.setattr(MapSampler, "latent", latent)
+    monkeypatch.setattr(made.coarse, "decode", decode)
+    network = CoarseTransformer((4, 4, 2), 4, width=16, depth=1, heads=2)
+    errors = []
+    for made.corrections in (0, 1, 4):
+        told.clear()
+        found = measure_volumes(made.volume((0, 0), network, {"ventricle": 30.0, "grey": None}), 0.512)["ventricle"]
+        errors.append(abs(float(found) - 30))
+        assert len(told) == 1 + made.corrections and told[0] == 30
+    assert errors[0] == pytest.approx(6, abs=1e-3) and errors[1] < 0.4 * errors[0] and errors[2] < 0.1
+    told.clear()
+    monkeypatch.setattr(MapSampler, "latent", lambda *a: told.append(0) or torch.tensor(1.0))
+    made.volume((0, 0), network, {})
+    assert len(told) == 1, "nothing asked, nothing to correct"
 
 
 def test_steps_are_given_for_every_distance(refining):
