@@ -21,7 +21,7 @@ from scripts.simulate import HeadCache, LabelledHeads, LabelledSlices
 from scripts.simulate.sections import POINTS, count_cells
 from scripts.tissue import FRACTIONS
 from scripts.tissue.fractions import VOLUMES, count_fractions, measure_volumes
-from scripts.train.data import HeadPopulation, HeadSections, HeadVolumes, latents
+from scripts.train.data import HeadSections, HeadVolumes, Population, latents
 
 K = len(FRACTIONS)
 
@@ -89,8 +89,8 @@ def test_heads_are_kept_and_damaged_files_made_anew(tmp_path):
     assert HeadCache(tmp_path / "heads", ["x"], make)[3]["x"].tolist() == [3, 3] and calls == [3, 3]
 
 
-def population(folder, **others) -> HeadPopulation:
-    return HeadPopulation(None, None, (0, None), (0, None), others.pop("length", 2), 1, str(folder), 0, **others)
+def population(folder, length=2, of: str = "heads") -> Population:
+    return Population(None, None, (0, None), (0, None), length, 1, str(folder), 0, of=of)
 
 
 def test_a_volume_and_its_mirror_image_have_the_same_volumes(tmp_path, head, monkeypatch):
@@ -120,7 +120,7 @@ class Pooled:
 
 def test_sections_are_slices_alone_or_between_two(tmp_path, head, monkeypatch):
     monkeypatch.setattr(LabelledHeads, "__getitem__", lambda self, number: head)
-    data = population(tmp_path, sections=True).train
+    data = population(tmp_path, of="sections").train
     # The heads of the population have slices as far as 16 mm away.
     data.slices = replace(data.slices, distances=(2, 4))
     assert isinstance(data, HeadSections) and data.triples[5:] == [(1, 0, 2), (2, 1, 3), (3, 2, 4), (2, 0, 4)]
@@ -138,3 +138,8 @@ def test_sections_are_slices_alone_or_between_two(tmp_path, head, monkeypatch):
 def test_an_impossible_number_of_heads_is_refused(tmp_path, length):
     with pytest.raises(UserError, match="slices: found"):
         population(tmp_path, length=length).train
+
+
+def test_samples_of_another_kind_are_refused(tmp_path):
+    with pytest.raises(UserError, match="of: found 'brains'; use one of slices, heads, sections"):
+        population(tmp_path, of="brains")

@@ -79,13 +79,29 @@ class RefiningTransformer(DiffusionTransformer):
         latent_size: spatial size of a latent, in multiples of ``patch``.
         latent_channels: L.
         coarse_channels: K, classes of the coarse volume.
-        others: as of :class:`DiffusionTransformer`.
+        conditions: as the following of :class:`DiffusionTransformer`.
+        patch: edge of a patch.
+        width: channels of a token.
+        depth: blocks.
+        heads: attention heads.
+        columns: names of columns.
+        told_by: how the network is told.
     """
 
     def __init__(
-        self, latent_size: Sequence[int] = (22, 28), latent_channels: int = 32, coarse_channels: int = 16, **others
+        self,
+        latent_size: Sequence[int] = (22, 28),
+        latent_channels: int = 32,
+        coarse_channels: int = 16,
+        conditions: Sequence[str] = ("position", "ventricle", "brain", "lesions"),
+        patch: int = 2,
+        width: int = 256,
+        depth: int = 8,
+        heads: int = 4,
+        columns: Sequence[str] = (),
+        told_by: str = "norm",
     ) -> None:
-        super().__init__(latent_size, latent_channels, **others)
+        super().__init__(latent_size, latent_channels, conditions, patch, width, depth, heads, columns, told_by)
         values = (coarse_channels + 2 * (latent_channels + 1)) * self.factor ** len(latent_size)
         self.surroundings = nn.Linear(values, self.width, bias=False)
         nn.init.zeros_(self.surroundings.weight)

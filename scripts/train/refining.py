@@ -13,7 +13,7 @@
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..networks import RefiningTransformer, Surroundings, at_levels
 from ..randomness import generator
@@ -31,23 +31,32 @@ class RefiningStep(DiffusionStep):
     of the coarse volume and of the slices below and above, these are hidden at times, and sometimes everything is.
 
     Args:
+        network: as the following of :class:`DiffusionStep`.
+        optimizer: its optimizer.
+        inferer: MONAI's DiffusionInferer.
+        seed: of all random numbers.
+        amp: bfloat16 autocast.
         coarse: the encoder of coarse volumes.
         coarse_noise: largest standard deviation of the noise on their latents, whose variance is 1.
         slice_noise: likewise of slices.
         alone: probability that a slice is hidden, and that everything is.
-        others: as of :class:`DiffusionStep`.
+        others: of :class:`DiffusionStep`.
     """
 
     def __init__(
         self,
-        *others,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        inferer,
+        seed: int,
+        amp: bool,
         coarse: FrozenEncoder,
         coarse_noise: float = 0.25,
         slice_noise: float = 0.2,
         alone: float = 0.05,
-        **named,
+        **others: float,
     ) -> None:
-        super().__init__(*others, **named)
+        super().__init__(network, optimizer, inferer, seed, amp, **others)
         self.coarse, self.coarse_noise, self.slice_noise, self.alone = coarse, coarse_noise, slice_noise, alone
 
     @torch.no_grad()

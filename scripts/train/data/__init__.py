@@ -16,9 +16,10 @@ Nothing here touches the disk before its first item is asked for, so every confi
 
 from .batches import RAGGED, EpochSampler, Preload, collate
 from .columns import ColumnLatents, latents
-from .fractions import FractionLatents, FractionSlices, Population
-from .heads import FittedEncoder, HeadPopulation, HeadSections, HeadVolumes, RefiningLatents
+from .fractions import FractionLatents, FractionSlices
+from .heads import FittedEncoder, HeadSections, HeadVolumes, RefiningLatents
 from .latents import FrozenEncoder, LatentDataset
+from .population import Population
 from .sessions import SPLITS, SessionDataset, TrainingDataset
 from .source import Scans, Stream, loader
 
@@ -29,7 +30,6 @@ __all__ = [
     "FractionLatents",
     "FractionSlices",
     "FrozenEncoder",
-    "HeadPopulation",
     "HeadSections",
     "HeadVolumes",
     "LatentDataset",

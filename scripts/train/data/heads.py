@@ -20,10 +20,10 @@ from torch.utils.data import Dataset
 
 from ...errors import UserError
 from ...files import save_atomically
-from ...simulate import HeadCache, LabelledHeads, LabelledSlices, folder_name
+from ...simulate import HeadCache, LabelledHeads, folder_name
 from ...simulate.sections import CELL_MM, POINTS
 from ...tissue.fractions import count_fractions, measure_areas, measure_volumes
-from .fractions import MIRRORED, FractionSlices, Population
+from .fractions import MIRRORED, FractionSlices
 from .latents import FrozenEncoder
 
 ARRAYS = ("counts", "numbers", "position")
@@ -37,6 +37,9 @@ class HeadVolumes(FractionSlices):
         cache_dir: folder below which they are kept.
         length: how many there are.
         dataset_dir: as of :class:`FractionSlices`.
+
+    Raises:
+        UserError: for a length that is no such number.
     """
 
     per_file = MIRRORED
@@ -44,6 +47,8 @@ class HeadVolumes(FractionSlices):
     def __init__(
         self, heads: LabelledHeads, cache_dir: str | Path, length: int, dataset_dir: str | None = None
     ) -> None:
+        if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+            raise UserError("slices", repr(length), "use a whole number of at least 1")
         super().__init__(heads, dataset_dir)
         folder = Path(cache_dir) / folder_name("heads", heads.settings)
         self.cache, self.length = HeadCache(folder, ARRAYS, heads.__getitem__), length
@@ -163,25 +168,6 @@ class RefiningLatents(Dataset):
                 "areas": measure_areas(fractions),
             }
         return self._heads[number]
-
-
-class HeadPopulation(Population):
-    """Whole heads of the generator's population: coarse volumes, or sections of heads.
-
-    Args:
-        sections: sections of heads.
-        others: as of :class:`Population`; the lengths count heads.
-    """
-
-    def __init__(self, *others, sections: bool = False, **named) -> None:
-        super().__init__(*others, **named)
-        self.sections = sections
-
-    def _samples(self, slices: LabelledSlices, length: int) -> HeadVolumes:
-        if not isinstance(length, int) or isinstance(length, bool) or length < 1:
-            raise UserError("slices", repr(length), "use a whole number of at least 1")
-        kind = HeadSections if self.sections else HeadVolumes
-        return kind(LabelledHeads(slices), self.cache_dir, length, self.dataset_dir)
 
 
 class FittedEncoder(FrozenEncoder):
