@@ -147,9 +147,12 @@ class CachedSlices(Dataset):
         if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < 1:
             raise UserError("slices", repr(self.length), "use a whole number of at least 1")
 
+    def head(self, number: int) -> dict[str, Tensor]:
+        """All slices of a head: ``numbers (N, FINER H, FINER W)`` and ``position (N,)``; raises likewise."""
+        return self._heads[number]
+
     @cached_property
-    def heads(self) -> HeadCache:
-        """All slices of each head: ``numbers (N, FINER H, FINER W)`` and ``position (N,)``."""
+    def _heads(self) -> HeadCache:
         return HeadCache(self.folder, ("numbers", "position"), self._make)
 
     @property
@@ -169,7 +172,7 @@ class CachedSlices(Dataset):
         if not 0 <= index < self.length:
             raise IndexError(index)
         number, nth = divmod(index, self.slices.per_head)
-        head = self.heads[number]
+        head = self.head(number)
         return {"numbers": head["numbers"][nth], "position": head["position"][nth], "index": index}
 
     def _make(self, number: int) -> dict[str, Tensor]:
