@@ -26,7 +26,7 @@ from monai.bundle import run
 from torch import nn
 
 from scripts.acquisition import Acquisition
-from scripts.commands.convert import convert_files, convert_ldm, convert_vae, promote
+from scripts.commands.convert import SHIPPED_AS, convert_files, convert_ldm, convert_vae, promote
 from scripts.errors import UserError
 from scripts.networks import LatentDiffusionUNet, PublishedVAE
 from scripts.networks.weights import load_weights, weights_digest
@@ -263,6 +263,6 @@ def test_promotion_replaces_nothing_unless_told_to(tmp_path):
 
 
 def test_promotion_into_a_folder_names_the_file_after_the_network(tmp_path):
-    for mark, name in (("encoder", "model.pt"), ("basis", "codec.pt"), ("scale_factor", "model_ldm.pt")):
+    for mark, name in {"encoder": "model.pt", **SHIPPED_AS}.items():
         torch.save({"weight": torch.ones(2), mark: torch.tensor(1.5)}, tmp_path / "trained.pt")
         assert promote(str(tmp_path / "trained.pt"), str(tmp_path / "models")).name == name

@@ -48,6 +48,9 @@ CONFIGS = {
 MAX_NORM = "train::step::max_norm"
 OVERLAYS = {
     "vae_latents": "train_ldm",
+    "heads": "generate",
+    "train_heads": "train_ldm",
+    "train_refining": "train_ldm",
     "smoke": "train_vae",
     "paper": "train_ldm",
     "published": "generate",

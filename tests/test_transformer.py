@@ -17,6 +17,7 @@ from monai.inferers import DiffusionInferer
 from monai.networks.schedulers import RFlowScheduler
 
 from scripts.networks import DiffusionTransformer
+from scripts.networks.patches import from_patches, to_patches
 
 NAN = float("nan")
 
@@ -41,9 +42,11 @@ def test_a_new_network_predicts_nothing_and_its_blocks_are_the_identity():
     assert torch.equal(network.blocks[0](tokens, torch.randn(2, 32)), tokens)
 
 
-def test_patches_go_back_to_where_they_came_from(network):
-    x = torch.randn(2, 3, 4, 6)
-    assert torch.equal(network._to_latents(network._to_tokens(x), x.shape), x)
+def test_patches_go_back_to_where_they_came_from():
+    for x in (torch.randn(2, 3, 4, 6), torch.randn(2, 3, 4, 6, 2)):
+        assert torch.equal(from_patches(to_patches(x, 2), 2, x.shape[2:]), x)
+    unfolded = torch.nn.functional.unfold(x[..., 0], 2, stride=2).transpose(1, 2)
+    assert torch.equal(to_patches(x[..., 0], 2), unfolded)
 
 
 @torch.no_grad()

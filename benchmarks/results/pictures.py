@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from scripts.commands.report import FOOTNOTE, MAP_PANELS
+from scripts.commands.report import AXIAL, MAP_PANELS
 from scripts.tissue import Estimate
 
 from .truth import Truth
@@ -34,7 +34,7 @@ ERROR_TOP, SD_TOP = 0.5, 0.5
 Panel = Callable[[Axes], None]
 
 
-def draw(path: Path, title: str, rows: Sequence[Sequence[Panel]], width: float = 2.0, footnote: str = FOOTNOTE) -> None:
+def draw(path: Path, title: str, rows: Sequence[Sequence[Panel]], width: float = 2.0, footnote: str = AXIAL) -> None:
     """Writes panels as a JPEG, at the best quality that keeps it small.
 
     Args:

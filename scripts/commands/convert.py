@@ -39,6 +39,14 @@ RENAMED = (
 )
 UNUSED = ".proj_attn."
 """The attention blocks' output projection: in the file, but never applied."""
+SHIPPED_AS = {
+    "surroundings.weight": "model_refining.pt",
+    "through.weight": "model_heads.pt",
+    "scale_factor": "model_ldm.pt",
+    "sharpness": "codec.pt",
+    "basis": "coarse.pt",
+}
+"""A weight, the first that is there -> name of the file among the weights of the bundle."""
 
 
 def convert_vae(checkpoint: dict, where: object = "VAE checkpoint") -> dict[str, Tensor]:
@@ -129,8 +137,8 @@ def promote(source: str | None, target: str, half: bool = False, overwrite: bool
 
     Args:
         source: file with a raw state dict, as training writes it.
-        target: file to write, its folder made where it is absent. A folder gets ``model.pt``, ``codec.pt`` for weights
-            of the codec of tissue fractions, or ``model_ldm.pt`` for those of the diffusion model.
+        target: file to write, its folder made where it is absent. A folder gets ``model.pt``, or what
+            :data:`SHIPPED_AS` says.
         half: store float weights as float16, half the size; scalars, such as the latents' scale, stay as they are.
         overwrite: replace a file that exists.
 
@@ -151,10 +159,7 @@ def promote(source: str | None, target: str, half: bool = False, overwrite: bool
         raise UserError(source, f"{broken[0]} not finite{precision}", "give a checkpoint with finite weights")
     path = Path(target)
     if not path.suffix:
-        path /= next(
-            (name for key, name in (("scale_factor", "model_ldm.pt"), ("basis", "codec.pt")) if key in weights),
-            "model.pt",
-        )
+        path /= next((name for key, name in SHIPPED_AS.items() if key in weights), "model.pt")
     if path.exists() and not overwrite:
         raise UserError(path, "weights that exist", "replace them with --overwrite true, or name another --target")
     return _save(weights, path)

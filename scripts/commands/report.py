@@ -42,7 +42,8 @@ OPTION_PANELS = {
 }
 SD_PANELS = {1: ("T1 ± [%]", "cividis", 40.0), 2: ("T2 ± [%]", "cividis", 40.0)}
 """Channel -> panel. A standard deviation of 0.4 of the logarithm is a map that is little more than a guess."""
-FOOTNOTE = "Axial, radiological display: the patient's right is on the left."
+AXIAL = "Axial, radiological display: the patient's right is on the left."
+THREE_VIEWS = "Axial and coronal, the patient's right on the left; sagittal, the face on the left."
 
 # Sizes [inch].
 PANEL, GAP, SECTION_GAP, EDGE = 2.2, 0.05, 0.4, 0.15
@@ -117,6 +118,7 @@ def overview(
     contrasts: Mapping[str, np.ndarray],
     options: Mapping[str, np.ndarray] = MappingProxyType({}),
     count: int | None = None,
+    footnote: str = AXIAL,
 ) -> None:
     """Picture of one subject: its scans, the maps with units and colour bars, rendered contrasts, the uncertainty.
 
@@ -130,6 +132,7 @@ def overview(
         contrasts: title -> rendered contrast ``(X, Y)``.
         options: ``t2_star``, ``b1``, ``fluid`` -> its map ``(X, Y)``.
         count: number of all rendered contrasts, where these are some of them.
+        footnote: how slices are shown.
     """
     view = _view(mask)
     inside = view(mask).astype(bool)
@@ -143,15 +146,18 @@ def overview(
     if sd is not None:
         uncertain = [_map(panel, 100 * view(sd[channel]), inside) for channel, panel in SD_PANELS.items()]
         sections.append(Section("Uncertainty: standard deviation", uncertain))
-    path.write_bytes(_draw(title, _flow(sections)))
+    path.write_bytes(_draw(title, _flow(sections), footnote))
 
 
-def montage(samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]], count: int) -> bytes:
+def montage(
+    samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]], count: int, footnote: str = AXIAL
+) -> bytes:
     """Picture of the first samples, one a row: maps and one contrast of each kind.
 
     Args:
         samples: name -> maps ``(3, X, Y)``, foreground, title -> contrast; at most :data:`MOST_SAMPLES` are shown.
         count: number of all samples, for the title.
+        footnote: how slices are shown.
     """
     rows = []
     for name, (maps, mask, contrasts) in [*samples.items()][:MOST_SAMPLES]:
@@ -162,7 +168,7 @@ def montage(samples: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.
         rendered = [_grey(title, view(image), inside) for title, image in contrasts.items()]
         rows.append([Section(f"{name}: generated maps", panels), Section("Contrasts rendered from them", rendered)])
     title = f"{count} samples" if count <= MOST_SAMPLES else f"The first {MOST_SAMPLES} of {count} samples"
-    return _draw(title, rows)
+    return _draw(title, rows, footnote)
 
 
 def _view(mask: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -209,7 +215,7 @@ def _flow(sections: Iterable[Section]) -> list[list[Section]]:
     return rows
 
 
-def _draw(title: str, rows: Sequence[Sequence[Section]]) -> bytes:
+def _draw(title: str, rows: Sequence[Sequence[Section]], footnote: str) -> bytes:
     """A PNG, white on black as on a reading screen. Every panel has the size of the first one."""
     shape = rows[0][0].panels[0].image.shape
     height = PANEL * shape[0] / shape[1]
@@ -243,7 +249,7 @@ def _draw(title: str, rows: Sequence[Sequence[Section]]) -> bytes:
                 x += PANEL + GAP
             x += SECTION_GAP - GAP
         y -= row_height
-    text(EDGE, 0.08, f"{title}. {FOOTNOTE}", fontsize=8, color="silver")
+    text(EDGE, 0.08, f"{title}. {footnote}", fontsize=8, color="silver")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()

@@ -28,15 +28,7 @@ from ..bids import MAP_UNITS
 
 MAPS = dict(zip(MAP_UNITS, ("pd", "t1", "t2")))
 """Suffix of a map -> its name in the page and in the signal equations."""
-PRECISION = (
-    (0.001, 0.02),
-    (0.002, 0.05),
-    (0.005, 0.05),
-    (0.005, 0.1),
-    (0.01, 0.1),
-    (0.01, 0.2),
-    (0.02, 0.2),
-)
+PRECISION = ((0.001, 0.02), (0.002, 0.05), (0.005, 0.05), (0.005, 0.1), (0.01, 0.1), (0.01, 0.2), (0.02, 0.2))
 """Relative steps of maps, and of their standard deviations; the first with which a page is small enough is taken."""
 LEVELS = 63
 """Steps of grey of a scan."""

@@ -67,3 +67,23 @@ class Maps(NamedTuple):
         sd = None if self.sd is None else self.sd[..., z]
         options = {name: array[..., z] for name, array in self.all_options.items()}
         return Maps(self.values[..., z], sd, self.mask[..., z], self.affine, options)
+
+    def orthogonal(self) -> "Maps":
+        """Three slices through the head as one image, without the third axis: axial, coronal and sagittal, one below
+        the other, the sagittal one a little beside the middle.
+        """
+        x, y, z = (size // 2 for size in self.mask.shape)
+        x = x - x // 16
+        height = self.middle if self.mask.any() else z
+
+        def tiles(volume: np.ndarray) -> np.ndarray:
+            views = [volume[..., x, :, :], volume[..., :, y, :], volume[..., height]]
+            width = max(view.shape[-2] for view in views)
+            gaps = [width - view.shape[-2] for view in views]
+            still = [(0, 0)] * (volume.ndim - 3)
+            padded = [np.pad(view, [*still, (gap // 2, gap - gap // 2), (0, 0)]) for view, gap in zip(views, gaps)]
+            return np.concatenate(padded, -1)
+
+        sd = None if self.sd is None else tiles(self.sd)
+        options = {name: tiles(array) for name, array in self.all_options.items()}
+        return Maps(tiles(self.values), sd, tiles(self.mask), self.affine, options)

@@ -14,18 +14,24 @@
 Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contrasts that exist in the batch.
 """
 
-from .codec import FractionCodec
+from .codec import CoarseCodec, FractionCodec
 from .device import bf16, on_device, unwrap
 from .diffusion import LatentDiffusionUNet, PublishedDiffusionUNet
+from .heads import HeadSampler
 from .inferers import MapInferer, MapSampler
+from .levels import at_levels, halving_order
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
+from .refining import RefiningTransformer, Surroundings
 from .skips import PrecisionSkip
-from .transformer import DiffusionTransformer
+from .transformer import CoarseTransformer, DiffusionTransformer
 
 __all__ = [
+    "CoarseCodec",
+    "CoarseTransformer",
     "DEFAULT_PROTOCOL",
     "DiffusionTransformer",
     "FractionCodec",
+    "HeadSampler",
     "LatentDiffusionUNet",
     "MapInferer",
     "MapSampler",
@@ -34,7 +40,11 @@ __all__ = [
     "PrecisionSkip",
     "PublishedDiffusionUNet",
     "PublishedVAE",
+    "RefiningTransformer",
+    "Surroundings",
+    "at_levels",
     "bf16",
+    "halving_order",
     "on_device",
     "unwrap",
 ]

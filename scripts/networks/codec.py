@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The codec of the generator: a linear latent of tissue fractions, and the network that reads it."""
+"""The codecs of the generator: linear latents of tissue fractions, and the network that reads those of slices."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..tissue import FRACTIONS, class_values
 from ..tissue.fractions import mix_fractions
 from .group_norm import use_fast_group_norm
+from .patches import from_patches, to_patches
 
 BLOCK = 8
 """Edge of a block of voxels, which is one place of the latent."""
@@ -45,20 +46,112 @@ LEAST = 1e-4
 DOUBT = 0.02
 """Fractions below it are the decoder's doubt, not partial volume: 1 % of white matter would shorten T2 of fluid by a
 fifth."""
+COARSE_DOUBT = 0.05
+"""Likewise in coarse volumes: what the transform loses, not tissue."""
 COLOUR = 0.25
 """Power of an eigenvalue that scales its channel: 0 is white, 0.5 leaves the variances as they are.
 
 In between, details drown in noise before the layout does, so diffusion decides on the layout first."""
 
 
-class FractionCodec(nn.Module):
-    r"""Tissue fractions -> latent -> tissue fractions. Defaults are the shipped network.
+class LinearLatent(nn.Module):
+    r"""Fractions -> latent by the Karhunen-Loève transform of blocks; nothing of it is trained by gradient.
 
-    A block of 8 x 8 voxels of K weighted fractions is a vector ``x``; its latent is the Karhunen-Loève transform
-    :math:`z = s\,\lambda^{1/4}\,\lambda^{-1/2}\,V^T (x - m)`: white up to the factor of each channel, which is the
-    fourth root of its eigenvalue, and of mean variance 1. Nothing of it is trained by gradient. Back from there, the
-    logits of the fractions are the linear reconstruction, sharpened, plus those of a convolutional decoder, which is
-    trained alone.
+    A block of ``edge`` voxels along each of ``dims`` axes, of K weighted fractions each, is a vector ``x``; its latent
+    is :math:`z = s\,\lambda^{1/4}\,\lambda^{-1/2}\,V^T (x - m)`: white up to the factor of each channel, which is the
+    fourth root of its eigenvalue, and of mean variance 1.
+
+    Args:
+        latent_channels: L.
+        edge: of a block.
+        dims: of the images: 2 or 3.
+        field_strength: whose literature values give the log maps [T].
+
+    Raises:
+        UserError: for a field strength that tissue is not known at.
+    """
+
+    def __init__(self, latent_channels: int, edge: int, dims: int, field_strength: float = 3.0) -> None:
+        super().__init__()
+        values = len(FRACTIONS) * edge**dims
+        self.latent_channels, self.edge, self.dims = latent_channels, edge, dims
+        importance = torch.tensor([IMPORTANCE.get(name, 1.0) for name in FRACTIONS])
+        self.register_buffer("importance", importance.view(-1, *[1] * dims), persistent=False)
+        tissue = torch.tensor([class_values(name, field_strength) for name in FRACTIONS])
+        self.register_buffer("tissue", tissue, persistent=False)
+        self.register_buffer("mean", torch.zeros(values))
+        self.register_buffer("basis", torch.eye(values, latent_channels))
+        self.register_buffer("gain", torch.ones(latent_channels))
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> Tensor:
+        """Sets the transform from training images; returns all eigenvalues, the largest first.
+
+        Args:
+            batches: fractions ``(B, K, ...)``.
+        """
+        values = len(self.mean)
+        count, total, products = 0, torch.zeros(values).double(), torch.zeros(values, values).double()
+        for fractions in batches:
+            blocks = self._blocks(fractions).flatten(0, 1)
+            count, total = count + len(blocks), total + blocks.sum(0)
+            products += blocks.T @ blocks
+        mean = total / count
+        eigenvalues, vectors = torch.linalg.eigh(products / count - mean[:, None] * mean)
+        eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)[:, : self.latent_channels]
+        # Eigenvectors have no sign of their own: the largest element is positive.
+        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+        kept = eigenvalues[: self.latent_channels]
+        self.mean.copy_(mean), self.basis.copy_(vectors)
+        self.gain.copy_(kept ** (COLOUR - 0.5) / (kept ** (2 * COLOUR)).mean().sqrt())
+        return eigenvalues
+
+    def encode(self, fractions: Tensor) -> Tensor:
+        """Latents ``(B, L, ...)`` of fractions ``(B, K, ...)``, which are ``edge`` times as large."""
+        z = (self._blocks(fractions) - self.mean) @ self.basis * self.gain
+        return from_patches(z, 1, [size // self.edge for size in fractions.shape[2:]])
+
+    def reconstruct(self, z: Tensor) -> Tensor:
+        """The linear reconstruction ``(B, K, ...)``, which need not lie between 0 and 1."""
+        blocks = (to_patches(z.float(), 1) / self.gain) @ self.basis.T + self.mean
+        return from_patches(blocks, self.edge, [self.edge * n for n in z.shape[2:]]) / self.importance
+
+    def encode_stage_2_inputs(self, fractions: Tensor) -> Tensor:
+        """As :meth:`encode`, for MONAI's LatentDiffusionInferer."""
+        return self.encode(fractions)
+
+    def decode_stage_2_outputs(self, z: Tensor) -> Tensor:
+        """Log maps ``(B, 3, ...)`` with the values of the literature, for MONAI's LatentDiffusionInferer."""
+        return mix_fractions(self.decode(z), self.tissue).clamp_min(LEAST).log()
+
+    def _blocks(self, fractions: Tensor) -> Tensor:
+        """Weighted fractions of each block ``(B, N, K edge^dims)``."""
+        return to_patches(fractions * self.importance, self.edge)
+
+
+class CoarseCodec(LinearLatent):
+    """Tissue of a whole head in cells of 8 mm -> latent of 16 mm -> tissue. Defaults are the shipped one.
+
+    Args:
+        latent_channels: L.
+        edge: of a block [cells].
+    """
+
+    def __init__(self, latent_channels: int = 32, edge: int = 2) -> None:
+        super().__init__(latent_channels, edge, dims=3)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Fractions ``(B, K, X, Y, Z)`` of latents: the linear reconstruction, 0 below :data:`COARSE_DOUBT`."""
+        fractions = self.reconstruct(z)
+        kept = fractions * (fractions > COARSE_DOUBT)
+        return kept / kept.sum(1, keepdim=True)
+
+
+class FractionCodec(LinearLatent):
+    """Tissue fractions -> latent -> tissue fractions. Defaults are the shipped network.
+
+    The latent is linear, of blocks of 8 x 8 voxels. Back from there, the logits of the fractions are the linear
+    reconstruction, sharpened, plus those of a convolutional decoder, which is trained alone.
 
     Args:
         latent_channels: L.
@@ -79,9 +172,7 @@ class FractionCodec(nn.Module):
         norm_num_groups: int = 16,
         field_strength: float = 3.0,
     ) -> None:
-        super().__init__()
-        values = len(FRACTIONS) * BLOCK**2
-        self.latent_channels = latent_channels
+        super().__init__(latent_channels, BLOCK, 2, field_strength)
         self.decoder = Decoder(
             spatial_dims=2,
             channels=channels,
@@ -96,66 +187,13 @@ class FractionCodec(nn.Module):
         )
         use_fast_group_norm(self)
         self.sharpness = nn.Parameter(torch.tensor(8.0))
-        importance = torch.tensor([IMPORTANCE.get(name, 1.0) for name in FRACTIONS])
-        self.register_buffer("importance", importance, persistent=False)
-        tissue = torch.tensor([class_values(name, field_strength) for name in FRACTIONS])
-        self.register_buffer("tissue", tissue, persistent=False)
-        self.register_buffer("mean", torch.zeros(values))
-        self.register_buffer("basis", torch.eye(values, latent_channels))
-        self.register_buffer("gain", torch.ones(latent_channels))
-
-    @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> Tensor:
-        """Sets the transform from training slices; returns all eigenvalues, the largest first.
-
-        Args:
-            batches: fractions ``(B, K, H, W)``.
-        """
-        values = len(self.mean)
-        count, total, products = 0, torch.zeros(values).double(), torch.zeros(values, values).double()
-        for fractions in batches:
-            blocks = self._blocks(fractions).flatten(0, 1)
-            count, total = count + len(blocks), total + blocks.sum(0)
-            products += blocks.T @ blocks
-        mean = total / count
-        eigenvalues, vectors = torch.linalg.eigh(products / count - mean[:, None] * mean)
-        eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)[:, : self.latent_channels]
-        # Eigenvectors have no sign of their own: the largest element is positive.
-        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-        kept = eigenvalues[: self.latent_channels]
-        self.mean.copy_(mean), self.basis.copy_(vectors)
-        self.gain.copy_(kept ** (COLOUR - 0.5) / (kept ** (2 * COLOUR)).mean().sqrt())
-        return eigenvalues
-
-    def encode(self, fractions: Tensor) -> Tensor:
-        """Latents ``(B, L, H / 8, W / 8)`` of fractions ``(B, K, H, W)``."""
-        z = (self._blocks(fractions) - self.mean) @ self.basis * self.gain
-        return z.transpose(1, 2).unflatten(2, [size // BLOCK for size in fractions.shape[2:]])
 
     def logits(self, z: Tensor) -> Tensor:
         """Logarithms of the fractions up to a constant ``(B, K, H, W)``."""
         return self.sharpness * self.reconstruct(z) + F.pixel_shuffle(self.decoder(z), 2).float()
-
-    def reconstruct(self, z: Tensor) -> Tensor:
-        """The linear reconstruction ``(B, K, H, W)``, which need not lie between 0 and 1."""
-        blocks = (z.float().flatten(2).transpose(1, 2) / self.gain) @ self.basis.T + self.mean
-        size = [BLOCK * n for n in z.shape[2:]]
-        return F.fold(blocks.transpose(1, 2), size, BLOCK, stride=BLOCK) / self.importance.view(-1, 1, 1)
 
     def decode(self, z: Tensor) -> Tensor:
         """Fractions ``(B, K, H, W)`` of latents, float32; those below :data:`DOUBT` are 0."""
         fractions = self.logits(z).softmax(1)
         kept = fractions * (fractions > DOUBT)
         return kept / kept.sum(1, keepdim=True)
-
-    def encode_stage_2_inputs(self, fractions: Tensor) -> Tensor:
-        """As :meth:`encode`, for MONAI's LatentDiffusionInferer."""
-        return self.encode(fractions)
-
-    def decode_stage_2_outputs(self, z: Tensor) -> Tensor:
-        """Log maps ``(B, 3, H, W)`` with the values of the literature, for MONAI's LatentDiffusionInferer."""
-        return mix_fractions(self.decode(z), self.tissue).clamp_min(LEAST).log()
-
-    def _blocks(self, fractions: Tensor) -> Tensor:
-        """Weighted fractions of each block ``(B, N, K 64)``."""
-        return F.unfold(fractions * self.importance.view(-1, 1, 1), BLOCK, stride=BLOCK).transpose(1, 2)

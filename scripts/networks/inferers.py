@@ -92,6 +92,13 @@ class MapSampler(Inferer):
             support.
     """
 
+    centre: float | None = None
+    """Height of the middle of what is made, above the centre of the cerebrum [mm]; None where that is asked for."""
+    parts: Mapping[str, tuple[nn.Module, str]] = MappingProxyType({})
+    """Networks of its own by name, and the file of the weights of each."""
+    stages: Mapping[str, str] = MappingProxyType({"diffusion": "ldm"})
+    """Name of a network -> the training that makes it, ``configs/train_ldm.json``."""
+
     def __init__(
         self,
         scheduler: Scheduler,
@@ -153,28 +160,62 @@ class MapSampler(Inferer):
         asked: Mapping[str, float | None] = MappingProxyType({}),
     ) -> Tensor:
         """The latent ``(1, L, ...)`` of one sample on the device of the diffusion network; arguments likewise."""
-        device = next(diffusion.parameters()).device
         stream = generator(*inputs)
         noise = torch.randn(1, network.latent_channels, *self.latent_size, generator=stream)
         values = [asked.get(name) for name in diffusion.conditions]
         asked = torch.tensor([[float("nan") if value is None else value for value in values]])
-        condition = diffusion.condition(asked, self.latent_size)
         self._set_timesteps(self.scheduler)
         # Schedulers with noise of their own draw it from the global generator.
-        with torch.random.fork_rng(devices=[]), eval_mode(diffusion):
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream.initial_seed())
-            latent = DiffusionInferer(self.scheduler).sample(
-                input_noise=noise.to(device),
-                diffusion_model=diffusion,
-                conditioning=None if condition is None else condition.to(device),
-                mode=diffusion.mode,
-                cfg=None if condition is None or self.guidance == 1 else self.guidance,
-                cfg_fill_value=diffusion.unasked,
-                verbose=False,
-            )
+            latent = denoise(self.scheduler, diffusion, noise, asked, guidance=self.guidance)
         return latent / diffusion.scale_factor
+
+    def pairs(self, network: nn.Module, diffusion: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+        """Each diffusion network with what decodes its latents."""
+        return [(diffusion, network)]
 
     def _set_timesteps(self, scheduler: Scheduler) -> None:
         # A flow may spend more steps on much noise the larger the latent is.
         size = {"input_img_size_numel": prod(self.latent_size)} if isinstance(scheduler, RFlowScheduler) else {}
         scheduler.set_timesteps(self.num_inference_steps, **size)
+
+
+@torch.no_grad()
+def denoise(
+    scheduler: Scheduler,
+    diffusion: nn.Module,
+    noise: Tensor,
+    asked: Tensor,
+    guidance: float = 1.0,
+    amp: bool = False,
+    **known: Tensor,
+) -> Tensor:
+    """Latents from noise ``(B, L, ...)``, on the device of the diffusion network, in its scale.
+
+    Args:
+        scheduler: one of MONAI's, whose time steps are set.
+        diffusion: the diffusion network.
+        noise: the noise.
+        asked: conditions ``(B, C)``, NaN where nothing is asked.
+        guidance: see :class:`MapSampler`.
+        amp: the network computes in bfloat16.
+        known: what the network takes by name besides.
+    """
+
+    def predict(*inputs: Tensor, **named: Tensor) -> Tensor:
+        with bf16(device, amp):
+            return diffusion(*inputs, **named, **known).float()
+
+    device = next(diffusion.parameters()).device
+    condition = diffusion.condition(asked, tuple(noise.shape[2:]))
+    with eval_mode(diffusion):
+        return DiffusionInferer(scheduler).sample(
+            input_noise=noise.to(device),
+            diffusion_model=predict,
+            conditioning=None if condition is None else condition.to(device),
+            mode=diffusion.mode,
+            cfg=None if condition is None or guidance == 1 else guidance,
+            cfg_fill_value=diffusion.unasked,
+            verbose=False,
+        )

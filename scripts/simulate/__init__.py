@@ -13,11 +13,13 @@
 
 from ..tissue import CLASSES, REGIONS
 from .between import Between
+from .cached import HeadCache, folder_name
 from .head import Heads, simulate_head
 from .labelled import CachedSlices, LabelledSlices
 from .labels import LabelMaps
 from .lesions import LesionMasks
 from .scanner import Scanner
+from .sections import LabelledHeads
 from .slices import Slices
 from .stream import SimulatedSlices
 from .study import Simulator
@@ -27,13 +29,16 @@ __all__ = [
     "REGIONS",
     "Between",
     "CachedSlices",
+    "HeadCache",
     "Heads",
     "LabelMaps",
+    "LabelledHeads",
     "LabelledSlices",
     "LesionMasks",
     "Scanner",
     "SimulatedSlices",
     "Simulator",
     "Slices",
+    "folder_name",
     "simulate_head",
 ]

@@ -12,11 +12,8 @@
 """Slices of levelled heads as classes on a fine grid: what a generator of brains learns from."""
 
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
-from hashlib import sha256
-from json import dumps
+from functools import cached_property, lru_cache
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -25,12 +22,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import UserError
-from ..files import make_folder, remove_leftovers, replacing
 from ..randomness import rng
 from ..tissue import FRACTION_OF
 from ..tissue.fractions import FINER
 from .anatomy import Anatomy
 from .between import Between
+from .cached import HeadCache, folder_name
 from .labels import LabelMaps
 from .lesions import LesionMasks
 from .pose import level
@@ -41,9 +38,6 @@ VERSION = 1
 """Counts the changes after which equal seeds give other slices."""
 MOVED, FARTHEST = 0.7, 0.8
 """Probability that a head lies between two anatomies, and the largest share of the way from one to the other."""
-
-REMEMBERED = 16
-"""So many heads stay in memory: those that are read next to each other."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +67,12 @@ class LabelledSlices:
     def head(self, number: int) -> Shape:
         """Shape of a random head."""
         return _head(self.anatomies, self.seed, number, self.lesions, self.lesion_masks, self.between)
+
+    @property
+    def settings(self) -> dict:
+        """Everything that these slices depend on."""
+        settings = asdict(self) | {"version": VERSION, "between": self.between is not None}
+        return settings | {name: getattr(self, name).names for name in ("anatomies", "lesion_masks")}
 
     def participants(self, index: int) -> dict[str, float]:
         """Name of each anatomy that the head of a slice is made of -> its share; the shares add up to 1."""
@@ -142,19 +142,23 @@ class CachedSlices(Dataset):
     slices: LabelledSlices
     cache_dir: str | Path
     length: int
-    _heads: dict[int, dict[str, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < 1:
             raise UserError("slices", repr(self.length), "use a whole number of at least 1")
 
+    def head(self, number: int) -> dict[str, Tensor]:
+        """All slices of a head: ``numbers (N, FINER H, FINER W)`` and ``position (N,)``; raises likewise."""
+        return self._heads[number]
+
+    @cached_property
+    def _heads(self) -> HeadCache:
+        return HeadCache(self.folder, ("numbers", "position"), self._make)
+
     @property
     def folder(self) -> Path:
         """Folder of these slices."""
-        settings = asdict(self.slices) | {"version": VERSION}
-        settings |= {name: getattr(self.slices, name).names for name in ("anatomies", "lesion_masks")}
-        settings["between"] = self.slices.between is not None
-        return Path(self.cache_dir) / f"labelled-{sha256(dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
+        return Path(self.cache_dir) / folder_name("labelled", self.slices.settings)
 
     def __len__(self) -> int:
         return self.length
@@ -171,29 +175,7 @@ class CachedSlices(Dataset):
         head = self.head(number)
         return {"numbers": head["numbers"][nth], "position": head["position"][nth], "index": index}
 
-    def head(self, number: int) -> dict[str, Tensor]:
-        """All slices of a head: ``numbers (N, FINER H, FINER W)`` and ``position (N,)``; raises likewise."""
-        if number in self._heads:
-            return self._heads[number]
-        path = self.folder / f"{number:05d}.npz"
-        kept = _read(path)
-        if kept is None:
-            first = number * self.slices.per_head
-            made = [self.slices[index] for index in range(first, first + self.slices.per_head)]
-            kept = {name: torch.stack([one[name] for one in made]) for name in ("numbers", "position")}
-            remove_leftovers(make_folder(self.folder))
-            with replacing(path) as file:
-                np.savez_compressed(file, **{name: value.numpy() for name, value in kept.items()})
-        if len(self._heads) >= REMEMBERED:
-            del self._heads[next(iter(self._heads))]
-        self._heads[number] = kept
-        return kept
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """A head that is kept; None where it is missing or damaged."""
-    try:
-        with np.load(path) as kept:
-            return {name: torch.from_numpy(kept[name]) for name in ("numbers", "position")}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None
+    def _make(self, number: int) -> dict[str, Tensor]:
+        first = number * self.slices.per_head
+        made = [self.slices[index] for index in range(first, first + self.slices.per_head)]
+        return {name: torch.stack([one[name] for one in made]) for name in ("numbers", "position")}

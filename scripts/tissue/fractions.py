@@ -33,6 +33,13 @@ AREAS: dict[str, tuple[str, ...]] = {
     "lesions": ("lesion",),
 }
 """Name of an area -> the classes in it. ``brain`` is the brain with its fluid: all within the skull."""
+VOLUMES: dict[str, tuple[str, ...]] = {
+    **AREAS,
+    "grey": ("cortex", "caudate and putamen", "thalamus", "pallidum"),
+    "white": ("white matter",),
+    "head": FRACTIONS[1:],
+}
+"""Name of a volume -> the classes in it. ``grey`` and ``white`` are with the cerebellum, ``head`` is all but air."""
 
 
 def count_fractions(numbers: Tensor) -> Tensor:
@@ -49,6 +56,17 @@ def measure_areas(fractions: Tensor) -> dict[str, Tensor]:
     """Area of each of :data:`AREAS` in slices with voxels of 1 mm ``(B,)`` [cm²]."""
     sums = fractions.flatten(2).sum(2) / 100
     return {name: sums[:, [FRACTIONS.index(one) for one in names]].sum(1) for name, names in AREAS.items()}
+
+
+def measure_volumes(fractions: Tensor, voxel_ml: float) -> dict[str, Tensor]:
+    """Volume of each of :data:`VOLUMES` ``(B,)`` [ml].
+
+    Args:
+        fractions: of heads ``(B, K, X, Y, Z)``.
+        voxel_ml: volume of a voxel [ml].
+    """
+    sums = fractions.flatten(2).sum(2) * voxel_ml
+    return {name: sums[:, [FRACTIONS.index(one) for one in names]].sum(1) for name, names in VOLUMES.items()}
 
 
 def mix_fractions(fractions: Tensor, values: Tensor) -> Tensor:

@@ -20,10 +20,12 @@ from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
 from .objective import VAEObjective
 from .optimizer import MuonAdamW
+from .refining import BeginningScale, RefiningStep
 from .samples import SamplePictures
 from .vae import TrainingForward, VAEStep, VAEValidationStep
 
 __all__ = [
+    "BeginningScale",
     "CodecStep",
     "CodecTransform",
     "CodecValidationStep",
@@ -39,6 +41,7 @@ __all__ = [
     "MovingAverage",
     "MuonAdamW",
     "Progress",
+    "RefiningStep",
     "SamplePictures",
     "TrainingForward",
     "TrainingState",

@@ -14,6 +14,7 @@ Every random number of a sample is drawn from its own generator, addressed by (s
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import ignite.distributed as idist
 import torch
@@ -101,10 +102,11 @@ class DiffusionStep:
             torch.stack([batch[name].float().cpu() for name in names], 1) if names else latent.new_empty(len(latent), 0)
         )
         condition = self.plain.condition(asked.masked_fill(torch.stack(hidden), float("nan")), latent.shape[2:])
+        noise, known = self.begin(noise, batch, epoch)
         with bf16(device, self.amp):
             predicted = self.inferer(
                 inputs=latent,
-                diffusion_model=network,
+                diffusion_model=partial(network, **known) if known else network,
                 noise=noise,
                 timesteps=timestep,
                 condition=None if condition is None else condition.to(device),
@@ -112,6 +114,10 @@ class DiffusionStep:
             )
         target = _target(scheduler, latent, noise, timestep)
         return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
+
+    def begin(self, noise: Tensor, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is mixed with the latents, and what the network takes by name besides that, time and conditions."""
+        return noise, {}
 
 
 def _draw_time(scheduler: Scheduler, size: torch.Size, draw: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a latent to what is written of a generated slice: maps, and where the latent is one of fractions, more."""
+"""From latents to what is written of a generated slice or head: maps, and where latents are of fractions, more."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ from ...render import share_beside_fluid
 from ...simulate.fields import smooth_field
 from ...simulate.population import FIELD_STRENGTHS, Tissue, draw_tissue
 from ...tissue import CLASSES, FRACTIONS, REGIONS, class_values
-from ...tissue.fractions import measure_areas
+from ...tissue.fractions import measure_areas, measure_volumes
 
 VARIETY = 0.5
 """Part of the population's spread that is drawn: without the differences between methods of measurement, 4 to 5 % in T1
@@ -43,12 +43,12 @@ DRAWN, LITERATURE = "drawn", "literature"
 
 
 class Brain(NamedTuple):
-    """A generated slice.
+    """A generated slice, or a whole head.
 
     Attributes:
-        maps: PD, T1 [s], T2 [s] ``(3, X, Y[, Z])``.
-        fractions: of :data:`scripts.tissue.FRACTIONS` ``(K, X, Y)``; None where the latent knows none.
-        measured: name -> area [cm²].
+        maps: PD, T1 [s], T2 [s] ``(3, X, Y, Z)``.
+        fractions: of :data:`scripts.tissue.FRACTIONS` ``(K, X, Y, Z)``; None where the latent knows none.
+        measured: name -> area of a slice [cm²], volume of a head [mL].
         tissue: class -> PD, T1 [s], T2 [s].
     """
 
@@ -59,12 +59,10 @@ class Brain(NamedTuple):
 
     @property
     def options(self) -> dict[str, np.ndarray]:
-        """Share of fluid of each voxel ``(X, Y, 1)``, as :class:`scripts.render.SignalModel` takes it."""
+        """Share of fluid of each voxel ``(X, Y, Z)``, as :class:`scripts.render.SignalModel` takes it."""
         if self.fractions is None:
             return {}
-        return {
-            "fluid": share_beside_fluid(self.fractions[[FRACTIONS.index(name) for name in FLUID]].sum(0))[..., None]
-        }
+        return {"fluid": share_beside_fluid(sum(self.fractions[FRACTIONS.index(name)] for name in FLUID))}
 
 
 class Brains:
@@ -76,17 +74,26 @@ class Brains:
         field_strength: whose tissue values [T]: 1.5, 3 or 7.
         tissue: ``drawn`` as subjects differ, ``literature``, or a JSON file, class -> PD, T1 [s], T2 [s], of some of
             :data:`scripts.tissue.FRACTIONS`; the others are of the literature.
+        spatial_dims: 2 for slices, 3 for heads, whose latents are those of their slices.
 
     Raises:
         UserError: for another field strength, or an unusable table.
     """
 
-    def __init__(self, network: nn.Module, field_strength: float = 3.0, tissue: str = DRAWN) -> None:
+    def __init__(
+        self, network: nn.Module, field_strength: float = 3.0, tissue: str = DRAWN, spatial_dims: int = 2
+    ) -> None:
         if field_strength not in FIELD_STRENGTHS:
             known = ", ".join(f"{one:g}" for one in FIELD_STRENGTHS)
             raise UserError("field_strength", repr(field_strength), f"use one of {known} [T]")
         self.network, self.field_strength, self.tissue = network, float(field_strength), tissue
+        self.spatial_dims = spatial_dims
         self.table = {} if tissue in (DRAWN, LITERATURE) else read_table(tissue)
+
+    @property
+    def unit(self) -> str:
+        """Unit of what is measured."""
+        return "mL" if self.spatial_dims == 3 else "cm²"
 
     @property
     def settings(self) -> dict:
@@ -98,16 +105,22 @@ class Brains:
 
     @torch.no_grad()
     def __call__(self, latent: Tensor, seed: int, index: int) -> Brain:
-        """The brain of a latent ``(1, L, ...)``."""
+        """The brain of a latent ``(1, L, ...)``, or of the latents ``(Z, L, H, W)`` of its slices."""
         if not isinstance(self.network, FractionCodec):
-            return Brain(self.network.decode_stage_2_outputs(latent)[0].exp().float().cpu().numpy())
-        fractions = self.network.decode(latent).cpu()
+            maps = self.network.decode_stage_2_outputs(latent)[0].exp().float().cpu().numpy()
+            return Brain(maps if maps.ndim == 4 else maps[..., None])
+        fractions = torch.stack([self.network.decode(one[None])[0].cpu() for one in latent], -1)
         tissue = self._tissue(seed, index)
-        maps = tissue.mixed(fractions[0], draw_texture(fractions.shape[2:], seed, index)).numpy()
-        measured = {name: round(float(area), 2) for name, area in measure_areas(fractions).items()}
+        if self.spatial_dims == 3:
+            texture, measured = draw_texture(fractions.shape[1:], seed, index), measure_volumes(fractions[None], 1e-3)
+        else:
+            texture = draw_texture(fractions.shape[1:3], seed, index)[..., None]
+            measured = measure_areas(fractions[None, ..., 0])
+        maps = tissue.mixed(fractions, texture).numpy()
+        measured = {name: round(float(value), 2) for name, value in measured.items()}
         values = {name: tissue.values[number].tolist() for number, name in enumerate(CLASSES) if name in FRACTIONS}
         rounded = {name: [round(one, 4) for one in three] for name, three in values.items()}
-        return Brain(maps, fractions[0].numpy(), measured, rounded)
+        return Brain(maps, fractions.numpy(), measured, rounded)
 
     def _tissue(self, seed: int, index: int) -> Tissue:
         drawn = draw_tissue(rng(seed, index, TISSUE), field_strengths=(self.field_strength,), variety=VARIETY)
@@ -117,8 +130,8 @@ class Brains:
         return drawn._replace(values=torch.tensor(values))
 
 
-def draw_texture(size: tuple[int, int], seed: int, index: int) -> Tensor:
-    """Textures of T1 and T2 ``(2, H, W)`` of variance about 1."""
+def draw_texture(size: tuple[int, ...], seed: int, index: int) -> Tensor:
+    """Textures of T1 and T2 ``(2, ...)`` of variance about 1, of a plane or a volume."""
     random = rng(seed, index, TEXTURE)
     return sum(0.7 * smooth_field(random, tuple(size), grain, channels=2) for grain in GRAIN_MM)
 
@@ -153,7 +166,7 @@ def write_fractions(folder: Path, session: Session, brain: Brain, affine: np.nda
     Args:
         folder: root of the study.
         session: whose fractions.
-        brain: the slice.
+        brain: the slice or head.
         affine: voxel to mm.
         about: what every sidecar says about their origin.
     """
@@ -163,13 +176,13 @@ def write_fractions(folder: Path, session: Session, brain: Brain, affine: np.nda
     for label, (name, share) in shares.items():
         sidecar = {"Units": "1", "Description": f"Share of {name} in each voxel.", **about}
         path = output_path(folder, session, "probseg", label=label)
-        write_image(path, share[..., None].astype(np.float32), affine, sidecar)
+        write_image(path, share.astype(np.float32), affine, sidecar)
     regions = np.zeros((len(REGIONS), *fluid.shape), np.float32)
     np.add.at(regions, REGION_OF.numpy(), brain.fractions)
     labels = {str(number): name for number, name in enumerate(REGIONS)}
     sidecar = {"Description": "Region with the largest share of each voxel.", "Labels": labels, **about}
     path = output_path(folder, session, "dseg")
-    write_image(path, regions.argmax(0).astype(np.uint8)[..., None], affine, sidecar)
+    write_image(path, regions.argmax(0).astype(np.uint8), affine, sidecar)
 
 
 def label_of(name: str) -> str:

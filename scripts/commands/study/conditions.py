@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a generated slice is asked to be like: a number, a range to draw it from, or nothing."""
+"""What a generated slice or head is asked to be like: a number, a range to draw it from, or nothing."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,18 +30,21 @@ class Conditions:
 
     Args:
         asked: name -> a number, ``lowest:highest``, or None or ``none`` where nothing is asked. Names are those of a
-            network's conditions; all but ``position`` are areas [cm²] and not negative.
+            network's conditions; all but ``position`` are areas or volumes and not negative.
         columns: likewise, of columns of a ``participants.tsv``, whose numbers may be negative; or their names alone.
+        unit: of the areas or volumes, for messages.
 
     Raises:
         UserError: for what is no number and no range, naming the option.
     """
 
-    def __init__(self, asked: Mapping[str, object], columns: Mapping[str, object] | Sequence[str] = ()) -> None:
+    def __init__(
+        self, asked: Mapping[str, object], columns: Mapping[str, object] | Sequence[str] = (), unit: str = "cm²"
+    ) -> None:
         columns = columns if isinstance(columns, Mapping) else dict.fromkeys(columns)
         self.columns = tuple(columns)
-        self.ranges = {name: _range(name, value, area=name != "position") for name, value in asked.items()}
-        self.ranges |= {name: _range(name, value, area=False) for name, value in columns.items()}
+        units = {name: None if name == "position" else unit for name in asked}
+        self.ranges = {name: _range(name, value, units.get(name)) for name, value in {**asked, **columns}.items()}
 
     def check(self, known: Sequence[str]) -> None:
         """Refuses what a network cannot be told.
@@ -76,7 +79,8 @@ class Conditions:
         return drawn
 
 
-def _range(name: str, value: object, area: bool) -> tuple[float, float] | None:
+def _range(name: str, value: object, unit: str | None) -> tuple[float, float] | None:
+    """Lowest and highest value that are asked; what has a unit of size is not negative."""
     if value is None or value in UNASKED:
         return None
     try:
@@ -88,6 +92,6 @@ def _range(name: str, value: object, area: bool) -> tuple[float, float] | None:
     low, high = ends[0], ends[-1]
     if low > high:
         raise UserError(name, f"a range from {low:g} down to {high:g}", "give the lower end first")
-    if area and low < 0:
-        raise UserError(name, f"{low:g} cm²", "use areas from 0")
+    if unit and low < 0:
+        raise UserError(name, f"{low:g} {unit}", "use numbers from 0")
     return float(low), float(high)

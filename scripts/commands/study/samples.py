@@ -27,7 +27,7 @@ from ...estimate.maps import Maps
 from ...networks import MapSampler, PhysicsVAE
 from ...networks.weights import load_weights, weights_digest
 from ...nuisance import Noise
-from ..report import MOST_SAMPLES, few, montage, overview, request_title
+from ..report import AXIAL, MOST_SAMPLES, THREE_VIEWS, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
 from .conditions import Conditions
 from .consoles import lacks_console, write_console
@@ -35,7 +35,6 @@ from .folder import Study
 from .products import foreground_from_pd, read_maps, render, write_contrasts, write_maps
 from .subjects import HOW_TO_TRAIN
 
-HOW_TO_TRAIN_DIFFUSION, HOW_TO_TRAIN_CODEC = (HOW_TO_TRAIN.replace("vae", stage) for stage in ("ldm", "codec"))
 logger = logging.getLogger(__name__)
 
 
@@ -107,18 +106,17 @@ class SampleStep:
         torch.set_num_threads(self.threads)
         self.requests, self.added = load_render(self.render, self.equations), Noise.of(self.noise)
         decoder, diffusion = self.weights
-        vae = isinstance(self.network, PhysicsVAE)
+        parts = {"decoder": (self.network, decoder), "diffusion": (self.diffusion, diffusion), **self.inferer.parts}
+        stages = {"decoder": "vae" if isinstance(self.network, PhysicsVAE) else "codec", **self.inferer.stages}
         self.sha256 = {
-            "decoder": load_weights(self.network, decoder, HOW_TO_TRAIN if vae else HOW_TO_TRAIN_CODEC),
-            "diffusion": load_weights(self.diffusion, diffusion, HOW_TO_TRAIN_DIFFUSION),
+            name: load_weights(*part, HOW_TO_TRAIN.replace("vae", stages[name])) for name, part in parts.items()
         }
-        made_for = self.diffusion.vae_digest.cpu()
-        if made_for.any() and not torch.equal(made_for, weights_digest(self.network)):
-            raise UserError(
-                diffusion,
-                f"diffusion weights made with other latents than those of {decoder}",
-                "name the two of one training",
-            )
+        paths = dict(parts.values())
+        for diffusion, network in self.inferer.pairs(self.network, self.diffusion):
+            made_for = diffusion.vae_digest.cpu()
+            if made_for.any() and not torch.equal(made_for, weights_digest(network)):
+                found = f"diffusion weights made with other latents than those of {paths[network]}"
+                raise UserError(paths[diffusion], found, "name the two of one training")
         self.conditions.compare(self.diffusion.column_ranges)
         for index in range(self.count):
             if self.study.holds(sample(index)):
@@ -141,12 +139,12 @@ class SampleStep:
         rows = {}
         for index, one in enumerate(samples[:MOST_SAMPLES]):
             maps = read_maps(self.study.root, one)
-            maps = maps.axial(maps.middle)
+            maps, footnote = _shown(maps), _footnote(maps)
             by_suffix = {request.suffix: request for request in reversed(self.requests)}
             first = [*reversed(by_suffix.values())]
             contrasts = dict(zip(map(request_title, first), render(maps, first, self.added, (self.seed, index))))
             rows[one.name] = (maps.values, maps.mask, contrasts)
-        self.study.write("overview.png", montage(rows, self.count))
+        self.study.write("overview.png", montage(rows, self.count, footnote))
 
     def _run(self, index: int) -> None:
         session, facts = sample(index), self._facts(index)
@@ -159,7 +157,8 @@ class SampleStep:
         about = {"GeneratedFrom": facts["sample"], "Weights": self.sha256}
         with self.study.publish(session, facts, plan) as folder:
             if brain is not None:
-                about |= {"Measured": brain.measured, "Tissue": brain.tissue} if brain.measured else {}
+                measured = {"Measured": brain.measured, "MeasuredUnits": self.brains.unit, "Tissue": brain.tissue}
+                about |= measured if brain.measured else {}
                 write_maps(folder, session, maps, about)
                 if brain.fractions is not None:
                     write_fractions(folder, session, brain, maps.affine, about)
@@ -167,23 +166,32 @@ class SampleStep:
                 write_console(folder, session, maps, self.study.root)
             noise = self.added, (self.seed, index)
             write_contrasts(folder, session, maps, plan.render, None, *noise)
-            shown = maps.axial(maps.middle)
+            shown = _shown(maps)
             requests = few(self.requests)
             contrasts = dict(zip(map(request_title, requests), render(shown, requests, *noise)))
             path = output_path(folder, session, "overview", ".png")
-            overview(path, session.name, shown.values, None, shown.mask, {}, contrasts, count=len(self.requests))
+            overview(
+                path,
+                session.name,
+                shown.values,
+                None,
+                shown.mask,
+                {},
+                contrasts,
+                count=len(self.requests),
+                footnote=_footnote(maps),
+            )
 
     def _sample(self, index: int) -> tuple[Brain, Maps]:
         asked = self.conditions.draw(self.seed, index)
         with eval_mode(self.network):
             latent = self.inferer.latent((self.seed, index), self.network, self.diffusion, asked)
             brain = self.brains(latent, self.seed, index)
-        values = brain.maps if brain.maps.ndim == 4 else brain.maps[..., None]
-        if not np.isfinite(values).all():
+        if not np.isfinite(brain.maps).all():
             raise ValueError("the network's maps are not finite")
-        mask = foreground_from_pd(values[0])
-        affine = _centred(values.shape[1:], asked.get("position") or 0.0)
-        return brain, Maps(values * mask, None, mask, affine, brain.options)
+        mask = foreground_from_pd(brain.maps[0])
+        affine = _centred(mask.shape, self.inferer.centre or asked.get("position") or 0.0)
+        return brain, Maps(brain.maps * mask, None, mask, affine, brain.options)
 
     def _facts(self, index: int) -> dict:
         """Whatever a sample depends on besides the config."""
@@ -194,6 +202,15 @@ class SampleStep:
 def sample(index: int) -> Session:
     """The session that a sample is written as: ``sub-0001`` for index 0."""
     return Session(f"{index + 1:04d}", None, ())
+
+
+def _shown(maps: Maps) -> Maps:
+    """What a picture shows: the slice, or three of a head."""
+    return maps.orthogonal() if maps.mask.shape[2] > 1 else maps.axial(0)
+
+
+def _footnote(maps: Maps) -> str:
+    return THREE_VIEWS if maps.mask.shape[2] > 1 else AXIAL
 
 
 def _centred(shape: tuple[int, ...], position: float) -> np.ndarray:

@@ -16,21 +16,27 @@ Nothing here touches the disk before its first item is asked for, so every confi
 
 from .batches import RAGGED, EpochSampler, Preload, collate
 from .columns import ColumnLatents, latents
-from .fractions import FractionLatents, FractionSlices, Population
+from .fractions import FractionLatents, FractionSlices
+from .heads import FittedEncoder, HeadSections, HeadVolumes, RefiningLatents
 from .latents import FrozenEncoder, LatentDataset
+from .population import Population
 from .sessions import SPLITS, SessionDataset, TrainingDataset
 from .source import Scans, Stream, loader
 
 __all__ = [
     "ColumnLatents",
     "EpochSampler",
+    "FittedEncoder",
     "FractionLatents",
     "FractionSlices",
     "FrozenEncoder",
+    "HeadSections",
+    "HeadVolumes",
     "LatentDataset",
     "Population",
     "Preload",
     "RAGGED",
+    "RefiningLatents",
     "SPLITS",
     "Scans",
     "SessionDataset",

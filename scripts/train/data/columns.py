@@ -20,30 +20,41 @@ from torch.utils.data import Dataset
 
 from ...bids import Participants
 from ...errors import UserError
-from ...tissue.fractions import AREAS
+from ...tissue.fractions import VOLUMES
 from .fractions import FractionLatents, FractionSlices
+from .heads import HeadSections, RefiningLatents
 from .latents import KEPT, FrozenEncoder, LatentDataset
 
-TAKEN = {*KEPT, *AREAS, "index"}
+TAKEN = {*KEPT, *VOLUMES, "index"}
 """What latents have already."""
 MOST_TOLD = 3
 """So many names of participants are shown."""
 
 
 def latents(
-    data: Dataset, encoder: FrozenEncoder, drawn: bool, columns: Sequence[str] = (), workers: int = 0
+    data: Dataset,
+    encoder: FrozenEncoder,
+    drawn: bool,
+    columns: Sequence[str] = (),
+    workers: int = 0,
+    coarse: FrozenEncoder | None = None,
 ) -> Dataset:
     """Latents of samples, whichever they are.
 
     Args:
-        data: :class:`FractionSlices`, or samples of scans.
+        data: :class:`FractionSlices`, :class:`.heads.HeadVolumes`, :class:`.heads.HeadSections`, or samples of scans.
         encoder: of a codec, or of a VAE.
         drawn: for a VAE, see :class:`.latents.LatentDataset`.
         columns: see :class:`ColumnLatents`.
         workers: for a codec, see :class:`.fractions.FractionLatents`.
+        coarse: of the coarse volumes around sections.
     """
-    fractions = isinstance(data, FractionSlices)
-    made = FractionLatents(data, encoder, workers) if fractions else LatentDataset(data, encoder, drawn)
+    if isinstance(data, HeadSections):
+        made = RefiningLatents(data, encoder, coarse)
+    elif isinstance(data, FractionSlices):
+        made = FractionLatents(data, encoder, workers)
+    else:
+        made = LatentDataset(data, encoder, drawn)
     return ColumnLatents(made, columns) if columns else made
 
 

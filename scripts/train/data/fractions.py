@@ -11,19 +11,17 @@
 
 """Tissue fractions of simulated slices and their latents: what codec and generator learn from."""
 
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ...errors import UserError
-from ...simulate import Between, CachedSlices, LabelledSlices, LabelMaps, LesionMasks
+from ...simulate import CachedSlices
 from ...tissue.fractions import count_fractions, measure_areas
 from .latents import FrozenEncoder
 
@@ -54,6 +52,11 @@ class FractionSlices(Dataset):
         return {"fractions": fractions[0], "position": slice_["position"].float(), **areas, "index": index}
 
     @property
+    def per_file(self) -> int:
+        """Samples of a head, which is one file: a process reads them together."""
+        return MIRRORED * self.slices.slices.per_head
+
+    @property
     def participants_dir(self) -> Path | None:
         """Folder of ``participants.tsv``, that of the label maps; None for the embedded head."""
         return self.slices.slices.anatomies.folder
@@ -63,15 +66,23 @@ class FractionSlices(Dataset):
         return self.slices.slices.participants(index // MIRRORED)
 
     def preload(self) -> None:
-        """Looks whether there are label maps and masks, and simulates a first slice.
+        """Looks whether there are label maps and masks, and simulates a first sample.
 
         Raises:
             UserError: where there are none, or they are unusable; for a folder of scans.
         """
+        self.refuse_scans()
+        self[0]
+
+    def refuse_scans(self) -> None:
+        """Says that a folder of scans is of no use here.
+
+        Raises:
+            UserError: in that case.
+        """
         if self.dataset_dir is not None:
             do = "name label maps with --label_maps, or lay configs/vae_latents.json over this config"
             raise UserError("dataset_dir", f"{self.dataset_dir!r} with latents of tissue fractions", do)
-        self[0]
 
 
 class FractionLatents(Dataset):
@@ -101,9 +112,7 @@ class FractionLatents(Dataset):
         self.encoder.load()
         self.data.preload()
         if self.workers:
-            # A head is one file: what one process reads at a time are the slices of a head.
-            size = MIRRORED * self.data.slices.slices.per_head
-            batches = DataLoader(self.data, size, collate_fn=list, num_workers=self.workers)
+            batches = DataLoader(self.data, self.data.per_file, collate_fn=list, num_workers=self.workers)
             for sample in chain.from_iterable(tqdm(batches, "simulating heads", disable=idist.get_rank() > 0)):
                 self._encode(sample)
 
@@ -115,61 +124,3 @@ class FractionLatents(Dataset):
         # Copies: what another process made would keep a file open.
         kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in sample.items()}
         self._cache[sample["index"]] = {"mean": mean, **kept}
-
-
-class Population:
-    """Slices of the generator's population: training and validation ones differ in their heads and in their seed.
-
-    Args:
-        label_maps: folder of label maps; None for the embedded head.
-        lesion_masks: folder of masks of real lesions; None for drawn ones.
-        train_heads: first label map to train on and how many, None for all that follow.
-        validation_heads: likewise, to validate on.
-        length: slices to train on, without their mirror images.
-        validation_length: slices to validate on.
-        cache_dir: folder where they are kept.
-        seed: seed of training slices; the next one is that of validation slices.
-        size: of a slice [voxels of 1 mm].
-        dataset_dir: None; see :class:`FractionSlices`.
-    """
-
-    def __init__(
-        self,
-        label_maps: str | None,
-        lesion_masks: str | None,
-        train_heads: tuple[int, int | None],
-        validation_heads: tuple[int, int | None],
-        length: int,
-        validation_length: int,
-        cache_dir: str,
-        seed: int,
-        size: tuple[int, int] = (176, 224),
-        dataset_dir: str | None = None,
-    ) -> None:
-        self.label_maps, self.masks = label_maps, LesionMasks(lesion_masks)
-        self.train_heads, self.validation_heads = train_heads, validation_heads
-        self.length, self.validation_length = length, validation_length
-        self.cache_dir, self.seed, self.size, self.dataset_dir = cache_dir, seed, tuple(size), dataset_dir
-
-    @cached_property
-    def train(self) -> FractionSlices:
-        """Slices to train on: also of heads between two others.
-
-        Raises:
-            UserError: for heads or a length that cannot be.
-        """
-        return self._make(self.train_heads, self.seed, self.length, Between(f"{self.cache_dir}/between"))
-
-    @cached_property
-    def validation(self) -> FractionSlices:
-        """Slices to validate on; raises likewise."""
-        return self._make(self.validation_heads, self.seed + 1, self.validation_length, None)
-
-    def attach(self, engine: Engine) -> None:
-        """Nothing: these samples are the same in every epoch."""
-
-    def _make(self, heads: tuple[int, int | None], seed: int, length: int, between: Between | None) -> FractionSlices:
-        first, count = heads
-        anatomies = LabelMaps(self.label_maps, first, count)
-        slices = LabelledSlices(anatomies, seed, self.size, lesion_masks=self.masks, between=between)
-        return FractionSlices(CachedSlices(slices, self.cache_dir, length), self.dataset_dir)

@@ -1,0 +1,170 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Whole heads: a coarse volume first, then its slices, those between two others last."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from monai.networks.schedulers import RFlowScheduler
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..randomness import generator
+from ..tissue.fractions import VOLUMES, measure_volumes
+from .codec import CoarseCodec
+from .inferers import MapSampler, denoise
+from .levels import CELL_MM, CENTRE_MM, halving_order
+from .refining import RefiningTransformer, Surroundings
+
+SLICE = 4
+"""Third address of the noise of a slice."""
+
+
+class HeadSampler(MapSampler):
+    """Latents of all slices of new heads.
+
+    A diffusion network makes the latent of a coarse volume, told what is asked. Another one refines it: it makes the
+    slices in the order of :func:`.levels.halving_order`, told the coarse volume at their level and the slices nearest
+    to them.
+
+    Args:
+        scheduler: of the coarse volume.
+        coarse: the codec of the coarse volume.
+        refining: the network that makes slices.
+        refining_scheduler: its scheduler, a flow.
+        weights: files of the weights of ``coarse`` and ``refining``.
+        num_inference_steps: steps of the sampler of the coarse volume.
+        refining_steps: steps of the sampler of slices: of those made first, of those halfway between them, and so on.
+        latent_size: spatial size of the latent of the coarse volume.
+        slice_size: spatial size of the latent of a slice.
+        slices: slices of a head, 1 mm apart.
+        guidance: of the coarse volume, see :class:`.inferers.MapSampler`.
+        corrections: how often the coarse volume is asked for again, see :meth:`volume`.
+        batch_size: slices that are made at once.
+        amp: slices are made in bfloat16.
+
+    Raises:
+        UserError: as :class:`.inferers.MapSampler`; for too few ``refining_steps``.
+    """
+
+    centre = CENTRE_MM
+    stages = MappingProxyType({"diffusion": "heads", "coarse": "heads", "refining": "refining"})
+
+    def __init__(
+        self,
+        scheduler: RFlowScheduler,
+        coarse: CoarseCodec,
+        refining: RefiningTransformer,
+        refining_scheduler: RFlowScheduler,
+        weights: tuple[str, str] = ("", ""),
+        num_inference_steps: int = 24,
+        refining_steps: Sequence[int] = (24, 16, 12, 6, 4),
+        latent_size: Sequence[int] = (12, 14, 10),
+        slice_size: Sequence[int] = (22, 28),
+        slices: int = 160,
+        guidance: float = 1.5,
+        corrections: int = 2,
+        batch_size: int = 16,
+        amp: bool = True,
+    ) -> None:
+        super().__init__(scheduler, num_inference_steps, tuple(latent_size), guidance)
+        self.coarse, self.refining, self.refining_scheduler = coarse, refining, refining_scheduler
+        self.parts = {"coarse": (coarse, weights[0]), "refining": (refining, weights[1])}
+        self.refining_steps, self.slice_size, self.slices = tuple(refining_steps), tuple(slice_size), slices
+        self.corrections, self.batch_size, self.amp, self.order = corrections, batch_size, amp, halving_order(slices)
+        if len(self.refining_steps) < len(self.order):
+            found = f"{len(self.refining_steps)} numbers for {slices} slices"
+            raise UserError("refining_steps", found, f"give {len(self.order)}")
+
+    @property
+    def settings(self) -> dict:
+        """As those of :class:`.inferers.MapSampler`, and those of the refinement."""
+        names = ("refining_steps", "slice_size", "slices", "corrections", "batch_size", "amp")
+        return super().settings | {name: getattr(self, name) for name in names}
+
+    @property
+    def positions(self) -> Tensor:
+        """Levels of the slices [mm above the centre of the cerebrum]."""
+        return torch.arange(self.slices) - (self.slices - 1) / 2 + CENTRE_MM
+
+    def pairs(self, network: nn.Module, diffusion: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+        """Each diffusion network with what decodes its latents."""
+        return [(diffusion, self.coarse), (self.refining, network)]
+
+    @torch.no_grad()
+    def latent(
+        self,
+        inputs: tuple[int, ...],
+        network: nn.Module,
+        diffusion: nn.Module,
+        asked: Mapping[str, float | None] = MappingProxyType({}),
+    ) -> Tensor:
+        """The latents ``(Z, L, H, W)`` of the slices of one head.
+
+        Args:
+            inputs: address of the head's noise, ``(seed, index)``.
+            network: the codec of slices.
+            diffusion: the network that makes coarse volumes.
+            asked: name of a condition -> its value, None where nothing is asked.
+        """
+        return self.refine(self.volume(inputs, diffusion, asked), inputs, network.latent_channels)
+
+    def volume(self, inputs: tuple[int, ...], diffusion: nn.Module, asked: Mapping[str, float | None]) -> Tensor:
+        """Fractions of the coarse volume of one head ``(1, K, X, Y, Z)``; arguments as of :meth:`latent`.
+
+        The volumes that are asked for can be measured. So the network is asked again, with the same noise, for more of
+        what came out too small and less of what came out too large, and the best answer counts.
+        """
+        asked = {name: value for name, value in asked.items() if value is not None}
+        own = [name for name in diffusion.conditions if name in asked and name in VOLUMES]
+        told, answers = dict(asked), []
+        for _ in range(1 + (self.corrections if own else 0)):
+            made = self.coarse.decode(super().latent(inputs, self.coarse, diffusion, told))
+            measured = measure_volumes(made, CELL_MM**3 / 1000)
+            missing = {name: asked[name] - float(measured[name]) for name in own}
+            sd = dict(zip(diffusion.conditions, diffusion.condition_sd.tolist()))
+            answers.append((sum((missing[name] / sd[name]) ** 2 for name in own), made))
+            told |= {name: max(0.0, told[name] + missing[name]) for name in own}
+        return min(answers, key=lambda answer: answer[0])[1]
+
+    @torch.no_grad()
+    def refine(self, coarse: Tensor, inputs: tuple[int, ...], channels: int) -> Tensor:
+        """The latents ``(Z, L, H, W)`` of the slices of one head.
+
+        Args:
+            coarse: fractions of its coarse volume ``(1, K, X, Y, Z)``.
+            inputs: address of the head's noise.
+            channels: L.
+        """
+        made = coarse.new_zeros(self.slices, channels, *self.slice_size)
+        told = [name == "position" for name in self.refining.conditions]
+        with tqdm(total=self.slices, desc="slices", unit=" slices") as progress:
+            for step, count in zip(self.order, self.refining_steps):
+                self.refining_scheduler.set_timesteps(count, input_img_size_numel=made[0, 0].numel())
+                for part in zip(*(one.split(self.batch_size) for one in (*step, step.distance))):
+                    numbers, below, above, distance = part
+                    positions = self.positions[numbers]
+                    neighbours = made[below], made[above], distance.to(coarse)
+                    known = Surroundings.of(coarse, positions.to(coarse), *neighbours)
+                    noise = torch.stack([self._noise(inputs, number, made[0].shape) for number in numbers.tolist()])
+                    begin = self.refining.begin(noise.to(coarse), known)
+                    asked = torch.where(torch.tensor(told), positions[:, None], torch.nan)
+                    made[numbers] = denoise(
+                        self.refining_scheduler, self.refining, begin, asked, amp=self.amp, around=known.channels
+                    )
+                    progress.update(len(numbers))
+        return made / self.refining.scale_factor
+
+    def _noise(self, inputs: tuple[int, ...], number: int, size: torch.Size) -> Tensor:
+        return torch.randn(size, generator=generator(*inputs, SLICE, number))
