@@ -16,10 +16,12 @@ from types import MappingProxyType
 
 import torch
 from monai.networks.schedulers import RFlowScheduler
+from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..parallel import in_parallel
 from ..randomness import generator
 from ..tissue.fractions import VOLUMES, measure_volumes
 from .codec import CoarseCodec
@@ -51,14 +53,14 @@ class HeadSampler(MapSampler):
         slices: slices of a head, 1 mm apart.
         guidance: of the coarse volume, see :class:`.inferers.MapSampler`.
         corrections: how often the coarse volume is asked for again, see :meth:`volume`.
-        batch_size: slices that are made at once.
+        batch_size: slices of a call of the network; calls run side by side on a CPU.
         amp: slices are made in bfloat16.
 
     Raises:
         UserError: as :class:`.inferers.MapSampler`; for too few ``refining_steps``.
     """
 
-    centre = CENTRE_MM
+    centre, side_by_side = CENTRE_MM, True
     stages = MappingProxyType({"diffusion": "heads", "coarse": "heads", "refining": "refining"})
 
     def __init__(
@@ -75,7 +77,7 @@ class HeadSampler(MapSampler):
         slices: int = 160,
         guidance: float = 1.5,
         corrections: int = 2,
-        batch_size: int = 16,
+        batch_size: int = 5,
         amp: bool = True,
     ) -> None:
         super().__init__(scheduler, num_inference_steps, tuple(latent_size), guidance)
@@ -148,22 +150,25 @@ class HeadSampler(MapSampler):
             channels: L.
         """
         made = coarse.new_zeros(self.slices, channels, *self.slice_size)
-        told = [name == "position" for name in self.refining.conditions]
-        with tqdm(total=self.slices, desc="slices", unit=" slices") as progress:
+        told = torch.tensor([name == "position" for name in self.refining.conditions])
+
+        def make(part: tuple[Tensor, ...]) -> Tensor:
+            numbers, below, above, distance = part
+            positions = self.positions[numbers]
+            known = Surroundings.of(coarse, positions.to(coarse), made[below], made[above], distance.to(coarse))
+            noise = torch.stack([self._noise(inputs, number, made[0].shape) for number in numbers.tolist()])
+            begin = self.refining.begin(noise.to(coarse), known)
+            asked = torch.where(told, positions[:, None], torch.nan)
+            scheduler, around = self.refining_scheduler, known.channels
+            return denoise(scheduler, self.refining, begin, asked, amp=self.amp, around=around)
+
+        with tqdm(total=self.slices, desc="slices", unit=" slices") as progress, eval_mode(self.refining):
             for step, count in zip(self.order, self.refining_steps):
                 self.refining_scheduler.set_timesteps(count, input_img_size_numel=made[0, 0].numel())
-                for part in zip(*(one.split(self.batch_size) for one in (*step, step.distance))):
-                    numbers, below, above, distance = part
-                    positions = self.positions[numbers]
-                    neighbours = made[below], made[above], distance.to(coarse)
-                    known = Surroundings.of(coarse, positions.to(coarse), *neighbours)
-                    noise = torch.stack([self._noise(inputs, number, made[0].shape) for number in numbers.tolist()])
-                    begin = self.refining.begin(noise.to(coarse), known)
-                    asked = torch.where(torch.tensor(told), positions[:, None], torch.nan)
-                    made[numbers] = denoise(
-                        self.refining_scheduler, self.refining, begin, asked, amp=self.amp, around=known.channels
-                    )
-                    progress.update(len(numbers))
+                parts = [*zip(*(one.split(self.batch_size) for one in (*step, step.distance)))]
+                for part, latents in zip(parts, in_parallel(make, parts, coarse.device)):
+                    made[part[0]] = latents
+                    progress.update(len(latents))
         return made / self.refining.scale_factor
 
     def _noise(self, inputs: tuple[int, ...], number: int, size: torch.Size) -> Tensor:

@@ -94,6 +94,8 @@ class MapSampler(Inferer):
 
     centre: float | None = None
     """Height of the middle of what is made, above the centre of the cerebrum [mm]; None where that is asked for."""
+    side_by_side = False
+    """Whether its calls of a network run side by side, each on one thread; else one call has several threads."""
     parts: Mapping[str, tuple[nn.Module, str]] = MappingProxyType({})
     """Networks of its own by name, and the file of the weights of each."""
     stages: Mapping[str, str] = MappingProxyType({"diffusion": "ldm"})

@@ -27,6 +27,7 @@ from ...estimate.maps import Maps
 from ...networks import MapSampler, PhysicsVAE
 from ...networks.weights import load_weights, weights_digest
 from ...nuisance import Noise
+from ...parallel import use_threads
 from ..report import AXIAL, MOST_SAMPLES, THREE_VIEWS, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
 from .conditions import Conditions
@@ -103,7 +104,9 @@ class SampleStep:
         Raises:
             UserError: for missing weights, requests that cannot be rendered, or a folder with other samples.
         """
-        torch.set_num_threads(self.threads)
+        use_threads(self.threads)
+        if not self.inferer.side_by_side:
+            torch.set_num_threads(self.threads)
         self.requests, self.added = load_render(self.render, self.equations), Noise.of(self.noise)
         decoder, diffusion = self.weights
         parts = {"decoder": (self.network, decoder), "diffusion": (self.diffusion, diffusion), **self.inferer.parts}
