@@ -22,7 +22,7 @@ from PIL import Image
 from ..files import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
-MEGABYTES = 200
+MEGABYTES = 115
 """What the demo leaves on the disk."""
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -57,14 +57,14 @@ STEPS = (
     ),
     Step(
         "estimate its tissue maps, render contrasts nobody acquired",
-        240,
+        75,
         "inference",
         "--dataset_dir demo/scans --output_dir demo/maps --render research --console true",
         "demo/maps/sub-01/anat/sub-01_overview.png",
     ),
     Step(
         "generate two new brains from noise",
-        20,
+        10,
         "generate",
         "--count 2 --output_dir demo/brains --render clinical --threads 1",
         "demo/brains/overview.png",
@@ -75,7 +75,7 @@ CONSOLE = "demo/maps/sub-01/anat/sub-01_console.html"
 
 
 def main() -> None:
-    """Says what is to come, runs the steps, ends with the path of the picture."""
+    """Says what is to come, runs the steps, ends with the paths of the picture and of the page for the browser."""
     total = sum(step.seconds for step in STEPS)
     print(f"{len(STEPS)} steps, about {clock(total)} min on two CPU cores, {MEGABYTES} MB in demo/. Ctrl-C stops it.")
     for number, step in enumerate(STEPS, 1):
