@@ -127,7 +127,9 @@ def test_large_files_are_listed():
     assert isinstance(yaml.safe_load((ROOT / "large_files.yml").read_text())["large_files"], list)
 
 
-@pytest.mark.parametrize("name", ["model.pt", "codec.pt", "model_ldm.pt", "coarse.pt", "model_heads.pt", "model_refining.pt"])
+@pytest.mark.parametrize(
+    "name", ["model.pt", "codec.pt", "model_ldm.pt", "coarse.pt", "model_heads.pt", "model_refining.pt"]
+)
 def test_the_model_card_names_the_shipped_weights(name):
     weights = ROOT / "models" / name
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()

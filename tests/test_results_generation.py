@@ -123,7 +123,7 @@ def test_samples_are_compared_with_heads_and_shown(tmp_path, monkeypatch):
             "Measured": {"ventricle": 4.5 + number, "brain": 150.0, "lesions": 0.0},
         }
         write_maps(tmp_path / "samples", session, Maps(maps, None, maps[0] > 0, affine), about)
-        write_fractions(tmp_path / "samples", session, Brain(maps[..., 0], fractions), affine, about)
+        write_fractions(tmp_path / "samples", session, Brain(maps, fractions[..., None]), affine, about)
     text = generation.run(tmp_path / "samples", [tmp_path / "samples"], tmp_path, tmp_path, 0)
     assert "| ventricle | 4 | 4.0–7.0 | 1.000 | 0.50 |" in text and "0 of 4" in text
     for contrast in generation.CONTRASTS:
