@@ -27,7 +27,7 @@ from ..errors import UserError
 from .names import SUFFIXES, stem
 from .words import CONTRAST_AGENT, STRIPPED
 
-THICK = 2.0
+LONG = 2.0
 """Voxels so many times as long as wide are of thick slices."""
 
 
@@ -187,12 +187,12 @@ def resolve_contrast(
 
 
 def has_thick_slices(path: Path) -> bool:
-    """Whether a header says that voxels are :data:`THICK` times as long as wide, or more."""
+    """Whether a header says that voxels are :data:`LONG` times as long as wide, or more."""
     try:
         edges = sorted(float(edge) for edge in nib.load(path).header.get_zooms()[:3])
     except (OSError, ImageFileError, AttributeError):
         return False
-    return len(edges) == 3 and edges[2] >= THICK * edges[1]
+    return len(edges) == 3 and edges[2] >= LONG * edges[1]
 
 
 def combine(problems: list[UserError]) -> UserError:

@@ -78,9 +78,8 @@ class DiffusionTransformer(Conditioned):
             raise UserError("told_by", repr(told_by), f"use one of {', '.join(TOLD_BY)}")
         self.factor, self.width, self.told_by = patch, width, told_by
         self.register_conditions(conditions, columns)
-        tokens, values = torch.Size(n // patch for n in latent_size).numel(), latent_channels * patch ** len(
-            latent_size
-        )
+        tokens = torch.Size(n // patch for n in latent_size).numel()
+        values = latent_channels * patch ** len(latent_size)
         self.embed = nn.Linear(values, width)
         self.positions = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))

@@ -76,12 +76,7 @@ class ConsoleStep:
         for session in self.dataset:
             if self.study.holds(session):
                 self.study.plan(session, self._facts(session), [])
-        self.study.open(self.dataset.dataset_dir)
-        for name, error in self.dataset.failures.items():
-            self.study.fail(name, error)
-        for session in self.dataset:
-            if session.ignored:
-                logger.warning(f"{session.name}: left out {', '.join(path.name for path in session.ignored)}")
+        self.dataset.open(self.study)
         if self.scans_dir is not None and not known:
             logger.warning(f"{self.scans_dir}: no subject is named as one of the maps, so pages have no scans")
 

@@ -70,6 +70,15 @@ class MapSets:
     def __iter__(self) -> Iterator[Session]:
         return iter(self.sessions)
 
+    def open(self, study: Study) -> None:
+        """Opens a study of results from these maps, and says what is left out."""
+        study.open(self.dataset_dir)
+        for name, error in self.failures.items():
+            study.fail(name, error)
+        for session in self:
+            if session.ignored:
+                logger.warning(f"{session.name}: left out {', '.join(path.name for path in session.ignored)}")
+
 
 class RenderStep:
     """Loads the maps of one session, renders and writes. One that fails is noted, and the next one follows.
@@ -114,12 +123,7 @@ class RenderStep:
         for session in self.dataset:
             if self.study.holds(session):
                 self.study.plan(session, self._facts(session), self.requests)
-        self.study.open(self.dataset.dataset_dir)
-        for name, error in self.dataset.failures.items():
-            self.study.fail(name, error)
-        for session in self.dataset:
-            if session.ignored:
-                logger.warning(f"{session.name}: left out {', '.join(path.name for path in session.ignored)}")
+        self.dataset.open(self.study)
 
     def __call__(self, engine: Engine, session: Session) -> dict:
         """Renders one session; returns its name and, if it failed, the exception."""

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from ...bids import Participants
 from ...errors import UserError
 from ...tissue.fractions import VOLUMES
-from .fractions import FractionLatents, FractionSlices
+from .fractions import FractionLatents, Simulated
 from .heads import HeadSections, RefiningLatents
 from .latents import KEPT, FrozenEncoder, LatentDataset
 
@@ -51,7 +51,7 @@ def latents(
     """
     if isinstance(data, HeadSections):
         made = RefiningLatents(data, encoder, coarse)
-    elif isinstance(data, FractionSlices):
+    elif isinstance(data, Simulated):
         made = FractionLatents(data, encoder, workers)
     else:
         made = LatentDataset(data, encoder, drawn)

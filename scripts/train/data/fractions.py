@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ...errors import UserError
-from ...simulate import CachedSlices
+from ...simulate import CachedSlices, LabelledHeads
 from ...tissue.fractions import count_fractions, measure_areas
 from .latents import FrozenEncoder
 
@@ -29,16 +29,35 @@ MIRRORED = 2
 """Every slice counts twice: as it is and mirrored."""
 
 
-class FractionSlices(Dataset):
-    """Slices and their mirror images: ``fractions (K, H, W)``, ``position`` [mm], areas [cm²] by name, ``index``.
+class Simulated:
+    """Samples of simulated heads, whatever they consist of.
 
     Args:
-        slices: the slices.
+        slices: the slices or heads, whose ``slices`` are the :class:`scripts.simulate.LabelledSlices` behind them.
         dataset_dir: None; a folder of scans is refused, as it says nothing of tissue fractions.
     """
 
-    def __init__(self, slices: CachedSlices, dataset_dir: str | None = None) -> None:
+    def __init__(self, slices: CachedSlices | LabelledHeads, dataset_dir: str | None = None) -> None:
         self.slices, self.dataset_dir = slices, dataset_dir
+
+    @property
+    def participants_dir(self) -> Path | None:
+        """Folder of ``participants.tsv``, that of the label maps; None for the embedded head."""
+        return self.slices.slices.anatomies.folder
+
+    def refuse_scans(self) -> None:
+        """Says that a folder of scans is of no use here.
+
+        Raises:
+            UserError: in that case.
+        """
+        if self.dataset_dir is not None:
+            do = "name label maps with --label_maps, or lay configs/vae_latents.json over this config"
+            raise UserError("dataset_dir", f"{self.dataset_dir!r} with latents of tissue fractions", do)
+
+
+class FractionSlices(Simulated, Dataset):
+    """Slices and their mirror images: ``fractions (K, H, W)``, ``position`` [mm], areas [cm²] by name, ``index``."""
 
     def __len__(self) -> int:
         return MIRRORED * len(self.slices)
@@ -56,11 +75,6 @@ class FractionSlices(Dataset):
         """Samples of a head, which is one file: a process reads them together."""
         return MIRRORED * self.slices.slices.per_head
 
-    @property
-    def participants_dir(self) -> Path | None:
-        """Folder of ``participants.tsv``, that of the label maps; None for the embedded head."""
-        return self.slices.slices.anatomies.folder
-
     def participants(self, index: int) -> dict[str, float]:
         """Name of each anatomy of a sample -> its share."""
         return self.slices.slices.participants(index // MIRRORED)
@@ -73,16 +87,6 @@ class FractionSlices(Dataset):
         """
         self.refuse_scans()
         self[0]
-
-    def refuse_scans(self) -> None:
-        """Says that a folder of scans is of no use here.
-
-        Raises:
-            UserError: in that case.
-        """
-        if self.dataset_dir is not None:
-            do = "name label maps with --label_maps, or lay configs/vae_latents.json over this config"
-            raise UserError("dataset_dir", f"{self.dataset_dir!r} with latents of tissue fractions", do)
 
 
 class FractionLatents(Dataset):

@@ -23,20 +23,20 @@ from ...files import save_atomically
 from ...simulate import HeadCache, LabelledHeads, folder_name
 from ...simulate.sections import CELL_MM, POINTS
 from ...tissue.fractions import count_fractions, measure_areas, measure_volumes
-from .fractions import MIRRORED, FractionSlices
+from .fractions import MIRRORED, Simulated
 from .latents import FrozenEncoder
 
 ARRAYS = ("counts", "numbers", "position")
 
 
-class HeadVolumes(FractionSlices):
-    """Coarse heads and their mirror images: ``fractions (K, X, Y, Z)``, volumes [mL] by name, ``index``.
+class KeptHeads(Simulated):
+    """Heads that are simulated once and kept on disk, :attr:`per_file` samples of each.
 
     Args:
         heads: the heads.
         cache_dir: folder below which they are kept.
         length: how many there are.
-        dataset_dir: as of :class:`FractionSlices`.
+        dataset_dir: as of :class:`Simulated`.
 
     Raises:
         UserError: for a length that is no such number.
@@ -54,17 +54,20 @@ class HeadVolumes(FractionSlices):
         self.cache, self.length = HeadCache(folder, ARRAYS, heads.__getitem__), length
 
     def __len__(self) -> int:
-        return MIRRORED * self.length
-
-    def __getitem__(self, index: int) -> dict:
-        number, mirrored = divmod(index, MIRRORED)
-        fractions = self.volume(number)
-        volumes = {name: one[0] for name, one in measure_volumes(fractions[None], CELL_MM**3 / 1000).items()}
-        return {"fractions": fractions.flip(1) if mirrored else fractions, **volumes, "index": index}
+        return self.per_file * self.length
 
     def volume(self, number: int) -> Tensor:
         """Fractions of a head in cells of 8 mm ``(K, X, Y, Z)``."""
         return self.cache[number]["counts"] / POINTS**3
+
+    def preload(self) -> None:
+        """Looks whether there are label maps and masks, and simulates a first head.
+
+        Raises:
+            UserError: where there are none, or they are unusable; for a folder of scans.
+        """
+        self.refuse_scans()
+        self.volume(0)
 
     def participants(self, index: int) -> dict[str, float]:
         """Name of each anatomy of a sample -> its share."""
@@ -72,8 +75,21 @@ class HeadVolumes(FractionSlices):
         return slices.participants(index // self.per_file * slices.per_head)
 
 
-class HeadSections(HeadVolumes):
-    """Slices of heads: alone, or with one below and one above at the same distance; all mirrored, too."""
+class HeadVolumes(KeptHeads, Dataset):
+    """Coarse heads and their mirror images: ``fractions (K, X, Y, Z)``, volumes [mL] by name, ``index``."""
+
+    def __getitem__(self, index: int) -> dict:
+        number, mirrored = divmod(index, MIRRORED)
+        fractions = self.volume(number)
+        volumes = {name: one[0] for name, one in measure_volumes(fractions[None], CELL_MM**3 / 1000).items()}
+        return {"fractions": fractions.flip(1) if mirrored else fractions, **volumes, "index": index}
+
+
+class HeadSections(KeptHeads):
+    """Slices of heads: alone, or with one below and one above at the same distance; all mirrored, too.
+
+    They are read by :class:`RefiningLatents`, a head at a time.
+    """
 
     @property
     def triples(self) -> list[tuple[int, int | None, int | None]]:
@@ -91,12 +107,6 @@ class HeadSections(HeadVolumes):
     def per_file(self) -> int:
         """Samples of a head."""
         return MIRRORED * len(self.triples)
-
-    def __len__(self) -> int:
-        return self.per_file * self.length
-
-    def __getitem__(self, index: int) -> dict:
-        raise NotImplementedError("RefiningLatents reads heads")
 
 
 class RefiningLatents(Dataset):
@@ -148,10 +158,9 @@ class RefiningLatents(Dataset):
         return coarse, torch.stack([head["position"][both] for head in kept]), latents[:, both]
 
     def preload(self) -> None:
-        """Loads both codecs, and looks as :meth:`FractionSlices.preload` does."""
+        """Loads both codecs, and looks as :meth:`KeptHeads.preload` does."""
         self.encoder.load(), self.coarse.load()
-        self.data.refuse_scans()
-        self._head(0)
+        self.data.preload()
 
     @torch.no_grad()
     def _head(self, number: int) -> dict:

@@ -17,7 +17,7 @@ from ignite.engine import Engine
 
 from ...errors import UserError
 from ...simulate import Between, CachedSlices, LabelledHeads, LabelledSlices, LabelMaps, LesionMasks
-from .fractions import FractionSlices
+from .fractions import FractionSlices, Simulated
 from .heads import HeadSections, HeadVolumes
 
 KINDS = {
@@ -41,7 +41,7 @@ class Population:
         cache_dir: folder where they are kept.
         seed: seed of training slices; the next one is that of validation slices.
         size: of a slice [voxels of 1 mm].
-        dataset_dir: None; see :class:`FractionSlices`.
+        dataset_dir: None; see :class:`.fractions.Simulated`.
         of: what samples are: ``slices``, coarse volumes of whole ``heads``, or ``sections`` of heads; with the last two
             the lengths count heads.
 
@@ -72,7 +72,7 @@ class Population:
         self.of = of
 
     @cached_property
-    def train(self) -> FractionSlices:
+    def train(self) -> Simulated:
         """Slices to train on: also of heads between two others.
 
         Raises:
@@ -81,14 +81,14 @@ class Population:
         return self._make(self.train_heads, self.seed, self.length, Between(f"{self.cache_dir}/between"))
 
     @cached_property
-    def validation(self) -> FractionSlices:
+    def validation(self) -> Simulated:
         """Slices to validate on; raises likewise."""
         return self._make(self.validation_heads, self.seed + 1, self.validation_length, None)
 
     def attach(self, engine: Engine) -> None:
         """Nothing: these samples are the same in every epoch."""
 
-    def _make(self, heads: tuple[int, int | None], seed: int, length: int, between: Between | None) -> FractionSlices:
+    def _make(self, heads: tuple[int, int | None], seed: int, length: int, between: Between | None) -> Simulated:
         first, count = heads
         anatomies = LabelMaps(self.label_maps, first, count)
         slices = LabelledSlices(anatomies, seed, self.size, lesion_masks=self.masks, between=between)
