@@ -19,7 +19,7 @@ import json
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,8 +29,8 @@ from monai.inferers import DiffusionInferer
 from monai.losses import JukeboxLoss
 from monai.networks.nets import PatchDiscriminator
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
-from torch import Tensor
 
+from scripts.commands.study.brains import Brain
 from scripts.networks import (
     LatentDiffusionUNet,
     MapInferer,
@@ -40,6 +40,7 @@ from scripts.networks import (
     PublishedVAE,
     on_device,
 )
+from scripts.parallel import use_threads
 from scripts.train import DiffusionStep, TrainingForward, VAEObjective, VAEStep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,14 +115,14 @@ def diffusion_step(unet: LatentDiffusionUNet, prediction_type: str, amp: bool, b
     return lambda: step(engine, batch)
 
 
-def sample(**options: object) -> Callable[[], Tensor]:
-    """One sample of ``configs/generate.json``, its fractions decoded, with other options."""
+def sample(overlays: Sequence[str] = (), **options: object) -> Callable[[], Brain]:
+    """One sample of ``configs/generate.json`` under overlays and options, from noise to maps."""
     parser = ConfigParser()
-    parser.read_config(str(ROOT / "configs" / "generate.json"))
+    parser.read_config([str(ROOT / f"configs/{name}.json") for name in ("generate", *overlays)])
     parser.update(options)
-    names = ("inferer", "network_def", "diffusion_def")
-    sampler, codec, transformer = (parser.get_parsed_content(name) for name in names)
-    return lambda: sampler((0, 0), codec.eval(), transformer.eval(), {"position": 10.0})
+    names = ("inferer", "network", "diffusion", "brains")
+    sampler, codec, transformer, brains = (parser.get_parsed_content(name) for name in names)
+    return lambda: brains(sampler.latent((0, 0), codec, transformer, {}), 0, 0)
 
 
 def both(make: Callable[[bool], Callable]) -> list[tuple[str, Callable]]:
@@ -141,6 +142,9 @@ def main() -> None:
     for steps, guidance in ((24, 1.0), (16, 1.0), (24, 1.5)):
         work = sample(num_inference_steps=steps, guidance=guidance)
         report(f"generate.json: one sample, {steps} steps, guidance {guidance:g}", work, options.repeats)
+    use_threads(options.threads)
+    report("heads.json: one head", sample(["heads"]), 1)
+    torch.set_num_threads(options.threads)
     for size in options.sizes:
         setting = settings(size)
         vae, unet = (on_device(network(), "cpu") for network in NETWORKS[size])
