@@ -40,13 +40,15 @@ from scripts.networks import (
     PublishedVAE,
     on_device,
 )
-from scripts.parallel import use_threads
+from scripts.parallel import in_parallel, use_threads
 from scripts.train import DiffusionStep, TrainingForward, VAEObjective, VAEStep
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"unet": ("vae_latents",), "paper": ("paper",)}
 """Size -> overlays of the training configs, which say what is measured."""
 NETWORKS = {"unet": (PhysicsVAE, LatentDiffusionUNet), "paper": (PublishedVAE, PublishedDiffusionUNet)}
+SAMPLES = 8
+"""Samples of a step of ``configs/generate.json``."""
 NOISE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
 
 
@@ -125,6 +127,11 @@ def sample(overlays: Sequence[str] = (), **options: object) -> Callable[[], Brai
     return lambda: brains(sampler.latent((0, 0), codec, transformer, {}), 0, 0)
 
 
+def side_by_side(work: Callable[[], object], count: int) -> Callable[[], list]:
+    """The same work several times, as many at once as there are threads."""
+    return lambda: [*in_parallel(lambda _: work(), range(count), torch.device("cpu"))]
+
+
 def both(make: Callable[[bool], Callable]) -> list[tuple[str, Callable]]:
     """The same work in both precisions."""
     return [("float32", make(False)), ("bfloat16", make(True))]
@@ -139,10 +146,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
-    for steps, guidance in ((24, 1.0), (16, 1.0), (24, 1.5)):
-        work = sample(num_inference_steps=steps, guidance=guidance)
-        report(f"generate.json: one sample, {steps} steps, guidance {guidance:g}", work, options.repeats)
     use_threads(options.threads)
+    for steps, guidance in ((24, 1.0), (16, 1.0), (24, 1.5)):
+        work = side_by_side(sample(num_inference_steps=steps, guidance=guidance), SAMPLES)
+        report(f"generate.json: {SAMPLES} samples, {steps} steps, guidance {guidance:g}", work, options.repeats)
     report("heads.json: one head", sample(["heads"]), 1)
     torch.set_num_threads(options.threads)
     for size in options.sizes:

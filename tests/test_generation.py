@@ -23,6 +23,7 @@ from scripts.commands.study.products import foreground_from_pd
 from scripts.errors import UserError
 from scripts.networks import LatentDiffusionUNet, PhysicsVAE
 from scripts.networks.inferers import MapSampler
+from scripts.parallel import in_parallel
 from scripts.tissue import class_values
 
 from .studies import CODEC, RENDER, UNET, VAE, files, workflow, write_weights
@@ -76,9 +77,9 @@ def networks(spatial_dims: int, condition_channels: int):
 
 
 @BOTH
-def test_the_count_the_batch_size_and_the_ranks_change_no_sample(generate, monkeypatch):
-    reference = generate("three", count=3, batch_size=4)
-    two = samples(generate("two", count=2))
+def test_the_count_the_batch_size_the_threads_and_the_ranks_change_no_sample(generate, monkeypatch):
+    reference = generate("three", count=3, batch_size=4, threads=2)
+    two = samples(generate("two", count=2, batch_size=1))
     assert two == {name: content for name, content in samples(reference).items() if "sub-0003" not in name}
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
@@ -189,7 +190,6 @@ def test_a_users_own_table_gives_the_tissue(generate, tmp_path):
 @pytest.mark.parametrize(
     "overrides,message",
     [
-        ({"threads": None}, "threads: found None"),
         ({"count": 0}, "count: found 0"),
         ({"seed": -1}, "seed: found -1"),
         ({"position": "top"}, "position: found 'top'; give a number, a range such as 5:20, or none [mm]"),
@@ -226,6 +226,8 @@ def test_a_sample_depends_on_its_address_alone(spatial_dims, condition_channels,
     assert not torch.equal(sampler((0, 6), vae, unet, at), expected)
     free = sampler((0, 5), vae, unet)
     assert torch.equal(free, expected) == (condition_channels == 0)
+    beside = in_parallel(lambda address: sampler(address, vae, unet, at), [(0, 6), (0, 5)] * 2, torch.device("cpu"))
+    assert torch.equal([*beside][3], expected)
 
 
 def test_ddpm_with_fewer_steps_than_trained_with_is_refused():

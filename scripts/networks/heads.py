@@ -12,6 +12,7 @@
 """Whole heads: a coarse volume first, then its slices, those between two others last."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from types import MappingProxyType
 
 import torch
@@ -60,7 +61,7 @@ class HeadSampler(MapSampler):
         UserError: as :class:`.inferers.MapSampler`; for too few ``refining_steps``.
     """
 
-    centre, side_by_side = CENTRE_MM, True
+    centre = CENTRE_MM
     stages = MappingProxyType({"diffusion": "heads", "coarse": "heads", "refining": "refining"})
 
     def __init__(
@@ -159,12 +160,12 @@ class HeadSampler(MapSampler):
             noise = torch.stack([self._noise(inputs, number, made[0].shape) for number in numbers.tolist()])
             begin = self.refining.begin(noise.to(coarse), known)
             asked = torch.where(told, positions[:, None], torch.nan)
-            scheduler, around = self.refining_scheduler, known.channels
-            return denoise(scheduler, self.refining, begin, asked, amp=self.amp, around=around)
+            return denoise(scheduler, self.refining, begin, asked, amp=self.amp, around=known.channels)
 
+        scheduler = deepcopy(self.refining_scheduler)
         with tqdm(total=self.slices, desc="slices", unit=" slices") as progress, eval_mode(self.refining):
             for step, count in zip(self.order, self.refining_steps):
-                self.refining_scheduler.set_timesteps(count, input_img_size_numel=made[0, 0].numel())
+                scheduler.set_timesteps(count, input_img_size_numel=made[0, 0].numel())
                 parts = [*zip(*(one.split(self.batch_size) for one in (*step, step.distance)))]
                 for part, latents in zip(parts, in_parallel(make, parts, coarse.device)):
                     made[part[0]] = latents

@@ -13,13 +13,14 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from hashlib import sha256
 from math import prod
 from types import MappingProxyType
 
 import torch
 from monai.inferers import DiffusionInferer, Inferer
-from monai.networks.schedulers import DDPMScheduler, RFlowScheduler, Scheduler
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler, Scheduler
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -94,8 +95,6 @@ class MapSampler(Inferer):
 
     centre: float | None = None
     """Height of the middle of what is made, above the centre of the cerebrum [mm]; None where that is asked for."""
-    side_by_side = False
-    """Whether its calls of a network run side by side, each on one thread; else one call has several threads."""
     parts: Mapping[str, tuple[nn.Module, str]] = MappingProxyType({})
     """Networks of its own by name, and the file of the weights of each."""
     stages: Mapping[str, str] = MappingProxyType({"diffusion": "ldm"})
@@ -166,12 +165,13 @@ class MapSampler(Inferer):
         noise = torch.randn(1, network.latent_channels, *self.latent_size, generator=stream)
         values = [asked.get(name) for name in diffusion.conditions]
         asked = torch.tensor([[float("nan") if value is None else value for value in values]])
-        self._set_timesteps(self.scheduler)
-        # Schedulers with noise of their own draw it from the global generator.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream.initial_seed())
-            latent = denoise(self.scheduler, diffusion, noise, asked, guidance=self.guidance)
-        return latent / diffusion.scale_factor
+        # Samples may be made side by side: each has the time steps, and the scheduler's noise, for itself.
+        scheduler = deepcopy(self.scheduler)
+        self._set_timesteps(scheduler)
+        if isinstance(scheduler, (DDPMScheduler, DDIMScheduler)):
+            own = torch.Generator().manual_seed(stream.initial_seed())
+            scheduler.step = partial(scheduler.step, generator=own)
+        return denoise(scheduler, diffusion, noise, asked, guidance=self.guidance) / diffusion.scale_factor
 
     def pairs(self, network: nn.Module, diffusion: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
         """Each diffusion network with what decodes its latents."""

@@ -12,7 +12,6 @@
 """From latents to what is written of a generated slice or head: maps, and where latents are of fractions, more."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,10 +110,8 @@ class Brains:
         if not isinstance(self.network, FractionCodec):
             maps = self.network.decode_stage_2_outputs(latent)[0].exp().float().cpu().numpy()
             return Brain(maps if maps.ndim == 4 else maps[..., None])
-        parts = [*latent.split(1)]
-        # Several threads compute one slice faster together, and many slices side by side.
-        decode = map if len(parts) == 1 else partial(in_parallel, device=latent.device)
-        fractions = torch.stack([one[0].cpu() for one in decode(self.network.decode, parts)], -1)
+        decoded = in_parallel(self.network.decode, latent.split(1), latent.device)
+        fractions = torch.stack([one[0].cpu() for one in decoded], -1)
         tissue = self._tissue(seed, index)
         if self.spatial_dims == 3:
             texture, measured = draw_texture(fractions.shape[1:], seed, index), measure_volumes(fractions[None], 1e-3)

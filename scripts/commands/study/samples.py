@@ -27,12 +27,12 @@ from ...estimate.maps import Maps
 from ...networks import MapSampler, PhysicsVAE
 from ...networks.weights import load_weights, weights_digest
 from ...nuisance import Noise
-from ...parallel import use_threads
+from ...parallel import in_parallel, use_threads
 from ..report import AXIAL, MOST_SAMPLES, THREE_VIEWS, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
 from .conditions import Conditions
 from .consoles import lacks_console, write_console
-from .folder import Study
+from .folder import Plan, Study
 from .products import foreground_from_pd, read_maps, render, write_contrasts, write_maps
 from .subjects import HOW_TO_TRAIN
 
@@ -57,7 +57,7 @@ class SampleStep:
         seed: of all random numbers, not negative.
         conditions: what is asked of the samples.
         noise: of the contrasts, as :meth:`scripts.nuisance.Noise.of` reads it; None for none.
-        threads: threads of a network call on the CPU; results depend on it in the last digits.
+        threads: how many samples are made side by side on a CPU; None for as many as the process has cores.
         equations: ``exact``, or ``paper`` for the published ones.
         console: also write a page that renders contrasts in the browser.
     """
@@ -73,7 +73,7 @@ class SampleStep:
     seed: int = 0
     conditions: Conditions = field(default_factory=lambda: Conditions({}))
     noise: float | str | None = None
-    threads: int = 2
+    threads: int | None = None
     equations: str = "exact"
     console: bool = False
 
@@ -88,7 +88,7 @@ class SampleStep:
         Raises:
             UserError: naming the option.
         """
-        for option, least in (("count", 1), ("seed", 0), ("threads", 1)):
+        for option, least in (("count", 1), ("seed", 0)):
             value = getattr(self, option)
             if not isinstance(value, int) or value < least:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
@@ -105,8 +105,6 @@ class SampleStep:
             UserError: for missing weights, requests that cannot be rendered, or a folder with other samples.
         """
         use_threads(self.threads)
-        if not self.inferer.side_by_side:
-            torch.set_num_threads(self.threads)
         self.requests, self.added = load_render(self.render, self.equations), Noise.of(self.noise)
         decoder, diffusion = self.weights
         parts = {"decoder": (self.network, decoder), "diffusion": (self.diffusion, diffusion), **self.inferer.parts}
@@ -127,10 +125,19 @@ class SampleStep:
         self.study.open()
 
     def __call__(self, engine: Engine, batch: list[int]) -> list[dict]:
-        """Makes the samples with these numbers; returns their names and, if they failed, the exceptions."""
-        for index in batch:
-            with self.study.attempt(sample(index).name):
-                self._run(index)
+        """Makes the samples with these numbers side by side on a CPU, and writes one after the other.
+
+        Returns:
+            their names and, if they failed, the exceptions.
+        """
+        device = next(self.diffusion.parameters()).device
+        networks = self.network, self.diffusion, *(network for network, _ in self.inferer.parts.values())
+        with eval_mode(*networks):
+            for index, (plan, made) in zip(batch, in_parallel(self._make, batch, device)):
+                with self.study.attempt(sample(index).name):
+                    if isinstance(made, Exception):
+                        raise made
+                    self._write(index, plan, made)
         names = [sample(index).name for index in batch]
         return [{"session": name, "failure": self.study.failures.get(name)} for name in names]
 
@@ -149,14 +156,21 @@ class SampleStep:
             rows[one.name] = (maps.values, maps.mask, contrasts)
         self.study.write("overview.png", montage(rows, self.count, footnote))
 
-    def _run(self, index: int) -> None:
+    def _make(self, index: int) -> tuple[Plan | None, tuple[Brain, Maps] | Exception | None]:
+        """What is to be made of a sample, and its brain where that is not there yet; or why there is none."""
+        try:
+            plan = self.study.plan(sample(index), self._facts(index), self.requests)
+            return plan, self._sample(index) if plan.maps else None
+        except Exception as error:
+            return None, error
+
+    def _write(self, index: int, plan: Plan, made: tuple[Brain, Maps] | None) -> None:
         session, facts = sample(index), self._facts(index)
-        plan = self.study.plan(session, facts, self.requests)
         console = self.console and (plan.maps or lacks_console(self.study.root, session))
         if not plan.maps and not plan.render and not console:
             return
         logger.info(f"{session.name}: {index + 1} of {self.count}")
-        brain, maps = self._sample(index) if plan.maps else (None, read_maps(self.study.root, session))
+        brain, maps = made or (None, read_maps(self.study.root, session))
         about = {"GeneratedFrom": facts["sample"], "Weights": self.sha256}
         with self.study.publish(session, facts, plan) as folder:
             if brain is not None:
@@ -187,9 +201,8 @@ class SampleStep:
 
     def _sample(self, index: int) -> tuple[Brain, Maps]:
         asked = self.conditions.draw(self.seed, index)
-        with eval_mode(self.network):
-            latent = self.inferer.latent((self.seed, index), self.network, self.diffusion, asked)
-            brain = self.brains(latent, self.seed, index)
+        latent = self.inferer.latent((self.seed, index), self.network, self.diffusion, asked)
+        brain = self.brains(latent, self.seed, index)
         if not np.isfinite(brain.maps).all():
             raise ValueError("the network's maps are not finite")
         mask = foreground_from_pd(brain.maps[0])
