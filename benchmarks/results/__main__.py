@@ -18,7 +18,7 @@ from pathlib import Path
 from scripts.errors import UserError
 
 from . import __doc__ as about
-from . import duration, generation, heads, patient, targets, two_echoes
+from . import duration, generation, heads, patient, targets, two_echoes, volumes
 from .estimators import BOTH, CONFIG, WEIGHTS, estimators, load_network, load_posterior
 from .label_maps import WIDE
 from .measures import render, with_gain
@@ -29,7 +29,7 @@ from .settings import Settings, load_settings
 from .tables import acquisitions, markdown
 from .truth import signals
 
-PARTS = ("heads", "wide", "phantom", "object", "real", "generation", "time")
+PARTS = ("heads", "wide", "phantom", "object", "real", "generation", "volumes", "time")
 
 
 def head_part(options: argparse.Namespace, settings: Settings) -> str:
@@ -100,10 +100,12 @@ def run(options: argparse.Namespace) -> str:
         return wide_part(options, settings)
     if options.part == "phantom":
         return phantom_part(options, settings)
-    if options.part == "generation":
+    if options.part in ("generation", "volumes"):
         if options.samples is None:
             raise UserError("--samples", "nothing", "name the folder that configs/generate.json wrote")
         folder = data(options, "label_maps")
+        if options.part == "volumes":
+            return volumes.run(options.samples, options.estimated, folder, settings.seed)
         return generation.run(options.samples, options.asked, folder, options.pictures, settings.seed)
     network, posterior = load_network(options.weights, options.config), load_posterior(options.config)
     if options.part == "object":
@@ -121,7 +123,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="of the estimator")
     parser.add_argument("--config", type=Path, default=CONFIG, help="that defines the network")
     parser.add_argument("--control", type=Path, help="weights of a network trained without physics, for real")
-    parser.add_argument("--samples", type=Path, help="folder of samples, for generation")
+    parser.add_argument("--samples", type=Path, help="folder of samples, for generation and volumes")
+    parser.add_argument("--estimated", type=Path, help="folder of maps estimated from the samples, for volumes")
     parser.add_argument(
         "--asked", type=Path, nargs="*", default=[], help="folders of samples of which areas were asked"
     )

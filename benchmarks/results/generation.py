@@ -118,19 +118,38 @@ def read_samples(folder: Path) -> list[Slice]:
     Raises:
         UserError: for a folder without any.
     """
+    return [_read_sample(folder, Session(name, None, ())) for name in sample_names(folder)]
+
+
+def sample_names(folder: Path) -> list[str]:
+    """Names of the samples of a folder, sorted.
+
+    Raises:
+        UserError: for a folder without any.
+    """
     names = sorted(path.name.removeprefix("sub-") for path in folder.glob("sub-*") if path.is_dir())
     if not names:
         raise UserError(folder, "no samples", "make some: monai.bundle run --config_file configs/generate.json")
-    return [_read_sample(folder, Session(name, None, ())) for name in names]
+    return names
+
+
+def read_numbers(folder: Path, session: Session) -> np.ndarray:
+    """The class with the largest fraction in each voxel of a sample, numbers of :data:`FRACTIONS` ``(X, Y, Z)``."""
+    numbers, most = None, None
+    for number, name in enumerate(FRACTIONS):
+        share = load_image(output_path(folder, session, "probseg", label=label_of(name)), uniform=True)[0]
+        if most is None:
+            numbers, most = np.zeros(share.shape, np.uint8), share
+        else:
+            numbers[share > most] = number
+            most = np.maximum(most, share)
+    return numbers
 
 
 def _read_sample(folder: Path, session: Session) -> Slice:
-    shares = [
-        load_image(output_path(folder, session, "probseg", label=label_of(name)), uniform=True)[0] for name in FRACTIONS
-    ]
     sidecar = json.loads(output_path(folder, session, "T1map", ".json").read_text())
     requested = sidecar["GeneratedFrom"]["requested"]
-    numbers = np.stack(shares)[..., 0].argmax(0)
+    numbers = read_numbers(folder, session)[..., 0]
     maps = read_maps(folder, session).values[..., 0]
     return Slice(numbers, maps, requested["position"], requested, sidecar["Measured"])
 

@@ -1,0 +1,246 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Generated heads beside heads that the generator was not trained on."""
+
+import json
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.metrics import MultiScaleSSIMMetric
+from scipy import ndimage
+from torch import Tensor
+
+from scripts.acquisition import load_render
+from scripts.bids import Session, output_path
+from scripts.commands.study.products import read_maps
+from scripts.errors import UserError
+from scripts.render import SignalModel
+from scripts.simulate import LabelledSlices, LabelMaps
+from scripts.simulate.labelled import without_specks
+from scripts.tissue import FRACTION_OF, FRACTIONS, class_values
+from scripts.tissue.fractions import VOLUMES, measure_volumes
+
+from .generation import HELD_OUT, read_numbers, sample_names
+from .layout import BRAIN, NUMBER, SKULL
+from .page import percent, table
+
+HEADS = 12
+"""Held-out heads, random ones of two anatomies."""
+CENTRE_MM = 2.0
+"""Height of the middle of a head above the centre of the cerebrum, see :class:`scripts.networks.HeadSampler`."""
+CONNECTED = 0.99
+"""A skull or a brain is one where its largest component has at least this share of it."""
+AXES = ("left to right", "back to front", "foot to head")
+SCALES, KERNEL, POOLED = (0.3, 0.4, 0.3), 7, 2
+"""MS-SSIM of heads in voxels of :data:`POOLED` mm: weights of its three scales, and its window."""
+OF_TISSUE = {"WM": ("white matter",), "GM": ("cortex",)}
+
+
+class Head(NamedTuple):
+    """A whole head, voxels of 1 mm.
+
+    Attributes:
+        numbers: classes, numbers of :data:`FRACTIONS` ``(X, Y, Z)``.
+        requested: name of a volume -> what was asked [mL].
+        measured: name of a volume -> what it is [mL].
+    """
+
+    numbers: np.ndarray
+    requested: dict[str, float | None]
+    measured: dict[str, float]
+
+
+def run(samples: Path, estimated: Path | None, label_maps: Path, seed: int) -> str:
+    """Tables.
+
+    Args:
+        samples: folder that ``configs/generate.json`` wrote under ``configs/heads.json``.
+        estimated: maps that ``configs/inference.json`` made of the contrasts in that folder; None leaves them out.
+        label_maps: folder of the heads that are compared with.
+        seed: of the random heads.
+    """
+    names = sample_names(samples)
+    generated = [read_head(samples, name) for name in names]
+    held_out = read_held_out(label_maps, seed, generated[0].numbers.shape)
+    groups = {"samples": generated, "held-out heads": held_out}
+    parts = [
+        f"{len(generated)} samples, {len(held_out)} held-out heads of {HELD_OUT[1]} anatomies.\n",
+        f"Whole, and unlike each other:\n\n{wholeness_table(groups)}",
+        f"Share of the head whose class is not that of the neighbouring slice [%], median and 5 to 95 % of all "
+        f"slices:\n\n{neighbours_table(groups)}",
+        f"Volumes [mL], median and range:\n\n{volumes_table(groups)}",
+        f"What was asked for and what came out:\n\n{asked_table(generated)}",
+    ]
+    if estimated is not None:
+        errors = [map_errors(samples, estimated, name, one.numbers) for name, one in zip(names, generated)]
+        about = "Median relative error of maps that the estimator made of the samples' contrasts, mean and worst head"
+        parts.append(f"{about}:\n\n{recovery_table(errors)}")
+    return "\n".join(parts)
+
+
+def read_head(folder: Path, name: str) -> Head:
+    """A sample of a folder.
+
+    Raises:
+        UserError: for a slice.
+    """
+    session = Session(name, None, ())
+    numbers = read_numbers(folder, session)
+    if numbers.shape[-1] == 1:
+        raise UserError(folder, f"{name} is a slice", "generate with the overlay configs/heads.json")
+    sidecar = json.loads(output_path(folder, session, "T1map", ".json").read_text())
+    return Head(numbers, sidecar["GeneratedFrom"]["requested"], sidecar["Measured"])
+
+
+def read_held_out(label_maps: Path, seed: int, size: Sequence[int]) -> list[Head]:
+    """Random heads of the held-out label maps."""
+    slices = LabelledSlices(LabelMaps(label_maps, *HELD_OUT), seed)
+    axes = [torch.arange(n) - (n - 1) / 2 for n in size]
+    axes[2] = axes[2] + CENTRE_MM
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).view(-1, 3)
+    found = []
+    for number in range(HEADS):
+        classes, _ = slices.head(number).classes(points)
+        numbers = without_specks(torch.tensor(FRACTION_OF, dtype=torch.uint8)[classes].view(*size)).numpy()
+        found.append(Head(numbers, {}, volumes(numbers)))
+    return found
+
+
+def volumes(numbers: np.ndarray) -> dict[str, float]:
+    """Volumes of a head [mL]."""
+    fractions = F.one_hot(torch.from_numpy(numbers).long().flatten(), len(FRACTIONS)).T[None]
+    return {name: float(value) for name, value in measure_volumes(fractions, 1e-3).items()}
+
+
+def largest_share(mask: np.ndarray) -> float:
+    """Share of a mask in its largest component, diagonal neighbours included."""
+    parts, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    return float(np.bincount(parts.ravel())[1:].max() / mask.sum()) if count else 0.0
+
+
+def wholeness_table(groups: dict[str, Sequence[Head]]) -> str:
+    """Skulls and brains of one piece, and likeness between heads of a group."""
+    rows = []
+    for name, heads in groups.items():
+        skulls, brains = ([largest_share(np.isin(one.numbers, what)) for one in heads] for what in (SKULL, BRAIN))
+        whole = [sum(share >= CONNECTED for share in shares) for shares in (skulls, brains)]
+        rows.append(
+            (
+                name,
+                f"{whole[0]} of {len(heads)} (least {percent(min(skulls))} %)",
+                f"{whole[1]} of {len(heads)} (least {percent(min(brains))} %)",
+                f"{likeness(heads):.3f}",
+            )
+        )
+    share = f"at least {percent(CONNECTED)} % in one piece"
+    return table(("", f"skull, {share}", f"brain, {share}", "MS-SSIM between two"), rows)
+
+
+def likeness(heads: Sequence[Head]) -> float:
+    """Mean MS-SSIM of each two heads as T1w images with tissue of the literature; low where heads are diverse."""
+    (request,) = [one for one in load_render("clinical") if one.name == "mprage"]
+    values = torch.tensor([class_values(name, 3.0) for name in FRACTIONS])
+    signal = SignalModel()(values.T[None, :, None], request.acquisition.to_row()[None, None]).abs()[0, 0, 0]
+    images = [F.avg_pool3d(signal[torch.from_numpy(one.numbers).long()][None, None], POOLED) for one in heads]
+    metric = MultiScaleSSIMMetric(3, float(signal.max()), kernel_size=KERNEL, weights=SCALES)
+    return float(torch.stack([metric(one, other).mean() for one, other in combinations(images, 2)]).mean())
+
+
+def changes(numbers: np.ndarray, axis: int) -> np.ndarray:
+    """Share of the voxels of head, of each two neighbouring slices across an axis, whose classes differ."""
+    moved = np.moveaxis(numbers, axis, 0)
+    head = ((moved[1:] > 0) | (moved[:-1] > 0)).sum((1, 2))
+    differ = (moved[1:] != moved[:-1]).sum((1, 2))
+    # A few voxels of scalp tell nothing.
+    large = head > 0.1 * head.max()
+    return differ[large] / head[large]
+
+
+def neighbours_table(groups: dict[str, Sequence[Head]]) -> str:
+    """How much neighbouring slices differ, along each axis."""
+    rows = []
+    for name, heads in groups.items():
+        spread = []
+        for axis in range(3):
+            low, middle, high = np.percentile(
+                np.concatenate([changes(one.numbers, axis) for one in heads]), [5, 50, 95]
+            )
+            spread.append(f"{percent(middle)} ({percent(low)}–{percent(high)})")
+        rows.append((name, *spread))
+    return table(("", *AXES), rows)
+
+
+def volumes_table(groups: dict[str, Sequence[Head]]) -> str:
+    """Volumes of both groups."""
+    rows = []
+    for volume in VOLUMES:
+        row = [volume]
+        for heads in groups.values():
+            values = [one.measured[volume] for one in heads]
+            row.append(f"{np.median(values):.0f} ({min(values):.0f}–{max(values):.0f})")
+        rows.append(row)
+    return table(("", *groups), rows)
+
+
+def asked_table(generated: Sequence[Head]) -> str:
+    """Correlation and mean difference of the volumes that were asked for and those measured."""
+    rows = []
+    for name in VOLUMES:
+        pairs = [(one.requested.get(name), one.measured[name]) for one in generated]
+        pairs = np.array([pair for pair in pairs if pair[0] is not None], float)
+        if len(pairs) > 2 and pairs.std(0).all():
+            asked, found = pairs.T
+            error = np.abs(asked - found)
+            ends, r = f"{asked.min():.0f}–{asked.max():.0f}", np.corrcoef(asked, found)[0, 1]
+            relative = f"{percent(float((error / asked).mean()))} %" if asked.min() > 0 else "–"
+            rows.append((name, str(len(pairs)), ends, f"{r:.3f}", f"{error.mean():.1f} mL", relative))
+    if not rows:
+        return "Nothing was asked for.\n"
+    return table(("", "heads", "asked [mL]", "r", "mean error", "relative"), rows)
+
+
+def map_errors(samples: Path, estimated: Path, name: str, numbers: np.ndarray) -> dict[str, list[float]]:
+    """Tissue -> median relative error of PD, T1 and T2 that were estimated; PD up to its scale.
+
+    Raises:
+        UserError: where there are no such maps, or of another grid.
+    """
+    session = Session(name, None, ())
+    true, found = (torch.from_numpy(read_maps(folder, session).values) for folder in (samples, estimated))
+    if true.shape != found.shape:
+        sizes = f"maps of {tuple(found.shape[1:])} voxels instead of {tuple(true.shape[1:])}"
+        raise UserError(estimated, sizes, "estimate from the contrasts of the samples")
+    white = torch.from_numpy(np.isin(numbers, NUMBER["white matter"])) & (found > 0).all(0)
+    found[0] *= true[0][white].median() / found[0][white].median()
+    return {
+        tissue: _median_errors(true, found, torch.from_numpy(np.isin(numbers, [NUMBER[name] for name in names])))
+        for tissue, names in OF_TISSUE.items()
+    }
+
+
+def _median_errors(true: Tensor, found: Tensor, where: Tensor) -> list[float]:
+    inside = where & (true > 0).all(0)
+    return ((found - true).abs() / true)[:, inside].median(1).values.tolist()
+
+
+def recovery_table(errors: Sequence[dict[str, list[float]]]) -> str:
+    """Errors of maps, the mean over heads and the worst."""
+    rows = []
+    for tissue in OF_TISSUE:
+        each = np.array([one[tissue] for one in errors])
+        rows.append((tissue, *(f"{percent(a)} % ({percent(b)} %)" for a, b in zip(each.mean(0), each.max(0)))))
+    return table(("", "PD", "T1", "T2"), rows)
