@@ -16,7 +16,7 @@ Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contras
 
 from .codec import CoarseCodec, FractionCodec
 from .device import bf16, on_device, unwrap
-from .diffusion import LatentDiffusionUNet, PublishedDiffusionUNet
+from .diffusion import LatentDiffusionUNet, PinayaDiffusionUNet, PublishedDiffusionUNet
 from .heads import HeadSampler
 from .inferers import MapInferer, MapSampler
 from .levels import at_levels, halving_order
@@ -36,6 +36,7 @@ __all__ = [
     "MapInferer",
     "MapSampler",
     "PhysicsVAE",
+    "PinayaDiffusionUNet",
     "PosteriorSample",
     "PrecisionSkip",
     "PublishedDiffusionUNet",

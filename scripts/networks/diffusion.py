@@ -14,6 +14,7 @@
 from collections.abc import Sequence
 from types import MappingProxyType
 
+import torch
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor
 
@@ -37,6 +38,7 @@ class LatentDiffusionUNet(Conditioned, DiffusionModelUNet):
         resblock_updown: resample by residual blocks.
         norm_num_groups: groups of every GroupNorm.
         columns: names of conditions that are columns of a ``participants.tsv``, two more planes each.
+        cross_attention: tell the conditions by cross-attention besides, as Pinaya et al. 2022 (arXiv:2209.07162) do.
     """
 
     FIXED = MappingProxyType({"position": (0.0, 100.0)})
@@ -55,10 +57,13 @@ class LatentDiffusionUNet(Conditioned, DiffusionModelUNet):
         resblock_updown: bool = True,
         norm_num_groups: int = 32,
         columns: Sequence[str] = (),
+        cross_attention: bool = False,
     ) -> None:
+        planes = condition_channels + 2 * len(columns)
+        self.cross_attention = cross_attention and planes > 0
         super().__init__(
             spatial_dims=spatial_dims,
-            in_channels=latent_channels + condition_channels + 2 * len(columns),
+            in_channels=latent_channels + planes,
             out_channels=latent_channels,
             channels=channels,
             attention_levels=attention_levels,
@@ -67,6 +72,8 @@ class LatentDiffusionUNet(Conditioned, DiffusionModelUNet):
             resblock_updown=resblock_updown,
             norm_num_groups=norm_num_groups,
             include_fc=False,
+            with_conditioning=self.cross_attention,
+            cross_attention_dim=planes if self.cross_attention else None,
         )
         use_fast_group_norm(self)
         self.factor = 2 ** (len(channels) - 1)
@@ -75,14 +82,32 @@ class LatentDiffusionUNet(Conditioned, DiffusionModelUNet):
     @property
     def mode(self) -> str:
         """How MONAI's inferers hand the conditions on."""
-        return "concat" if self.conditions else "crossattn"
+        return "concat" if self.conditions and not self.cross_attention else "crossattn"
 
     def condition(self, asked: Tensor, size: tuple[int, ...]) -> Tensor | None:
         """Conditions ``(B, C)``, NaN where nothing is asked, as the call takes them for latents of this size."""
         if not self.conditions:
             return None
-        planes = self.standardise(asked.to(self.scale_factor))
-        return planes.view(*planes.shape, *[1] * len(size)).expand(-1, -1, *size)
+        standardised = self.standardise(asked.to(self.scale_factor))
+        return standardised[:, None] if self.cross_attention else _planes(standardised, size)
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
+        """The prediction ``(B, L, ...)`` for noisy latents.
+
+        Args:
+            x: noisy latents ``(B, L, ...)``, with the planes of the conditions unless there is cross-attention.
+            timesteps: of each ``(B,)``, or of all ``(1,)``.
+            context: with cross-attention what :meth:`condition` returned ``(B, 1, 2C)``; None for nothing asked.
+        """
+        if not self.cross_attention:
+            return super().forward(x, timesteps, context)
+        context = x.new_zeros(len(x), 1, 2 * len(self.conditions)) if context is None else context.to(x)
+        return super().forward(torch.cat([x, _planes(context[:, 0], x.shape[2:])], 1), timesteps, context)
+
+
+def _planes(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Values ``(B, C)`` as constant planes ``(B, C, ...)``."""
+    return values.view(*values.shape, *[1] * len(size)).expand(-1, -1, *size)
 
 
 class PublishedDiffusionUNet(LatentDiffusionUNet):
@@ -102,4 +127,36 @@ class PublishedDiffusionUNet(LatentDiffusionUNet):
     ) -> None:
         super().__init__(
             spatial_dims=spatial_dims, condition_channels=0, channels=channels, num_head_channels=num_head_channels
+        )
+
+
+class PinayaDiffusionUNet(LatentDiffusionUNet):
+    """The diffusion network of Pinaya et al. 2022 (arXiv:2209.07162), told columns by planes and by cross-attention.
+
+    It differs from theirs in that any condition may be missing.
+
+    Args:
+        spatial_dims: 2 or 3.
+        latent_channels: L.
+        columns: names of conditions that are columns of a ``participants.tsv``.
+        channels: width of each level.
+        num_head_channels: channels of each attention head, by level.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        latent_channels: int = 3,
+        columns: Sequence[str] = ("ventricle", "brain"),
+        channels: Sequence[int] = (256, 512, 768),
+        num_head_channels: int | Sequence[int] = (0, 512, 768),
+    ) -> None:
+        super().__init__(
+            spatial_dims=spatial_dims,
+            latent_channels=latent_channels,
+            condition_channels=0,
+            channels=channels,
+            num_head_channels=num_head_channels,
+            columns=columns,
+            cross_attention=True,
         )

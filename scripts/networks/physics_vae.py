@@ -24,7 +24,7 @@ from ..acquisition import load_render, present
 from ..errors import UserError
 from ..tissue import MAPS, Estimate, TissuePrior
 from .conditioning import AcquisitionConditioning
-from .encoder import encode_contrasts
+from .encoder import encode_contrasts, recomputed
 from .fusion import product_of_experts
 from .group_norm import use_fast_group_norm
 from .skips import PrecisionSkip
@@ -68,6 +68,7 @@ class PhysicsVAE(AutoencoderKL):
         covariance: predict the covariance of the log maps; else the spread of posterior draws stands for it.
         pd_median: median of the PD prior.
         num_draws: posterior draws behind the standard deviations of ``forward`` without ``covariance``.
+        checkpointing: training keeps the inputs of residual blocks alone, and takes a third longer for far less memory.
 
     Raises:
         UserError: for widths that are no multiples of the groups, or more skips than levels.
@@ -86,6 +87,7 @@ class PhysicsVAE(AutoencoderKL):
         covariance: bool = True,
         pd_median: float = 0.8,
         num_draws: int = 4,
+        checkpointing: bool = False,
     ) -> None:
         if any(width % norm_num_groups for width in channels):
             raise UserError("channels", str(list(channels)), f"use multiples of norm_num_groups ({norm_num_groups})")
@@ -103,7 +105,7 @@ class PhysicsVAE(AutoencoderKL):
             include_fc=False,
         )
         use_fast_group_norm(self)
-        self.factor = 2 ** (len(channels) - 1)
+        self.factor, self.checkpointing = 2 ** (len(channels) - 1), checkpointing
         self.pd_median, self.prior = pd_median, TissuePrior(pd_median=pd_median)
         norms = [m for m in self.encoder.modules() if isinstance(m, nn.GroupNorm)]
         self.conditioning = AcquisitionConditioning([n.num_channels for n in norms], mode=adagn, condition=condition)
@@ -215,7 +217,9 @@ class PhysicsVAE(AutoencoderKL):
         else:
             acquisition_features = self.conditioning.features(acquisition[exists])
         contrasts = self._pad(image[exists].unsqueeze(1))
-        h, features = encode_contrasts(self.encoder, contrasts, self.conditioning(acquisition_features))
+        h, features = encode_contrasts(
+            self.encoder, contrasts, self.conditioning(acquisition_features), self.checkpointing
+        )
         with torch.autocast(h.device.type, enabled=False):
             mean, log_var = self.quant_conv_mu(h.float()), self.quant_conv_log_sigma(h.float())
             mean, sd = product_of_experts(mean, log_var.clamp(-30.0, 20.0), exists)
@@ -231,7 +235,7 @@ class PhysicsVAE(AutoencoderKL):
         h, level = self.post_quant_conv(z), len(self.decoder.channels) - 1
         *blocks, last = self.decoder.blocks
         for block in blocks:
-            h = block(h)
+            h = recomputed(block, h, enabled=self.checkpointing)
             if isinstance(block, Upsample):
                 level -= 1
                 h = h + skipped[str(level)] if str(level) in skipped else h
@@ -266,6 +270,7 @@ class PublishedVAE(PhysicsVAE):
         norm_num_groups: groups of every GroupNorm.
         adagn: ``per_channel`` as in the paper's Eq. 2; the weights that the authors released have ``shared_scalar``.
         pd_median: median of the PD prior.
+        checkpointing: see :class:`PhysicsVAE`.
     """
 
     def __init__(
@@ -277,6 +282,7 @@ class PublishedVAE(PhysicsVAE):
         norm_num_groups: int = 32,
         adagn: str = "per_channel",
         pd_median: float = 50.0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__(
             spatial_dims=spatial_dims,
@@ -289,4 +295,5 @@ class PublishedVAE(PhysicsVAE):
             skip_channels=(),
             covariance=False,
             pd_median=pd_median,
+            checkpointing=checkpointing,
         )
