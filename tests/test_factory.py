@@ -29,7 +29,7 @@ from .test_shard import generation
 from .test_training import write_label_maps
 
 SMALL = {"simulator::resolution": 8, "contrasts": {"T1w": "MPRAGE", "acq-short_T2w": {"sequence": "spin_echo"}}}
-SMALL["contrasts"]["acq-short_T2w"] |= {"te": [0.08, 0.08], "tr": [4.0, 4.0]}
+SMALL["contrasts"]["acq-short_T2w"] |= {"te": [0.08, 0.08], "tr": [4.0, 4.0], "flip_angle": [90, 90]}
 
 
 @pytest.fixture(scope="module")
