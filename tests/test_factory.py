@@ -86,10 +86,10 @@ def test_generated_samples_have_a_catalogue_too(tmp_path):
         given = {"output_dir": str(tmp_path / "out"), "render": [], "shard": shard}
         workflow(*configs, "catalogue", **given, **options).run()
     table = pd.read_csv(tmp_path / "out" / "participants.tsv", sep="\t", index_col="participant_id")
-    about = json.loads((tmp_path / "out/sub-0003/anat/sub-0003_dseg.json").read_text())
+    about = json.loads((tmp_path / "out/sub-0002/anat/sub-0002_dseg.json").read_text())
     measured = {f"{name.replace(' ', '_')}_cm2": value for name, value in about["Measured"].items()}
-    assert table.loc["sub-0003"].to_dict() == pytest.approx(measured, abs=1e-3)
-    assert about["GeneratedFrom"]["index"] == 2
+    assert table.loc["sub-0002"].to_dict() == pytest.approx(measured, abs=1e-3)
+    assert about["GeneratedFrom"]["index"] == 1
     assert {"*_manifest.json", "sha256sums.txt"} <= {*(tmp_path / "out" / ".bidsignore").read_text().splitlines()}
     assert '"weights"' in (tmp_path / "out/sub-0001/anat/sub-0001_manifest.json").read_text()
 

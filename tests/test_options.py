@@ -55,6 +55,7 @@ OVERLAYS = {
     "paper": "train_ldm",
     "published": "generate",
     "catalogue": "generate",
+    "tars": "train_vae",
     "multi_gpu": "train_vae",
 }
 NO_OPTIONS = {"_desc_", "imports", "data", "samples"}

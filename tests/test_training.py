@@ -46,11 +46,11 @@ UNET = {"diffusion_def::channels": [32, 32, 32], "diffusion_def::num_head_channe
 TINY_LDM = {**TINY, **UNET}
 
 
-def train(stage: str, study: Path, runs: Path, **overrides) -> Path:
-    """Runs one stage in this process and returns its output folder."""
+def train(stage: str, study: Path, runs: Path, *overlays: str, **overrides) -> Path:
+    """Runs one stage in this process, with overlays of its config, and returns its output folder."""
     tiny = TINY if stage == "vae" else TINY_LDM
     workflow = ConfigWorkflow(
-        config_file=configs(stage),
+        config_file=configs(stage) + [str(ROOT / f"configs/{name}.json") for name in overlays],
         logging_file=False,
         workflow_type="train",
         **{"dataset_dir": str(study), "runs_dir": str(runs), **tiny, **overrides},
