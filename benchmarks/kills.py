@@ -18,6 +18,7 @@ again, and so on. In the end the folder must equal, byte by byte, that of one un
 import argparse
 import json
 import os
+import re
 import signal
 import tempfile
 import time
@@ -32,12 +33,11 @@ SHARDS = ("0/2", "1/2")
 
 
 def start(output_dir: Path, shard: str | None, options: dict) -> int:
-    """Makes a data set, or a shard of it, in a process of its own; returns its number when its progress bar is there."""
-    log = output_dir.with_suffix(f".{shard.split('/')[0] if shard else 'whole'}.log")
-    log.unlink(missing_ok=True)
+    """Makes a data set, or a shard of it, in another process; returns its number when it begins to write a subject."""
+    log, before = output_dir.with_suffix(f".{shard[0] if shard else 'whole'}.log"), begun(output_dir, shard)
     process = os.fork()
     if process:
-        while not (log.exists() and "simulating" in log.read_text()) and not exited(process):
+        while begun(output_dir, shard) <= before and not exited(process):
             time.sleep(0.002)
         return process
     status = 1
@@ -55,6 +55,13 @@ def start(output_dir: Path, shard: str | None, options: dict) -> int:
         os._exit(status)
 
 
+def begun(output_dir: Path, shard: str | None) -> set[str]:
+    """Folders of a shard's subjects, the hidden ones of those that are being written or were left so among them."""
+    job, jobs = map(int, (shard or "0/1").split("/"))
+    found = {path.name: re.match(r"\.?sub-(\d+)", path.name) for path in output_dir.glob("*")}
+    return {name for name, match in found.items() if match and (int(match[1]) - 1) % jobs == job}
+
+
 def exited(process: int) -> bool:
     """Whether a process has ended; :func:`finish` is still to be called."""
     return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -67,13 +74,13 @@ def finish(process: int) -> None:
         raise SystemExit(f"a process ended with {status}")
 
 
-def kill_often(folder: Path, kills: int, longest: float, seed: int, options: dict) -> list[dict]:
-    """Kills the two shards in turn until they were killed so often, then lets them end.
+def kill_often(folder: Path, kills: int, longest: float, seed: int, options: dict) -> list[tuple[float, int]]:
+    """Kills the two shards in turn until they end, or were killed so often and may end.
 
     Args:
         folder: of the data set.
-        kills: how often.
-        longest: after its first sign of life a process is killed before this time [s] is over.
+        kills: how often at most.
+        longest: after it begins to write, a process is killed before this time [s] is over.
         seed: of the moments.
         options: of the config.
 
@@ -92,7 +99,7 @@ def kill_often(folder: Path, kills: int, longest: float, seed: int, options: dic
             continue
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-        hits.append({"after": round(wait, 3), "complete": len([*folder.glob("sub-*")])})
+        hits.append((round(wait, 3), len([*folder.glob("sub-*")])))
         running[shard] = start(folder, shard, options)
     return hits
 
@@ -109,22 +116,24 @@ def main(arguments: argparse.Namespace) -> None:
     # What is imported here, processes need not import again.
     ConfigWorkflow(str(CONFIG), workflow_type=None, logging_file=False).parser.get_parsed_content("simulator")
     with tempfile.TemporaryDirectory() as scratch:
-        whole, cut = Path(scratch, "whole"), Path(scratch, "cut")
+        whole = Path(scratch, "whole")
         process = start(whole, None, options)
         began = time.monotonic()
         finish(process)
-        seconds = time.monotonic() - began
-        # Two shards at once take at least half of it each, and every kill takes back the subject under way.
-        longest = seconds / arguments.kills
-        hits = kill_often(cut, arguments.kills, longest, arguments.seed, options)
-        expected, found = contents(whole), contents(cut)
-        differs = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        print(json.dumps({"kills": hits, "seconds_undisturbed": round(seconds, 2), "files": len(expected)}))
-        if len(hits) < arguments.kills:
-            raise SystemExit(f"{len(hits)} of {arguments.kills} kills met a process at work: take a larger --count")
-        if differs:
-            raise SystemExit(f"{len(differs)} files differ, such as {', '.join(differs[:3])}")
-        print(f"{len(hits)} kills: all {len(expected)} files equal those of the undisturbed run")
+        seconds, expected = time.monotonic() - began, contents(whole)
+        print(json.dumps({"subjects": arguments.count, "seconds undisturbed": round(seconds, 2)}), flush=True)
+        hits, rounds = 0, 0
+        while hits < arguments.kills:
+            cut, seed, rounds = Path(scratch, f"cut-{rounds}"), arguments.seed + rounds, rounds + 1
+            met = kill_often(cut, arguments.kills - hits, 3 * seconds / arguments.count, seed, options)
+            found, hits = contents(cut), hits + len(met)
+            print(json.dumps({"killed after [s], with subjects complete": met}), flush=True)
+            differs = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            if differs:
+                raise SystemExit(f"{len(differs)} files differ, such as {', '.join(differs[:3])}")
+            if rounds > 10 * arguments.kills:
+                raise SystemExit("processes end before they can be killed: take a larger --count")
+        print(f"{hits} kills: all {len(expected)} files equal those of the undisturbed run")
 
 
 if __name__ == "__main__":

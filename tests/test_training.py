@@ -356,7 +356,7 @@ def two_ranks(words: list[str], tmp_path: Path) -> subprocess.CompletedProcess:
 def test_two_ranks_train_one_model(stage, tiny_study, tmp_path, trained_vae):
     """After an epoch it is the model that one process trains with batches of the same samples."""
     files = [*configs(stage), str(ROOT / "configs/multi_gpu.json")]
-    # As for scans without true maps: errors of maps are means over the tissue of a rank's samples, whose heads differ in
+    # As for scans without true maps: errors of maps are means over the tissue of a rank's samples, and heads differ in
     # size. The discriminator sets in after the comparison.
     without_truth = {"loss_weights::maps": 0.0, "loss_weights::spread": 0.0, "max_epochs": 2}
     stage_1, stage_2 = ADVERSARIAL | without_truth, {"vae_weights": str(trained_vae / "model.pt"), "max_epochs": 1}

@@ -12,9 +12,9 @@
 
 """Tars of many subjects each, in webdataset's layout: a large data set in few files, read from start to end.
 
-A file ``sub-01/anat/sub-01_T1w.nii.gz`` is the member ``sub-01.anat.sub-01_T1w.nii.gz``: what stands before the first dot
-is the sample, for webdataset too. Its path in the data set is kept as a header of the member. Sidecars at the top of the
-data set, which are inherited, come first in every tar.
+A file ``sub-01/anat/sub-01_T1w.nii.gz`` is the member ``sub-01.anat.sub-01_T1w.nii.gz``: what stands before the first
+dot is the sample, for webdataset too. Its path in the data set is kept as a header of the member. Sidecars at the top
+of the data set, which are inherited, come first in every tar.
 """
 
 import io
@@ -117,7 +117,7 @@ def read_tar(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     inherited: dict[str, bytes] = {}
     name, content = "", {}
     try:
-        with tarfile.open(path, "r|") as tar:
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, inside = member.name.split(".")[0], member.pax_headers.get(PATH, "")
                 if not member.isfile() or not _is_inside(inside) or member.size > LARGEST:
@@ -126,7 +126,12 @@ def read_tar(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
                     yield name, inherited | content
                     content = {}
                 name = key
-                (inherited if key == INHERITED else content)[inside] = tar.extractfile(member).read()
+                # In one piece, where tarfile would copy small ones.
+                file.seek(member.offset_data)
+                data = file.read(member.size)
+                if len(data) < member.size:
+                    raise EOFError("it ends too early")
+                (inherited if key == INHERITED else content)[inside] = data
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UserError(path, f"no readable tar ({error})", "write it anew with configs/pack.json") from error
     if content:

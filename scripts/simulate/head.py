@@ -122,8 +122,8 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
         ``maps (3, X, Y, Z)`` PD, T1 [s], T2 [s], zero in air and bone; ``labels (X, Y, Z)`` uint8, numbers of
         :data:`scripts.simulate.REGIONS`; ``contrasts`` name -> ``(X, Y, Z)`` int16 magnitudes; ``acquisitions`` name ->
         acquisition as its sidecar states it; ``affine (4, 4)`` of maps and labels, voxel to mm from the centre of the
-        cerebrum, RAS; ``scan_affine`` that of the contrasts; ``causes`` what was drawn: field strength [T], T2* over T2,
-        class -> PD, T1 [s], T2 [s], and of each contrast the acquisition that was played out and its nuisances.
+        cerebrum, RAS; ``scan_affine`` that of the contrasts; ``causes`` what was drawn: field strength [T], T2* over
+        T2, class -> PD, T1 [s], T2 [s], and of each contrast the acquisition that was played out and its nuisances.
 
     Raises:
         UserError: for unusable label maps or families.
