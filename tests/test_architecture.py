@@ -31,6 +31,7 @@ ROOMS = {
     "randomness": set(),
     "files": set(),
     "parallel": set(),
+    "shard": set(),
     "signal": set(),
     "tissue": set(),
     "nuisance": set(),
@@ -46,7 +47,7 @@ ROOMS = {
     "console": {"render", "bids"},
     "commands": {"train", "console"},
 }
-ANYWHERE = {"errors", "randomness", "files", "parallel"}
+ANYWHERE = {"errors", "randomness", "files", "parallel", "shard"}
 """Rooms that every other may import."""
 TORCH_ONLY = {"signal", "tissue", "nuisance"}
 """Rooms of plain tensor functions: no package but torch."""

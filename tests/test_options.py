@@ -54,6 +54,8 @@ OVERLAYS = {
     "smoke": "train_vae",
     "paper": "train_ldm",
     "published": "generate",
+    "catalogue": "generate",
+    "tars": "train_vae",
     "multi_gpu": "train_vae",
 }
 NO_OPTIONS = {"_desc_", "imports", "data", "samples"}

@@ -37,7 +37,7 @@ def balls(tmp_path_factory) -> dict:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

@@ -12,7 +12,7 @@
 """One random head as whole volumes: its tissue maps, labels and contrasts, all a function of (seed, index)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -20,11 +20,11 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..acquisition import FAMILIES, FIELDS, Acquisition, check, draw_acquisition, is_number, values
+from ..acquisition import FAMILIES, FIELDS, Acquisition, check, draw_acquisition, is_number, to_sidecar, values
 from ..errors import UserError
-from ..nuisance import apply_nuisances, slice_profiles
+from ..nuisance import Nuisances, apply_nuisances, slice_profiles
 from ..randomness import rng
-from ..tissue import REGIONS
+from ..tissue import CLASSES, REGIONS
 from .contrasts import at_field, draw_hidden
 from .labels import LabelMaps
 from .lesions import LesionMasks
@@ -122,7 +122,8 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
         ``maps (3, X, Y, Z)`` PD, T1 [s], T2 [s], zero in air and bone; ``labels (X, Y, Z)`` uint8, numbers of
         :data:`scripts.simulate.REGIONS`; ``contrasts`` name -> ``(X, Y, Z)`` int16 magnitudes; ``acquisitions`` name ->
         acquisition as its sidecar states it; ``affine (4, 4)`` of maps and labels, voxel to mm from the centre of the
-        cerebrum, RAS; ``scan_affine`` that of the contrasts.
+        cerebrum, RAS; ``scan_affine`` that of the contrasts; ``causes`` what was drawn: field strength [T], T2* over
+        T2, class -> PD, T1 [s], T2 [s], and of each contrast the acquisition that was played out and its nuisances.
 
     Raises:
         UserError: for unusable label maps or families.
@@ -141,10 +142,11 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
     corner = [(low + high - (n - 1) * resolution) / 2 for n, (low, high) in zip(grid, FIELD_OF_VIEW)]
     hidden = draw_hidden(stream(1), grid, list(played.values()))
     head = clean_volume(shape, tissue, hidden, rows, corner, resolution)
-    contrasts, acquisitions = {}, {}
+    contrasts, acquisitions, causes = {}, {}, {}
     for number, (name, acquisition) in enumerate(played.items()):
         random = stream(3, number)
-        contrasts[name] = scan(random, head, number, heads, resolution)
+        contrasts[name], nuisances = scan(random, head, number, heads, resolution)
+        causes[name] = {"Played": to_sidecar(acquisition), "Nuisances": asdict(nuisances)}
         acquisitions[name] = prescribed(random, acquisition) if heads.misstated else acquisition
     shown = torch.ones_like(head.brain) if heads.skull else head.brain
     affine = np.diag([resolution] * 3 + [1.0])
@@ -160,6 +162,12 @@ def simulate_head(heads: Heads, seed: int, index: int, resolution: float = 1) ->
         "acquisitions": acquisitions,
         "affine": affine,
         "scan_affine": scan_affine,
+        "causes": {
+            "FieldStrength": tissue.field_strength,
+            "T2StarRatio": tissue.t2_star_ratio,
+            "Tissue": dict(zip(CLASSES, tissue.values.tolist())),
+            "Contrasts": causes,
+        },
     }
 
 
@@ -169,8 +177,8 @@ def _draw(random: Generator, name: str, family: str | Mapping) -> Acquisition:
     return draw_acquisition(FAMILIES[family] if isinstance(family, str) else family, random, name)
 
 
-def scan(random: Generator, head: Volume, number: int, heads: Heads, resolution: float) -> Tensor:
-    """What a scanner stores of one contrast ``(X, Y, Z)``, as int16.
+def scan(random: Generator, head: Volume, number: int, heads: Heads, resolution: float) -> tuple[Tensor, Nuisances]:
+    """What a scanner stores of one contrast ``(X, Y, Z)``, as int16, and the nuisances in it.
 
     Air shows the noise floor of a magnitude image.
 
@@ -188,7 +196,7 @@ def scan(random: Generator, head: Volume, number: int, heads: Heads, resolution:
         nuisances = replace(nuisances, thickness=heads.slice_thickness, regrid=False)
     white = head.labels == REGIONS.index("WM")
     image = apply_nuisances(signal, nuisances, [resolution] * 3, head.brain, white)
-    return image.round().clamp_max(torch.iinfo(torch.int16).max).to(torch.int16)
+    return image.round().clamp_max(torch.iinfo(torch.int16).max).to(torch.int16), nuisances
 
 
 def prescribed(random: Generator, acquisition: Acquisition) -> Acquisition:

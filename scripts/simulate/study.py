@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 
+import numpy as np
+import torch
 from tqdm import tqdm
 
 from ..acquisition import to_sidecar
@@ -31,6 +33,7 @@ from ..files import (
     writable,
     write_atomically,
 )
+from ..shard import Part
 from ..tissue import REGIONS
 from .head import Heads, simulate_head
 
@@ -57,6 +60,7 @@ class Simulator:
         overwrite: replace a study that was simulated here before, whatever its seed.
         resolution: voxel size [mm], an integer.
         heads: what the heads are drawn from.
+        part: which of the subjects this process simulates.
     """
 
     output_dir: str | Path
@@ -65,6 +69,7 @@ class Simulator:
     overwrite: bool = False
     resolution: int = 1
     heads: Heads = field(default_factory=Heads)
+    part: Part = field(default_factory=Part)
 
     @property
     def root(self) -> Path:
@@ -105,18 +110,24 @@ class Simulator:
                 raise UserError(option, repr(value), f"use a whole number of at least {least}")
         if not isinstance(self.overwrite, bool):
             raise UserError("overwrite", repr(self.overwrite), "use True or False")
-        names = {subject_name(index): index for index in range(self.subjects)}
+        if self.overwrite and not self.part.alone:
+            raise UserError("overwrite", "True for one of several shards", "remove the folder, then start all of them")
+        names = {subject_name(index): index for index in self.part.of(range(self.subjects))}
         if self.overwrite or self._read_origin() != self.origin or self._missing(names):
             self._refuse_other_content()
-            # Ranks of one job may start together; the second waits, then finds the work done.
-            with lock_folder(make_folder(self.root), wait=True), writable(self.root):
-                self._refuse_other_content()
-                self._prepare()
+            # Ranks of one job may start together; the second waits, then finds the work done. Shards work side by side.
+            make_folder(self.root)
+            with lock_folder(self.root, f".lock-{self.part.index}", wait=True), writable(self.root):
+                with lock_folder(self.root, wait=True):
+                    self._refuse_other_content()
+                    self._prepare()
                 missing = [name for name in self._missing(names) if name in names]
                 for name in tqdm(missing, f"simulating {self.root}", unit="subject", disable=not missing):
                     head = simulate_head(self.heads, self.seed, names[name], self.resolution)
-                    self._write_subject(name, head)
-                self._write_participants()
+                    self._write_subject(name, head, names[name])
+                # The shard that ends last finds the subjects of all.
+                with lock_folder(self.root, wait=True):
+                    self._write_participants()
         return self.root
 
     def ensure(self, dataset_dir: str | Path) -> None:
@@ -181,24 +192,33 @@ class Simulator:
         labels = [f"{number}\t{region}" for number, region in enumerate(REGIONS)]
         self._write(self.truth / "dseg.tsv", "\n".join(["index\tname", *labels, ""]))
 
-    def _write_subject(self, name: str, head: dict) -> None:
+    def _write_subject(self, name: str, head: dict, index: int) -> None:
         """All files of a subject under a hidden name, then two renames, the scans' last: they mark it as whole."""
         with scratch_folder(self.root, name) as partial:
-            self._write_files(partial, name, head)
+            self._write_files(partial, name, head, index)
             with uninterrupted():
                 if (self.truth / name).exists():
                     rmtree(self.truth / name)
                 (partial / "truth").rename(self.truth / name)
                 (partial / "scans").rename(self.root / name)
 
-    def _write_files(self, partial: Path, name: str, head: dict) -> None:
+    def _write_files(self, partial: Path, name: str, head: dict, index: int) -> None:
         for suffix, image in head["contrasts"].items():
             path = partial / "scans" / "anat" / f"{name}_{suffix}.nii.gz"
             write_image(path, image.numpy(), head["scan_affine"], to_sidecar(head["acquisitions"][suffix]))
         for (suffix, unit), image in zip(MAP_UNITS.items(), head["maps"]):
             path = partial / "truth" / "anat" / f"{name}_{suffix}.nii.gz"
             write_image(path, image.numpy(), head["affine"], {"Units": unit, "SkullStripped": False})
-        write_image(partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy(), head["affine"])
+        voxels = np.bincount(head["labels"].numpy().flat, minlength=len(REGIONS))[1:]
+        about = {
+            "Description": "Region of each voxel, and what the subject was drawn as.",
+            "Labels": {str(number): region for number, region in enumerate(REGIONS)},
+            "SimulatedFrom": {"Seed": self.seed, "Index": index, "Version": VERSION, "Torch": torch.__version__},
+            "Measured": dict(zip(REGIONS[1:], (voxels * self.resolution**3 / 1000).tolist())),
+            "MeasuredUnits": "mL",
+            **head["causes"],
+        }
+        write_image(partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy(), head["affine"], about)
 
     def _write_participants(self) -> None:
         subjects = sorted(path.name for path in self.root.glob("sub-*"))

@@ -20,6 +20,7 @@ from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
 from .objective import VAEObjective
 from .optimizer import MuonAdamW
+from .ranks import part_ranks
 from .refining import BeginningScale, RefiningStep
 from .samples import SamplePictures
 from .vae import TrainingForward, VAEStep, VAEValidationStep
@@ -49,5 +50,6 @@ __all__ = [
     "VAEStep",
     "VAEValidationStep",
     "freeze",
+    "part_ranks",
     "vae_metrics",
 ]

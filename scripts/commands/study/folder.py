@@ -51,7 +51,7 @@ class Study:
         name: what it holds, for its dataset description.
         settings: everything in the config that changes results.
         overwrite: replace results that were made from something else.
-        rank: number of this process, of those that share the work.
+        rank: number of this process, of those that share the work, of all ranks and shards.
     """
 
     def __init__(self, output_dir: str, name: str, settings: dict, overwrite: bool = False, rank: int = 0) -> None:

@@ -27,6 +27,7 @@ from ...errors import UserError
 from ...estimate.maps import Maps
 from ...nuisance import Noise
 from ...render import share_beside_fluid
+from ...shard import Part
 from ..report import overview, request_title
 from .folder import Study
 from .products import OPTIONS, fingerprints, render, write_contrasts
@@ -43,10 +44,11 @@ class MapSets:
 
     Args:
         dataset_dir: the folder, see :func:`scripts.bids.find_maps`.
+        part: which of its sessions are this process's; None for all.
     """
 
-    def __init__(self, dataset_dir: str | None) -> None:
-        self.dataset_dir = dataset_dir
+    def __init__(self, dataset_dir: str | None, part: Part | None = None) -> None:
+        self.dataset_dir, self.part = dataset_dir, part or Part()
         self.failures: dict[str, UserError] = {}
         self._sessions: list[Session] | None = None
 
@@ -60,7 +62,7 @@ class MapSets:
         if self._sessions is None:
             if self.dataset_dir is None:
                 raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
-            sessions = find_maps(self.dataset_dir)
+            sessions = self.part.of(find_maps(self.dataset_dir))
             self.failures = {session.name: session.problem for session in sessions if session.problem}
             if len(self.failures) == len(sessions):
                 raise combine([*self.failures.values()])

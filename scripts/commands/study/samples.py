@@ -28,6 +28,7 @@ from ...networks import MapSampler, PhysicsVAE
 from ...networks.weights import load_weights, weights_digest
 from ...nuisance import Noise
 from ...parallel import in_parallel, use_threads
+from ...shard import Part
 from ..report import AXIAL, MOST_SAMPLES, THREE_VIEWS, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
 from .conditions import Conditions
@@ -54,6 +55,7 @@ class SampleStep:
         weights: files of the state dicts of both.
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
         count: number of samples of the whole run, of all processes.
+        part: which of them are this process's.
         seed: of all random numbers, not negative.
         conditions: what is asked of the samples.
         noise: of the contrasts, as :meth:`scripts.nuisance.Noise.of` reads it; None for none.
@@ -70,6 +72,7 @@ class SampleStep:
     weights: tuple[str, str]
     render: object
     count: int
+    part: Part = field(default_factory=Part)
     seed: int = 0
     conditions: Conditions = field(default_factory=lambda: Conditions({}))
     noise: float | str | None = None
@@ -119,7 +122,7 @@ class SampleStep:
                 found = f"diffusion weights made with other latents than those of {paths[network]}"
                 raise UserError(paths[diffusion], found, "name the two of one training")
         self.conditions.compare(self.diffusion.column_ranges)
-        for index in range(self.count):
+        for index in self.part.of(range(self.count)):
             if self.study.holds(sample(index)):
                 self.study.plan(sample(index), self._facts(index), self.requests)
         self.study.open()

@@ -40,6 +40,7 @@ from ...estimate.maps import Maps
 from ...networks.weights import load_weights
 from ...parallel import use_threads
 from ...preprocess.registration import estimation_edges, sidecar_about, write_transforms
+from ...shard import Part
 from ...train.data import SessionDataset
 from ..report import acquisition_lines, few, overview, request_title
 from .consoles import lacks_console, resample, scan_title, write_console
@@ -68,13 +69,19 @@ class UsableSessions(SessionDataset):
         protocol: fills what sidecars lack, see :func:`scripts.bids.resolve`.
         equations: ``exact``, or ``paper`` for the published ones.
         memory_budget: GB of main memory that a session may take, see :func:`memory_needed`.
+        part: which of its sessions are this process's; None for all.
     """
 
     def __init__(
-        self, dataset_dir: str | None, protocol: str | None = None, equations: str = "exact", memory_budget: float = 8.0
+        self,
+        dataset_dir: str | None,
+        protocol: str | None = None,
+        equations: str = "exact",
+        memory_budget: float = 8.0,
+        part: Part | None = None,
     ) -> None:
         super().__init__(dataset_dir, protocol, equations=equations)
-        self.memory_budget = memory_budget
+        self.memory_budget, self.part = memory_budget, part or Part()
         self.failures: dict[str, UserError] = {}
 
     @property
@@ -87,7 +94,7 @@ class UsableSessions(SessionDataset):
         if self._records is None:
             if self.dataset_dir is None:
                 raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
-            sessions = find_sessions(self.dataset_dir)
+            sessions = self.part.of(find_sessions(self.dataset_dir))
             acquisitions, self.failures = resolve_all(sessions, self.protocol, self.equations, auto=True)
             usable = [session for session in sessions if session.name in acquisitions]
             for session in usable:

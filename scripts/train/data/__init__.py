@@ -22,6 +22,7 @@ from .latents import FrozenEncoder, LatentDataset
 from .population import Population
 from .sessions import SPLITS, SessionDataset, TrainingDataset
 from .source import Scans, Stream, loader
+from .tars import TarSamples
 
 __all__ = [
     "ColumnLatents",
@@ -41,6 +42,7 @@ __all__ = [
     "Scans",
     "SessionDataset",
     "Stream",
+    "TarSamples",
     "TrainingDataset",
     "collate",
     "latents",
