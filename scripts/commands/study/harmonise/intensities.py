@@ -1,0 +1,125 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Intensities of tissues in the images of one session, as scanned and as rendered at the common protocol."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from pandas import DataFrame
+
+from ....acquisition import RenderRequest
+from ....estimate.maps import Maps
+from ....estimate.posterior import CLASSES
+from ....preprocess import ScaleContrastsd
+from ..products import render
+
+TISSUES = ("WM", "GM", "CSF")
+LABELS = {tissue: CLASSES.index(tissue) + 1 for tissue in TISSUES}
+"""Tissue -> its number in the ``dseg`` of an estimate."""
+ACQUIRED, HARMONISED = "acquired", "harmonised"
+STEP = 0.01
+"""Of the logarithm of a map, for the derivative of a contrast."""
+MOST_VOXELS = 20_000
+"""Of a tissue, for its standard deviation."""
+
+
+class Image(NamedTuple):
+    """An image of a session on the grid of its maps.
+
+    Attributes:
+        name: of its file, without subject and session.
+        suffix: BIDS suffix.
+        stage: :data:`ACQUIRED` or :data:`HARMONISED`.
+        array: intensities from 0, the lowest of the volume, to 1, the 99.5 percentile of the head ``(X, Y, Z)``.
+    """
+
+    name: str
+    suffix: str
+    stage: str
+    array: np.ndarray
+
+
+def scaled(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, float]:
+    """An image ``(X, Y, Z)`` as every scan is scaled before estimation, but from 0 to 1; and what 1 stands for.
+
+    Args:
+        image: intensities in any unit.
+        mask: the head ``(X, Y, Z)``.
+        affine: voxel to mm.
+    """
+    volume = MetaTensor(torch.from_numpy(image)[None].float(), affine=torch.from_numpy(affine))
+    record = ScaleContrastsd()({"image": volume, "mask": torch.from_numpy(mask)[None].float()})
+    low, high = record["window"][0].tolist()
+    return from_minus_one(record["image"].as_tensor()[0].numpy()), high - low
+
+
+def from_minus_one(image: np.ndarray) -> np.ndarray:
+    """Intensities from 0 to 1 of those from -1 to 1 that networks are given."""
+    return (image + 1) / 2
+
+
+def measure(
+    images: Sequence[Image], labels: np.ndarray, deviations: Mapping[tuple[str, str], float] | None = None
+) -> DataFrame:
+    """One row for each image and tissue: ``image``, ``suffix``, ``stage``, ``tissue``, ``voxels``, ``median``, ``sd``.
+
+    Args:
+        images: of one session.
+        labels: numbers of :data:`LABELS` ``(X, Y, Z)``.
+        deviations: (image, tissue) -> standard deviation of the intensity, in the same unit; NaN where there is none.
+    """
+    deviations, rows = deviations or {}, []
+    for image in images:
+        for tissue, label in LABELS.items():
+            inside = image.array[labels == label]
+            median = float(np.median(inside)) if inside.size else np.nan
+            sd = deviations.get((image.name, tissue), np.nan)
+            rows.append((image.name, image.suffix, image.stage, tissue, inside.size, median, sd))
+    return DataFrame(rows, columns=["image", "suffix", "stage", "tissue", "voxels", "median", "sd"])
+
+
+def contrast_deviations(
+    maps: Maps, labels: np.ndarray, requests: Sequence[RenderRequest], brightness: Sequence[float]
+) -> dict[tuple[str, str], float]:
+    """(name of a request, tissue) -> median standard deviation of the rendered intensity.
+
+    ``sd² = Σ (∂S/∂ln q)² sd(ln q)²`` over q = PD, T1, T2, whose errors are taken as independent.
+
+    Args:
+        maps: the maps with their standard deviations.
+        labels: numbers of :data:`LABELS` ``(X, Y, Z)``.
+        requests: the contrasts.
+        brightness: signal of each that an intensity of 1 stands for.
+    """
+    found = {}
+    for tissue, label in LABELS.items():
+        voxels = np.flatnonzero(labels == label)
+        voxels = voxels[:: -(-len(voxels) // MOST_VOXELS) or 1]
+        if maps.sd is None or not len(voxels):
+            continue
+        values, sd = (part.reshape(3, -1)[:, voxels] for part in (maps.values, maps.sd))
+        options = {name: array.reshape(-1)[voxels] for name, array in maps.all_options.items()}
+        variance = 0.0
+        for quantity in range(3):
+            signals = []
+            for step in (STEP, -STEP):
+                moved = values.copy()
+                moved[quantity] *= np.exp(step)
+                part = Maps(moved, None, np.ones(len(voxels), bool), maps.affine, options)
+                signals.append(render(part, requests))
+            variance = variance + ((signals[0] - signals[1]) / (2 * STEP) * sd[quantity]) ** 2
+        for request, bright, one in zip(requests, brightness, np.sqrt(variance)):
+            found[request.name, tissue] = float(np.median(one)) / bright
+    return found
