@@ -20,7 +20,9 @@ import pytest
 from scripts.acquisition import load_render
 from scripts.bids import Session
 from scripts.commands.study.harmonise.harmonisation import CHART, PICTURE, REPORT, SESSIONS, SPREADS
-from scripts.commands.study.harmonise.intensities import HARMONISED, Image, contrast_deviations, measure, scaled
+from scripts.commands.study.harmonise.intensities import HARMONISED
+from scripts.commands.study.harmonise.intensities import LABELS as TISSUES
+from scripts.commands.study.harmonise.intensities import Image, contrast_deviations, measure, scaled
 from scripts.commands.study.harmonise.notes import Scanned, notes
 from scripts.commands.study.harmonise.spread import overall, per_session, spreads, within_subjects
 from scripts.commands.study.products import render
@@ -31,7 +33,7 @@ from .studies import INFER, RENDER, SHAPE, SIDECARS, files, workflow, write_stud
 from .test_inference import user_error
 
 LABELS = np.zeros(SHAPE, np.uint8)
-LABELS[4:8], LABELS[8:12], LABELS[12:14] = 1, 2, 3
+LABELS[4:8], LABELS[8:12], LABELS[12:14] = (TISSUES[name] for name in ("WM", "GM", "CSF"))
 
 
 def rows(*medians: tuple[str, float, float]) -> pd.DataFrame:
@@ -54,7 +56,7 @@ def test_intensities_do_not_depend_on_the_unit_of_a_scan_and_span_0_to_1():
 def test_the_median_is_that_of_the_voxels_of_a_tissue():
     array = LABELS * 0.25
     table = measure([Image("T1w", "T1w", HARMONISED, array)], LABELS, {("T1w", "GM"): 0.1}).set_index("tissue")
-    assert [*table["median"]] == [0.25, 0.5, 0.75] and [*table["voxels"]] == [4 * 40 * 6, 4 * 40 * 6, 2 * 40 * 6]
+    assert [*table["median"]] == [0.75, 0.5, 0.25] and [*table["voxels"]] == [240 * 4, 240 * 4, 240 * 2]
     assert table["sd"]["GM"] == 0.1 and np.isnan(table["sd"]["WM"])
 
 
@@ -62,7 +64,7 @@ def test_the_deviation_of_a_contrast_is_that_of_maps_drawn_around_the_estimate()
     [request] = load_render(RENDER[1:])
     values = np.tile(np.array([0.7, 0.83, 0.08], np.float32)[:, None], (1, 4000))
     sd = np.full_like(values, 0.03)
-    one, labels = Maps(values, sd, np.ones(4000, bool), np.eye(4)), np.ones(4000)
+    one, labels = Maps(values, sd, np.ones(4000, bool), np.eye(4)), np.full(4000, TISSUES["WM"])
     found = contrast_deviations(one, labels, [request], [1.0])["two", "WM"]
     drawn = values * np.exp(sd * np.random.default_rng(0).standard_normal(values.shape)).astype(np.float32)
     assert found == pytest.approx(render(one._replace(values=drawn), [request])[0].std(), rel=0.05)

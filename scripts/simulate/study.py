@@ -20,7 +20,7 @@ from shutil import rmtree
 from tqdm import tqdm
 
 from ..acquisition import to_sidecar
-from ..bids import MAP_UNITS, write_image
+from ..bids import LABEL_TABLE, MAP_UNITS, label_table, write_image, write_segmentation
 from ..errors import UserError
 from ..files import (
     lock_folder,
@@ -178,8 +178,8 @@ class Simulator:
         self.truth.mkdir(parents=True, exist_ok=True)
         description |= {"Name": "Tissue maps and labels of the simulated heads", "DatasetType": "derivative"}
         self._write(self.truth / "dataset_description.json", description)
-        labels = [f"{number}\t{region}" for number, region in enumerate(REGIONS)]
-        self._write(self.truth / "dseg.tsv", "\n".join(["index\tname", *labels, ""]))
+        self._write(self.truth / LABEL_TABLE, label_table(REGIONS))
+        self._write(self.truth / ".bidsignore", "*_volumes.tsv\n")
 
     def _write_subject(self, name: str, head: dict) -> None:
         """All files of a subject under a hidden name, then two renames, the scans' last: they mark it as whole."""
@@ -198,7 +198,9 @@ class Simulator:
         for (suffix, unit), image in zip(MAP_UNITS.items(), head["maps"]):
             path = partial / "truth" / "anat" / f"{name}_{suffix}.nii.gz"
             write_image(path, image.numpy(), head["affine"], {"Units": unit, "SkullStripped": False})
-        write_image(partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy(), head["affine"])
+        path, labels = partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy()
+        about = {"Description": "Region that has the most of each voxel."}
+        write_segmentation(path, labels, head["affine"], dict(enumerate(REGIONS)), about)
 
     def _write_participants(self) -> None:
         subjects = sorted(path.name for path in self.root.glob("sub-*"))

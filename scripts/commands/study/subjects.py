@@ -24,11 +24,13 @@ from nibabel.spatialimages import SpatialImage
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
 from ...bids import (
+    LABEL_TABLE,
     Session,
     check_image,
     combine,
     find_sessions,
     header_doubts,
+    label_table,
     output_path,
     resolve_all,
     session_record,
@@ -40,6 +42,7 @@ from ...estimate.maps import Maps
 from ...networks.weights import load_weights
 from ...parallel import use_threads
 from ...preprocess.registration import estimation_edges, sidecar_about, write_transforms
+from ...tissue import REGIONS
 from ...train.data import SessionDataset
 from ..report import acquisition_lines, few, overview, request_title
 from .consoles import lacks_console, resample, scan_title, write_console
@@ -185,6 +188,8 @@ class SubjectStep:
             if self.study.holds(record["session"]):
                 self.study.plan(record["session"], self._facts(record), self.requests)
         self.study.open(self.dataset.dataset_dir)
+        if self.estimator.fractions:
+            self.study.write(LABEL_TABLE, label_table(REGIONS))
         for name, error in self.dataset.failures.items():
             self.study.fail(name, error)
         for record in records:

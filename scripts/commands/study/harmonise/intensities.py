@@ -21,13 +21,13 @@ from pandas import DataFrame
 
 from ....acquisition import RenderRequest
 from ....estimate.maps import Maps
-from ....estimate.posterior import CLASSES
 from ....preprocess import ScaleContrastsd
+from ....tissue import region_numbers
 from ..products import render
 
 TISSUES = ("WM", "GM", "CSF")
-LABELS = {tissue: CLASSES.index(tissue) + 1 for tissue in TISSUES}
-"""Tissue -> its number in the ``dseg`` of an estimate."""
+LABELS = region_numbers(*TISSUES)
+"""Tissue -> its number in a ``dseg``."""
 ACQUIRED, HARMONISED = "acquired", "harmonised"
 STEP = 0.01
 """Of the logarithm of a map, for the derivative of a contrast."""
