@@ -131,6 +131,9 @@ def write(folder: Path, requests: Sequence[RenderRequest], count: int, slices: i
     for number in tqdm(range(count), "simulating", unit="subject"):
         subject = draw_subject(heads, requests, slices, seed, number)
         for place, protocol in enumerate(PROTOCOLS):
+            there = [output_path(folder, session(number, protocol), one.suffix) for one in load_render(protocol)]
+            if all(path.with_name(path.name.replace(".nii.gz", ".json")).exists() for path in there):
+                continue  # of a run that was stopped
             for suffix, (image, acquisition) in scan_all(subject, protocol, seed, number, place).items():
                 path = output_path(folder, session(number, protocol), suffix)
                 write_image(path, image, affine_of(subject), to_sidecar(acquisition))
