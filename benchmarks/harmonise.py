@@ -148,10 +148,9 @@ def similarities(
     rows = []
     for number, subject in enumerate(subjects):
         brain = sliced(subject.truth.brain) > 0.5
-        head = (sliced(subject.truth.maps[0]) > 0.05).numpy()
         affine = affine_of(subject)
         for request, signal in zip(requests, subject.truth.signal):
-            target = scaled(sliced(signal).abs().numpy(), head, affine)[0]
+            target = scaled(sliced(signal).abs().numpy(), brain.numpy(), affine)[0]
             for protocol in PROTOCOLS:
                 one = session(number, protocol)
                 found = {
@@ -160,7 +159,7 @@ def similarities(
                 }
                 for stage, path in found.items():
                     if path.exists():
-                        image = scaled(load_image(path)[0], head, affine)[0]
+                        image = scaled(load_image(path)[0], brain.numpy(), affine)[0]
                         value = ssim(torch.from_numpy(target), torch.from_numpy(image), brain)
                         rows.append((protocol, request.suffix, stage, value))
     return DataFrame(rows, columns=["protocol", "suffix", "stage", "ssim"])

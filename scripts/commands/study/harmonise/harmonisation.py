@@ -27,7 +27,7 @@ from ....errors import UserError
 from ....estimate.estimator import Estimator
 from ....estimate.maps import Maps
 from ..folder import Study
-from .intensities import ACQUIRED, HARMONISED, Image, contrast_deviations, from_minus_one, measure, scaled
+from .intensities import ACQUIRED, HARMONISED, Image, brain_of, contrast_deviations, measure, read_labels, scaled
 from .notes import Scanned, notes
 from .page import page
 from .pictures import comparison_picture, spread_picture
@@ -94,24 +94,23 @@ class Harmonisation:
         Args:
             folder: where its files are being written; what is not there is in the study.
             session: the session.
-            scans: its scans by title, in the order of its contrasts, on the grid of the maps, from -1 to 1.
+            scans: its scans by title, in the order of its contrasts, on the grid of the maps, in any unit.
             maps: its maps.
         """
 
-        def read(suffix: str, **entities: str) -> np.ndarray | None:
-            paths = [output_path(root, session, suffix, **entities) for root in (folder, self.study.root)]
-            there = [path for path in paths if path.exists()]
-            return load_image(there[0], uniform=True)[0] if there else None
-
-        labels = read("dseg")
-        # Without a scan of known acquisition no tissue is known.
-        labels = np.zeros(maps.mask.shape) if labels is None else labels
+        roots = folder, self.study.root
+        labels = read_labels(roots, session, maps.mask.shape)
+        brain = brain_of(labels, maps.mask)
         suffixes = [contrast.suffix for contrast in session.contrasts]
-        images = [Image(name, suffix, ACQUIRED, from_minus_one(array))
-                  for suffix, (name, array) in zip(suffixes, scans.items())]  # fmt: skip
+        images = [
+            Image(name, suffix, ACQUIRED, scaled(array, brain, maps.affine)[0])
+            for suffix, (name, array) in zip(suffixes, scans.items())
+        ]
         brightness = []
         for request in self.requests:
-            array, bright = scaled(read(request.suffix, acq=request.name), maps.mask, maps.affine)
+            paths = [output_path(root, session, request.suffix, acq=request.name) for root in roots]
+            rendered = load_image(next(path for path in paths if path.exists()), uniform=True)[0]
+            array, bright = scaled(rendered, brain, maps.affine)
             images.append(Image(request.name, request.suffix, HARMONISED, array))
             brightness.append(bright)
         table = measure(images, labels, contrast_deviations(maps, labels, self.requests, brightness))

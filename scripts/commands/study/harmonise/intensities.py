@@ -11,7 +11,8 @@
 
 """Intensities of tissues in the images of one session, as scanned and as rendered at the common protocol."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from monai.data import MetaTensor
 from pandas import DataFrame
 
 from ....acquisition import RenderRequest
+from ....bids import Session, load_image, output_path
 from ....estimate.maps import Maps
 from ....preprocess import ScaleContrastsd
 from ....tissue import region_numbers
@@ -42,7 +44,7 @@ class Image(NamedTuple):
         name: of its file, without subject and session.
         suffix: BIDS suffix.
         stage: :data:`ACQUIRED` or :data:`HARMONISED`.
-        array: intensities from 0, the lowest of the volume, to 1, the 99.5 percentile of the head ``(X, Y, Z)``.
+        array: intensities from 0, the lowest of the volume, to 1, the 99.5 percentile of the brain ``(X, Y, Z)``.
     """
 
     name: str
@@ -51,23 +53,35 @@ class Image(NamedTuple):
     array: np.ndarray
 
 
+def read_labels(roots: Iterable[Path], session: Session, shape: Sequence[int]) -> np.ndarray:
+    """The label map of a session from the first of these folders that has it; zeros of this shape where none has.
+
+    Without a scan of known acquisition no tissue is known, and there is none.
+    """
+    paths = (output_path(root, session, "dseg") for root in roots)
+    there = next((path for path in paths if path.exists()), None)
+    return np.zeros(shape) if there is None else load_image(there, uniform=True)[0]
+
+
+def brain_of(labels: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """Where there is tissue of the brain or fluid ``(X, Y, Z)``; the whole head where none was found."""
+    brain = np.isin(labels, [*LABELS.values()])
+    return brain if brain.any() else head
+
+
 def scaled(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, float]:
     """An image ``(X, Y, Z)`` as every scan is scaled before estimation, but from 0 to 1; and what 1 stands for.
 
     Args:
         image: intensities in any unit.
-        mask: the head ``(X, Y, Z)``.
+        mask: where the 99.5 percentile is that becomes 1 ``(X, Y, Z)``. Of a whole head it would be that of fat, which
+            some scans suppress and others do not.
         affine: voxel to mm.
     """
     volume = MetaTensor(torch.from_numpy(image)[None].float(), affine=torch.from_numpy(affine))
     record = ScaleContrastsd()({"image": volume, "mask": torch.from_numpy(mask)[None].float()})
     low, high = record["window"][0].tolist()
-    return from_minus_one(record["image"].as_tensor()[0].numpy()), high - low
-
-
-def from_minus_one(image: np.ndarray) -> np.ndarray:
-    """Intensities from 0 to 1 of those from -1 to 1 that networks are given."""
-    return (image + 1) / 2
+    return (record["image"].as_tensor()[0].numpy() + 1) / 2, high - low
 
 
 def measure(

@@ -23,7 +23,7 @@ from ....bids.names import stem
 from .intensities import ACQUIRED, HARMONISED
 
 UNCERTAIN = 0.05
-"""Standard deviation of a tissue's intensity, of 1 for the bright level of the head, from which a note says so."""
+"""Standard deviation of a tissue's intensity, of 1 for the bright level of the brain, from which a note says so."""
 SAME_FIELD = 1.1
 """Field strengths that differ by a smaller factor are one."""
 

@@ -21,10 +21,10 @@ from .notes import SAME_FIELD, Scanned
 from .spread import RATIO, overall
 
 SPREAD = (
-    "Median intensity of each tissue in each session, and its standard deviation between sessions. Intensities go from "
-    "0, the darkest of the image, to 1, the 99.5 percentile of the head, as networks are usually given them. {} is the "
-    "ratio of grey to white matter, which no scaling changes. Acquired and harmonised images are compared in the same "
-    "sessions. What differs between people is part of both."
+    "Standard deviation between sessions of the median intensity of each tissue. Intensities go from 0, the darkest of "
+    "the image, to 1, the 99.5 percentile of the brain. {} is the ratio of grey to white matter, which no scaling "
+    "changes. Acquired and harmonised images are compared in the same sessions. What differs between people is part "
+    "of both."
 )
 WITHIN = "*Within* is the standard deviation between sessions of one subject: no difference between people is left."
 ALONE = "One session has no spread: give a folder of several."

@@ -25,14 +25,14 @@ from ....estimate.maps import Maps
 from ...report import COLUMNS, acquisition_lines, comparison
 from ..consoles import load_scans, scan_title
 from ..products import read_maps
-from .intensities import ACQUIRED, HARMONISED, TISSUES, scaled
+from .intensities import ACQUIRED, HARMONISED, TISSUES, brain_of, read_labels, scaled
 from .spread import RATIO
 
 MARGIN = 4
 """Air around a head [voxels]."""
 COLOURS = {ACQUIRED: "tab:gray", HARMONISED: "tab:blue"}
 FOOTNOTE = (
-    "Intensities from 0 to the 99.5 percentile of the head, one window for all. Scans lie where their headers say. "
+    "Intensities from 0 to the 99.5 percentile of the brain, one window for all. Scans lie where their headers say. "
     "Axial, radiological display: the patient's right is on the left."
 )
 
@@ -56,6 +56,7 @@ def comparison_picture(title: str, root: Path, records: Mapping[str, dict], requ
         session: Session = record["session"]
         maps = read_maps(root, session)
         scans = load_scans(session, maps)
+        brain = brain_of(read_labels((root,), session, maps.mask.shape), maps.mask)
         lines = {scan_title(session, contrast.path): (contrast.suffix, acquisition)
                  for contrast, acquisition in zip(session.contrasts, record["acquisitions"])}  # fmt: skip
         for request in requests:
@@ -63,9 +64,9 @@ def comparison_picture(title: str, root: Path, records: Mapping[str, dict], requ
             told = [] if scan is None or lines[scan][1].alternatives else acquisition_lines(lines[scan][1])
             image = np.zeros(maps.mask.shape, np.float32) if scan is None else scans[scan]
             heading = "\n".join([name if scan else f"{name}: not scanned", *told])
-            before[request.name].append((heading, _slice(image, maps)))
+            before[request.name].append((heading, _slice(image, maps, brain)))
             path = output_path(root, session, request.suffix, acq=request.name)
-            after[request.name].append((name, _slice(load_image(path, uniform=True)[0], maps)))
+            after[request.name].append((name, _slice(load_image(path, uniform=True)[0], maps, brain)))
     shape = np.max([image.shape for row in before.values() for _, image in row], 0)
     rows = []
     for request in requests:
@@ -75,9 +76,9 @@ def comparison_picture(title: str, root: Path, records: Mapping[str, dict], requ
     return comparison(f"{len(names)} of {len(records)} sessions", rows, FOOTNOTE)
 
 
-def _slice(image: np.ndarray, maps: Maps) -> np.ndarray:
+def _slice(image: np.ndarray, maps: Maps, brain: np.ndarray) -> np.ndarray:
     """The axial slice to show, scaled as the whole image and cut to the head."""
-    array = scaled(image, maps.mask, maps.affine)[0] if image.any() else image
+    array = scaled(image, brain, maps.affine)[0] if image.any() else image
     where = np.argwhere(maps.mask.any(2))
     (left, back), (right, front) = np.maximum(where.min(0) - MARGIN, 0), where.max(0) + 1 + MARGIN
     return array[left:right, back:front, maps.middle]
