@@ -56,13 +56,14 @@ def test_every_picture_of_the_page_exists_and_comes_of_its_commands():
 
 
 @pytest.fixture
-def small(tmp_path) -> dict[str, dict]:
-    """Options that make each command of the tour small: config -> options."""
+def small(tmp_path, monkeypatch) -> dict[str, dict]:
+    """Options that make each command of the tour small: config -> options. The head is a part of the brain."""
+    monkeypatch.setattr("scripts.simulate.head.FIELD_OF_VIEW", ((-40, 40), (-40, 40), (-20, 40)))
     weights = write_weights(tmp_path / "weights")
     cpu = {"device": "$torch.device('cpu')", "threads": 1}
     sampling = {"count": 1, "latent_size": [4, 6], "num_inference_steps": 2, "render": "fig3"}
     return {
-        "simulate": {"simulator::resolution": 8, "slice_thickness": 16, "skull": False},
+        "simulate": {"simulator::resolution": 4, "slice_thickness": 20, "skull": False},
         "inference": {**INFER, **cpu, "weights": weights["vae"]},
         "generate": {**CODEC, **cpu, **sampling, "codec_weights": weights["codec"], "weights": weights["transformer"]},
     }

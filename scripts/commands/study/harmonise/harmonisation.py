@@ -144,6 +144,7 @@ class Harmonisation:
         self.study.write(CHART, spread_picture(medians, found))
         sessions = {name: records[name] for name in tables}
         self.study.write(PICTURE, comparison_picture(self.title, self.study.root, sessions, self.requests))
+        print(f"report on {len(tables)} sessions: {self.study.root / REPORT}", flush=True)
 
     def _read(self, session: Session) -> DataFrame:
         return pd.read_csv(output_path(self.study.root, session, "intensities", ".tsv"), sep="\t", na_values="n/a")
