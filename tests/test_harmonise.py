@@ -20,20 +20,27 @@ import pytest
 from scripts.acquisition import load_render
 from scripts.bids import Session
 from scripts.commands.study.harmonise.harmonisation import CHART, PICTURE, REPORT, SESSIONS, SPREADS
-from scripts.commands.study.harmonise.intensities import HARMONISED
-from scripts.commands.study.harmonise.intensities import LABELS as TISSUES
-from scripts.commands.study.harmonise.intensities import Image, contrast_deviations, measure, scaled
+from scripts.commands.study.harmonise.intensities import (
+    HARMONISED,
+    Image,
+    brain_of,
+    contrast_deviations,
+    measure,
+    read_labels,
+    scaled,
+)
 from scripts.commands.study.harmonise.notes import Scanned, notes
 from scripts.commands.study.harmonise.spread import overall, per_session, spreads, within_subjects
 from scripts.commands.study.products import render
 from scripts.errors import UserError
 from scripts.estimate.maps import Maps
+from scripts.tissue import region_numbers
 
 from .studies import INFER, RENDER, SHAPE, SIDECARS, files, workflow, write_study, write_weights
 from .test_inference import user_error
 
 LABELS = np.zeros(SHAPE, np.uint8)
-LABELS[4:8], LABELS[8:12], LABELS[12:14] = (TISSUES[name] for name in ("WM", "GM", "CSF"))
+LABELS[4:8], LABELS[8:12], LABELS[12:14] = region_numbers("WM", "GM", "CSF").values()
 
 
 def rows(*medians: tuple[str, float, float]) -> pd.DataFrame:
@@ -64,7 +71,7 @@ def test_the_deviation_of_a_contrast_is_that_of_maps_drawn_around_the_estimate()
     [request] = load_render(RENDER[1:])
     values = np.tile(np.array([0.7, 0.83, 0.08], np.float32)[:, None], (1, 4000))
     sd = np.full_like(values, 0.03)
-    one, labels = Maps(values, sd, np.ones(4000, bool), np.eye(4)), np.full(4000, TISSUES["WM"])
+    one, labels = Maps(values, sd, np.ones(4000, bool), np.eye(4)), np.full(4000, region_numbers("WM")["WM"])
     found = contrast_deviations(one, labels, [request], [1.0])["two", "WM"]
     drawn = values * np.exp(sd * np.random.default_rng(0).standard_normal(values.shape)).astype(np.float32)
     assert found == pytest.approx(render(one._replace(values=drawn), [request])[0].std(), rel=0.05)
@@ -154,3 +161,12 @@ def test_what_leaves_nothing_to_measure_is_refused_before_any_work(harmonise, tm
     with pytest.raises((RuntimeError, UserError)) as caught:
         harmonise(**options)
     assert said in user_error(caught) and not (tmp_path / "out").exists()
+
+
+def test_a_session_without_known_tissue_is_said_to_be_unmeasured(tmp_path):
+    labels = read_labels((tmp_path,), Session("01", None, ()), SHAPE)
+    table = measure([Image("x", "T1w", HARMONISED, np.ones(SHAPE))], labels)
+    assert brain_of(labels, LABELS > 0).sum() == (LABELS > 0).sum() and table["median"].isna().all()
+    assert contrast_deviations(Maps(np.ones((3, *SHAPE)), None, LABELS > 0, np.eye(4)), labels, [], []) == {}
+    found = notes(Scanned(Session("01", None, ()), {}, table), [])
+    assert found == ["No tissue was found, so nothing was measured."]
