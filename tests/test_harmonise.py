@@ -146,6 +146,8 @@ def test_a_run_renders_all_at_one_protocol_and_reports(harmonise, estimates):
     harmonise(to="hcp_ya")
     assert not estimates and "at hcp_ya" in (out / REPORT).read_text()
     assert {*pd.read_csv(out / SPREADS, sep="\t")["suffix"]} == {"T1w", "T2w"}
+    harmonise()  # all is there but the intensities
+    assert not estimates and (out / SPREADS).read_bytes() == before[SPREADS]
 
 
 def test_another_field_strength_is_said():

@@ -115,6 +115,7 @@ class Harmonisation:
             brightness.append(bright)
         table = measure(images, labels, contrast_deviations(maps, labels, self.requests, brightness))
         path = output_path(folder, session, "intensities", ".tsv")
+        path.parent.mkdir(parents=True, exist_ok=True)
         table.round(5).to_csv(path, sep="\t", index=False, na_rep="n/a")
 
     def report(self, engine: Engine | None = None) -> None:

@@ -22,7 +22,7 @@ from ....bids import Session
 from ....bids.names import stem
 from .intensities import ACQUIRED, HARMONISED
 
-UNCERTAIN = 0.05
+UNCERTAIN = 0.2
 """Standard deviation of a tissue's intensity, of 1 for the bright level of the brain, from which a note says so."""
 SAME_FIELD = 1.1
 """Field strengths that differ by a smaller factor are one."""
@@ -78,8 +78,9 @@ def notes(scanned: Scanned, requests: Sequence[RenderRequest]) -> list[str]:
     for name in scanned.about.get("UnknownAcquisitions", []):
         said.append(f"The acquisition of {Path(name).name} is unknown: only the network read it.")
     uncertain = table[(table["stage"] == HARMONISED) & (table["sd"] > UNCERTAIN)]
-    for row in uncertain.itertuples():
-        said.append(f"{row.image}: {row.tissue} is known to ± {100 * row.sd:.0f} % of the bright level.")
+    if len(uncertain):
+        what = ", ".join(f"{row.tissue} in {row.suffix}" for row in uncertain.itertuples())
+        said.append(f"Not known to ± {100 * UNCERTAIN:.0f} % of the bright level: {what}.")
     if not table["voxels"].any():
         said.append("No tissue was found, so nothing was measured.")
     said += _field_notes(scanned.field_strengths, requests)
