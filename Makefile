@@ -19,7 +19,7 @@ STAMP := $(VENV)/.requirements-installed
 SOURCES := scripts tests benchmarks integrations
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo options test format lint clean
+.PHONY: help setup demo tour options test format lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -42,8 +42,13 @@ demo: setup ## simulate, infer and generate on this machine; ends with the pictu
 	rm -rf demo
 	$(PYTHON) -m scripts.commands.demo
 
-options: setup ## write docs/options.md anew, from the table of options and the configs
+options: setup ## write docs/options.md and docs/tour.ipynb anew, from what they show
 	$(PYTHON) -m scripts.commands.options
+	$(PYTHON) -m scripts.commands.tour --notebook
+
+tour: setup ## run the commands of docs/tour.md: scans, maps, contrasts, console, new brains
+	rm -rf tour
+	$(PYTHON) -m scripts.commands.tour
 
 # One thread a worker: two workers share two cores, and what the tests start inherits it.
 test: setup ## run the test suite
@@ -58,6 +63,6 @@ lint: setup ## check the sources with isort, black and flake8
 	$(PYTHON) -m black --check $(SOURCES)
 	$(PYTHON) -m flake8 --max-line-length 120 --extend-ignore E203 $(SOURCES)
 
-clean: ## remove .venv, caches and the demo's output; runs/ and data/ stay
-	rm -rf $(VENV) demo .pytest_cache
+clean: ## remove .venv, caches and the output of demo and tour; runs/ and data/ stay
+	rm -rf $(VENV) demo tour .pytest_cache
 	find $(SOURCES) -name __pycache__ -type d -exec rm -rf {} +

@@ -45,7 +45,7 @@ def written(tmp_path_factory) -> dict[str, Path]:
     weights, scans = write_weights(root / "weights"), write_study(root / "scans", subjects=1)
     options = {"render": RENDER, "threads": 1, "device": "$torch.device('cpu')"}
     estimate = {**options, **VAE, "dataset_dir": str(scans), "weights": weights["vae"], "correlations": True}
-    workflow("inference", output_dir=str(root / "inference"), **estimate).run()
+    workflow("inference", "harmonise", output_dir=str(root / "inference"), **estimate).run()
     workflow("render", dataset_dir=str(root / "inference"), output_dir=str(root / "render"), render=RENDER).run()
     sampling = {"count": 1, "latent_size": [4, 6], "num_inference_steps": 2, **CODEC}
     made = {**options, "codec_weights": weights["codec"], "weights": weights["transformer"], **sampling}

@@ -31,6 +31,7 @@ from scripts.estimate import Maps
 from scripts.estimate.choice import ROUTINE, WORST, choose
 from scripts.estimate.posterior import CLASSES
 from scripts.estimate.scans import Scans
+from scripts.tissue import REGIONS
 
 GIVEN = {"EchoTime": 0.1, "RepetitionTime": 5.0, "EchoTrainLength": 12, "EchoSpacing": 0.01, "FlipAngle": 90}
 
@@ -142,10 +143,15 @@ def test_shares_are_written_with_a_segmentation_and_volumes(tmp_path):
     read = [nib.load(folder / f"sub-1_label-{name}_probseg.nii.gz").get_fdata() for name in CLASSES]
     np.testing.assert_allclose(np.sum(read, 0)[mask], 1, atol=1e-3)
     segmentation = nib.load(folder / "sub-1_dseg.nii.gz").get_fdata()
-    assert (segmentation[mask] == np.argmax(read, 0)[mask] + 1).all() and not segmentation[~mask].any()
+    numbers = np.array([3, 2, 1, 6, 7])  # in the one label table, where the last is soft tissue
+    assert (segmentation[mask] == numbers[np.argmax(read, 0)[mask]]).all() and not segmentation[~mask].any()
     labels = json.loads((folder / "sub-1_dseg.json").read_text())["Labels"]
     table = pd.read_csv(folder / "sub-1_volumes.tsv", sep="\t")
-    assert [labels[str(index)] for index in table["index"]] == [*table["name"]] == [*CLASSES]
+    assert [labels[str(index)] for index in table["index"]] == [*table["name"]]
+    assert (
+        [REGIONS[index] for index in table["index"]] == [*table["name"]] == ["CSF", "GM", "WM", "lesion", "soft tissue"]
+    )
+    assert table["volume_ml"][2] == pytest.approx(shares[0].sum() * 0.008, abs=1e-3)
     assert table["volume_ml"].sum() == pytest.approx(mask.sum() * 0.008, rel=1e-2)
     assert table["volume_dseg_ml"].sum() == pytest.approx(mask.sum() * 0.008, rel=1e-6)
 

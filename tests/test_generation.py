@@ -15,16 +15,18 @@ import json
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
+from scripts.bids import label_table
 from scripts.commands.study.products import foreground_from_pd
 from scripts.errors import UserError
 from scripts.networks import LatentDiffusionUNet, PhysicsVAE
 from scripts.networks.inferers import MapSampler
 from scripts.parallel import in_parallel
-from scripts.tissue import class_values
+from scripts.tissue import REGIONS, class_values
 
 from .studies import CODEC, RENDER, UNET, VAE, files, workflow, write_weights
 
@@ -167,6 +169,10 @@ def test_fractions_add_up_and_the_label_map_shows_the_largest(generate):
     names = json.loads((anat / "sub-0001_dseg.json").read_text())["Labels"]
     white = shares["whiteMatter"] > 0.5
     assert all(names[str(int(number))] == "WM" for number in np.unique(labels[white]))
+    assert (anat.parents[1] / "dseg.tsv").read_text() == label_table(REGIONS)
+    volumes = pd.read_csv(anat / "sub-0001_volumes.tsv", sep="\t").set_index("name")
+    assert volumes["volume_ml"]["WM"] == pytest.approx(shares["whiteMatter"].sum() / 1000, abs=2e-3)
+    assert volumes["volume_dseg_ml"].tolist() == [round((labels == n).sum() / 1000, 3) for n in range(len(REGIONS))]
 
 
 def test_noise_is_added_to_contrasts_and_to_no_map(generate):

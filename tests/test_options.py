@@ -49,6 +49,7 @@ MAX_NORM = "train::step::max_norm"
 OVERLAYS = {
     "vae_latents": "train_ldm",
     "heads": "generate",
+    "harmonise": "inference",
     "train_heads": "train_ldm",
     "train_refining": "train_ldm",
     "smoke": "train_vae",

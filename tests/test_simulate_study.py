@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
@@ -72,6 +73,10 @@ def test_files_sidecars_and_bytes(tmp_path):
     assert labels.get_data_dtype() == np.uint8 and np.array_equal(labels.dataobj, head["labels"].numpy())
     names = [line.split("\t") for line in (truth / "dseg.tsv").read_text().splitlines()]
     assert names == [["index", "name"], *([str(number), region] for number, region in enumerate(REGIONS))]
+    volumes = pd.read_csv(truth / "sub-02" / "anat" / "sub-02_volumes.tsv", sep="\t")
+    counted = np.bincount(head["labels"].numpy().ravel(), minlength=len(REGIONS)) * COARSE**3 / 1000
+    np.testing.assert_allclose(volumes["volume_dseg_ml"], counted, atol=1e-3)
+    assert volumes["name"].tolist() == [*REGIONS] and volumes["volume_ml"].isna().all()
     assert set(np.unique(labels.dataobj)) == set(range(10)) - {REGIONS.index("lesion"), REGIONS.index("vessel")}
 
 

@@ -16,6 +16,7 @@ from .gains import gain_groups
 from .header import header_doubts
 from .images import check_image, load_image, write_image
 from .intensities import check_intensities
+from .labels import LABEL_TABLE, label_table, write_segmentation
 from .maps import find_maps
 from .names import MAP_UNITS, parse_name
 from .outputs import dataset_description, output_path
@@ -25,6 +26,7 @@ from .session_record import session_record
 from .shapes import find_dicom
 
 __all__ = [
+    "LABEL_TABLE",
     "MAP_UNITS",
     "Contrast",
     "Participants",
@@ -39,6 +41,7 @@ __all__ = [
     "find_sessions",
     "gain_groups",
     "header_doubts",
+    "label_table",
     "load_image",
     "output_path",
     "parse_name",
@@ -47,4 +50,5 @@ __all__ = [
     "resolve_contrast",
     "session_record",
     "write_image",
+    "write_segmentation",
 ]

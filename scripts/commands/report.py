@@ -171,6 +171,21 @@ def montage(
     return _draw(title, rows, footnote)
 
 
+def comparison(title: str, rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray]]]], footnote: str) -> bytes:
+    """Picture of images of one size whose intensities can be compared: all have the window from 0 to 1.
+
+    Args:
+        title: what it shows.
+        rows: heading -> title and slice ``(X, Y)`` of each image of a row.
+        footnote: how slices are shown.
+    """
+    sections = []
+    for heading, images in rows:
+        view = _view(np.ones_like(images[0][1], dtype=bool))
+        sections.append([Section(heading, [Panel(name, view(image), "gray", 0.0, 1.0) for name, image in images])])
+    return _draw(title, sections, footnote)
+
+
 def _view(mask: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Cuts a slice ``(X, Y)`` to the foreground and turns it: rows from front to back, columns from right to left."""
     where = np.argwhere(mask if mask.any() else np.ones_like(mask))

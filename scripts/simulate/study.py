@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from ..acquisition import to_sidecar
-from ..bids import MAP_UNITS, write_image
+from ..bids import LABEL_TABLE, MAP_UNITS, label_table, write_image, write_segmentation
 from ..errors import UserError
 from ..files import (
     lock_folder,
@@ -189,8 +189,8 @@ class Simulator:
         self.truth.mkdir(parents=True, exist_ok=True)
         description |= {"Name": "Tissue maps and labels of the simulated heads", "DatasetType": "derivative"}
         self._write(self.truth / "dataset_description.json", description)
-        labels = [f"{number}\t{region}" for number, region in enumerate(REGIONS)]
-        self._write(self.truth / "dseg.tsv", "\n".join(["index\tname", *labels, ""]))
+        self._write(self.truth / LABEL_TABLE, label_table(REGIONS))
+        self._write(self.truth / ".bidsignore", "*_volumes.tsv\n")
 
     def _write_subject(self, name: str, head: dict, index: int) -> None:
         """All files of a subject under a hidden name, then two renames, the scans' last: they mark it as whole."""
@@ -209,16 +209,16 @@ class Simulator:
         for (suffix, unit), image in zip(MAP_UNITS.items(), head["maps"]):
             path = partial / "truth" / "anat" / f"{name}_{suffix}.nii.gz"
             write_image(path, image.numpy(), head["affine"], {"Units": unit, "SkullStripped": False})
-        voxels = np.bincount(head["labels"].numpy().flat, minlength=len(REGIONS))[1:]
+        path, labels = partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy()
+        voxels = np.bincount(labels.flat, minlength=len(REGIONS))[1:]
         about = {
-            "Description": "Region of each voxel, and what the subject was drawn as.",
-            "Labels": {str(number): region for number, region in enumerate(REGIONS)},
+            "Description": "Region that has the most of each voxel, and what the subject was drawn as.",
             "SimulatedFrom": {"Seed": self.seed, "Index": index, "Version": VERSION, "Torch": torch.__version__},
             "Measured": dict(zip(REGIONS[1:], (voxels * self.resolution**3 / 1000).tolist())),
             "MeasuredUnits": "mL",
             **head["causes"],
         }
-        write_image(partial / "truth" / "anat" / f"{name}_dseg.nii.gz", head["labels"].numpy(), head["affine"], about)
+        write_segmentation(path, labels, head["affine"], dict(enumerate(REGIONS)), about)
 
     def _write_participants(self) -> None:
         subjects = sorted(path.name for path in self.root.glob("sub-*"))

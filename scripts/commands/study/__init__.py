@@ -15,6 +15,7 @@ from .brains import Brains
 from .conditions import Conditions
 from .consoles import ConsoleStep
 from .folder import Plan, Study
+from .harmonise import Harmonisation
 from .renders import MapSets, RenderStep
 from .samples import SampleStep
 from .subjects import SubjectStep, UsableSessions
@@ -23,6 +24,7 @@ __all__ = [
     "Brains",
     "Conditions",
     "ConsoleStep",
+    "Harmonisation",
     "MapSets",
     "Plan",
     "RenderStep",

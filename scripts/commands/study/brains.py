@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ...acquisition import is_number
-from ...bids import Session, output_path, write_image
+from ...bids import Session, output_path, write_image, write_segmentation
 from ...errors import UserError
 from ...networks import FractionCodec
 from ...parallel import in_parallel
@@ -163,7 +163,7 @@ def read_table(path: str | Path) -> dict[str, list[float]]:
 
 
 def write_fractions(folder: Path, session: Session, brain: Brain, affine: np.ndarray, about: dict) -> None:
-    """Writes each fraction, that of all fluid, and the label map of the likeliest regions.
+    """Writes each fraction, that of all fluid, the label map of the likeliest regions, and their volumes.
 
     Args:
         folder: root of the study.
@@ -181,10 +181,10 @@ def write_fractions(folder: Path, session: Session, brain: Brain, affine: np.nda
         write_image(path, share.astype(np.float32), affine, sidecar)
     regions = np.zeros((len(REGIONS), *fluid.shape), np.float32)
     np.add.at(regions, REGION_OF.numpy(), brain.fractions)
-    labels = {str(number): name for number, name in enumerate(REGIONS)}
-    sidecar = {"Description": "Region with the largest share of each voxel.", "Labels": labels, **about}
+    sidecar = {"Description": "Region with the largest share of each voxel.", **about}
+    sums = dict(enumerate(regions.sum((1, 2, 3), dtype=float)))
     path = output_path(folder, session, "dseg")
-    write_image(path, regions.argmax(0).astype(np.uint8), affine, sidecar)
+    write_segmentation(path, regions.argmax(0), affine, dict(enumerate(REGIONS)), sidecar, sums)
 
 
 def label_of(name: str) -> str:

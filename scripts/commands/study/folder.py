@@ -29,6 +29,11 @@ from ...errors import UserError, find_user_error
 from ...files import check_writable, lock_folder, scratch_folder, sync, uninterrupted, writable, write_atomically
 
 METADATA = Path(__file__).parents[3] / "configs" / "metadata.json"
+NO_BIDS = (
+    *("*_manifest.json", "*.png", "*_desc-corr*", "*_volumes.tsv", "*_xfm.*", "*_console.html", "*_intensities.tsv"),
+    "harmonised*",
+)
+"""Files that BIDS has no names for."""
 logger = logging.getLogger(__name__)
 
 
@@ -78,7 +83,7 @@ class Study:
         # Until this process ends.
         self.lock = lock_folder(self.root, f".lock-{self.rank}")
         self.write("dataset_description.json", json.dumps(description, indent=4) + "\n")
-        self.write(".bidsignore", "*_manifest.json\n*.png\n*_desc-corr*\n*_volumes.tsv\n*_xfm.*\n*_console.html\n")
+        self.write(".bidsignore", "\n".join([*NO_BIDS, ""]))
 
     def _check_owner(self, generated_by: list, sources: str | Path | None) -> None:
         """Refuses a folder that belongs to something else."""

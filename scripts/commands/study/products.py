@@ -18,11 +18,10 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from pandas import DataFrame
 from scipy import ndimage
 
 from ...acquisition import RenderRequest, to_sidecar
-from ...bids import MAP_UNITS, Session, load_image, output_path, write_image
+from ...bids import MAP_UNITS, Session, load_image, output_path, write_image, write_segmentation
 from ...errors import UserError
 from ...estimate.maps import Maps
 from ...estimate.posterior import CLASSES
@@ -31,6 +30,7 @@ from ...randomness import generator
 from ...render import T2_STAR_RATIO, SignalModel, share_beside_fluid
 from ...signal import SEQUENCES
 from ...signal import Sequence as SignalEquation
+from ...tissue import REGIONS
 
 CORRELATIONS = ("PDT1", "PDT2", "T1T2")
 """Pairs of maps, as :func:`scripts.tissue.correlations` orders them."""
@@ -38,6 +38,8 @@ SPECK = 0.05
 """A region smaller than this part of the largest is not foreground."""
 OPTIONS = {"T2starmap": "t2_star", "TB1map": "b1", "probseg": "fluid"}
 """Suffix of an optional map -> its name in :class:`scripts.render.SignalModel`."""
+REGION_OF = tuple("soft tissue" if tissue == "other" else tissue for tissue in CLASSES)
+"""Region of a label map that each of the classes counts as. Most of what is no tissue of the brain is scalp."""
 FLUID = "CSF"
 """Label of the share of fluid among the probseg."""
 ADDED = "Signals of fluid and tissue in a voxel add up."
@@ -136,25 +138,15 @@ def write_maps(folder: Path, session: Session, maps: Maps, about: dict, sd_note:
 
 def _write_fractions(folder: Path, session: Session, maps: Maps, about: dict) -> None:
     """Shares of tissues, the tissue with the largest of each voxel, and the volumes."""
-    volume = abs(np.linalg.det(maps.affine[:3, :3])) / 1000
     for tissue, share in zip(CLASSES, maps.fractions):
         sidecar = {"Units": "1", "Description": f"Share of {tissue} in each voxel, by the posterior.", **about}
         write_image(output_path(folder, session, "probseg", label=tissue), share, maps.affine, sidecar)
-    largest = ((maps.fractions.argmax(0) + 1) * maps.mask).astype(np.uint8)
-    labels = {str(number): tissue for number, tissue in enumerate(CLASSES, 1)}
-    sidecar = {"Description": "Tissue with the largest share of each voxel.", "Labels": labels, **about}
-    write_image(output_path(folder, session, "dseg"), largest, maps.affine, sidecar)
-    table = DataFrame(
-        {
-            "index": range(1, len(CLASSES) + 1),
-            "name": CLASSES,
-            "volume_ml": [round(float(share.sum(dtype=float)) * volume, 3) for share in maps.fractions],
-            "volume_dseg_ml": [
-                round(int((largest == number).sum()) * volume, 3) for number in range(1, len(CLASSES) + 1)
-            ],
-        }
-    )
-    table.to_csv(output_path(folder, session, "volumes", ".tsv"), sep="\t", index=False)
+    numbers = np.array([REGIONS.index(region) for region in REGION_OF])
+    largest = numbers[maps.fractions.argmax(0)] * maps.mask
+    shares = dict(zip(numbers.tolist(), maps.fractions.sum((1, 2, 3), dtype=float)))
+    sidecar = {"Description": f"Tissue with the largest share of each voxel; other counts as {REGION_OF[-1]}.", **about}
+    regions = dict(zip(numbers.tolist(), REGION_OF))
+    write_segmentation(output_path(folder, session, "dseg"), largest, maps.affine, regions, sidecar, shares)
 
 
 def read_maps(folder: Path, session: Session) -> Maps:

@@ -21,14 +21,15 @@ from monai.networks.utils import eval_mode
 from torch import nn
 
 from ...acquisition import load_render
-from ...bids import Session, output_path
+from ...bids import LABEL_TABLE, Session, label_table, output_path
 from ...errors import UserError
 from ...estimate.maps import Maps
-from ...networks import MapSampler, PhysicsVAE
+from ...networks import FractionCodec, MapSampler, PhysicsVAE
 from ...networks.weights import load_weights, weights_digest
 from ...nuisance import Noise
 from ...parallel import in_parallel, use_threads
 from ...shard import Part
+from ...tissue import REGIONS
 from ..report import AXIAL, MOST_SAMPLES, THREE_VIEWS, few, montage, overview, request_title
 from .brains import Brain, Brains, write_fractions
 from .conditions import Conditions
@@ -126,6 +127,8 @@ class SampleStep:
             if self.study.holds(sample(index)):
                 self.study.plan(sample(index), self._facts(index), self.requests)
         self.study.open()
+        if isinstance(self.network, FractionCodec):
+            self.study.write(LABEL_TABLE, label_table(REGIONS))
 
     def __call__(self, engine: Engine, batch: list[int]) -> list[dict]:
         """Makes the samples with these numbers side by side on a CPU, and writes one after the other.

@@ -24,11 +24,13 @@ from nibabel.spatialimages import SpatialImage
 
 from ...acquisition import UNKNOWN, load_render, to_sidecar
 from ...bids import (
+    LABEL_TABLE,
     Session,
     check_image,
     combine,
     find_sessions,
     header_doubts,
+    label_table,
     output_path,
     resolve_all,
     session_record,
@@ -41,10 +43,12 @@ from ...networks.weights import load_weights
 from ...parallel import use_threads
 from ...preprocess.registration import estimation_edges, sidecar_about, write_transforms
 from ...shard import Part
+from ...tissue import REGIONS
 from ...train.data import SessionDataset
 from ..report import acquisition_lines, few, overview, request_title
 from .consoles import lacks_console, resample, scan_title, write_console
 from .folder import Study
+from .harmonise import Harmonisation
 from .products import fingerprints, read_maps, render, write_contrasts, write_maps
 
 HOW_TO_TRAIN = "train one with configs/train_vae.json, then put it there with configs/convert.json (run promote)"
@@ -153,6 +157,7 @@ class SubjectStep:
             process has cores.
         native: write results on the grid of the reference scan, else on that of the estimate.
         console: also write a page that renders contrasts in the browser.
+        harmonisation: also measure what all contrasts being rendered at one protocol changes; None not to.
     """
 
     study: Study
@@ -164,6 +169,7 @@ class SubjectStep:
     threads: int | None = None
     native: bool = False
     console: bool = False
+    harmonisation: Harmonisation | None = None
 
     def attach(self, engine: Engine) -> None:
         """Hooks into the evaluator."""
@@ -182,11 +188,15 @@ class SubjectStep:
         if open_choice and not self.estimator.data_consistency:
             do = "leave data_consistency on, or name a protocol"
             raise UserError("protocol", "auto without data consistency, which is what chooses", do)
+        if self.harmonisation is not None:
+            self.harmonisation.check(self.estimator)
         self.sha256 = load_weights(self.estimator.network, self.weights, HOW_TO_TRAIN)
         for record in records:
             if self.study.holds(record["session"]):
                 self.study.plan(record["session"], self._facts(record), self.requests)
         self.study.open(self.dataset.dataset_dir)
+        if self.estimator.fractions:
+            self.study.write(LABEL_TABLE, label_table(REGIONS))
         for name, error in self.dataset.failures.items():
             self.study.fail(name, error)
         for record in records:
@@ -204,7 +214,8 @@ class SubjectStep:
         _refuse_copies(facts["inputs"])
         plan = self.study.plan(session, facts, self.requests)
         console = self.console and (plan.maps or lacks_console(self.study.root, session))
-        if not plan.maps and not plan.render and not console:
+        unmeasured = self.harmonisation is not None and (plan.maps or self.harmonisation.lacks(session))
+        if not plan.maps and not plan.render and not console and not unmeasured:
             return
         logger.info(f"{session.name}: {record['index'] + 1} of {len(self.dataset.records)}")
         volume = self.preprocessing(record)
@@ -225,16 +236,14 @@ class SubjectStep:
             if console:
                 self._write_console(folder, session, volume, maps)
             write_contrasts(folder, session, maps, plan.render)
+            if unmeasured:
+                self.harmonisation.measure(folder, session, _scans_on(maps, session, volume), maps)
             self._write_overview(output_path(folder, session, "overview", ".png"), record, volume, maps)
 
     def _write_console(self, folder: Path, session: Session, volume: dict, maps: Maps) -> None:
-        image = volume["image"]
-        titles = [scan_title(session, contrast.path) for contrast in session.contrasts]
-        arrays, affine = image.as_tensor().numpy(), image.affine.numpy()
-        same = maps.mask.shape == arrays.shape[1:] and np.allclose(maps.affine, affine)
-        scans = {title: array if same else resample(array, affine, maps) for title, array in zip(titles, arrays)}
+        scans = _scans_on(maps, session, volume)
         suffixes = (contrast.suffix for contrast in session.contrasts)
-        known = dict(zip(titles, zip(suffixes, volume["acquisitions"])))
+        known = dict(zip(scans, zip(suffixes, volume["acquisitions"])))
         write_console(folder, session, maps, self.study.root, scans, known)
 
     def _write_overview(self, path: Path, record: dict, volume: dict, maps: Maps) -> None:
@@ -264,6 +273,15 @@ class SubjectStep:
             "weights": self.sha256,
             "native": self.native,
         }
+
+
+def _scans_on(maps: Maps, session: Session, volume: dict) -> dict[str, np.ndarray]:
+    """The registered and scaled scans of a session on the grid of its maps, by title."""
+    image = volume["image"]
+    titles = [scan_title(session, contrast.path) for contrast in session.contrasts]
+    arrays, affine = image.as_tensor().numpy(), image.affine.numpy()
+    same = maps.mask.shape == arrays.shape[1:] and np.allclose(maps.affine, affine)
+    return {title: array if same else resample(array, affine, maps) for title, array in zip(titles, arrays)}
 
 
 def _unknown(names: Iterable[str], record: dict) -> list[str]:
