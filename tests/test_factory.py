@@ -55,7 +55,7 @@ def test_shards_make_one_data_set_that_describes_itself(tmp_path, heads, capsys)
     root = tmp_path / "whole"
     sums = dict(line.split("  ")[::-1] for line in (root / "sha256sums.txt").read_text().splitlines())
     of_subjects = {name for name in files(root) if "sub-" in name}
-    assert sums.keys() == of_subjects and len(sums) == 3 * (2 * 2 + 4 * 2)
+    assert sums.keys() == of_subjects and len(sums) == 3 * (2 * 2 + 4 * 2 + 1)
     assert all(hashlib.sha256((root / name).read_bytes()).hexdigest() == digest for name, digest in sums.items())
 
     truth = json.loads((root / "derivatives/truth/sub-02/anat/sub-02_dseg.json").read_text())
@@ -68,7 +68,7 @@ def test_shards_make_one_data_set_that_describes_itself(tmp_path, heads, capsys)
     assert table.GM_ml["sub-02"] == truth["Measured"]["GM"] > 0
     assert json.loads((root / "participants.json").read_text()).keys() == {*table.columns}
     card = (root / "README.md").read_text()
-    assert "3 subjects, 36 files" in card and '"Seed": 0' in card and "| GM [mL] |" in card
+    assert "3 subjects, 39 files" in card and '"Seed": 0' in card and "| GM [mL] |" in card
 
 
 def test_a_changed_subject_gets_new_checksums(tmp_path, heads):
@@ -106,7 +106,7 @@ def test_kills_change_nothing(heads):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-2000:] + result.stdout
-    assert result.stdout.splitlines()[-1] == "3 kills: all 200 files equal those of the undisturbed run"
+    assert result.stdout.splitlines()[-1] == "3 kills: all 217 files equal those of the undisturbed run"
 
 
 def test_the_factory_simulates_as_simulate_does():

@@ -49,7 +49,9 @@ def test_files_sidecars_and_bytes(tmp_path):
     assert {name: two[name] for name in one if name != "participants.tsv"} == {
         name: content for name, content in one.items() if name != "participants.tsv"
     }
-    assert two["participants.tsv"].decode().split() == ["participant_id", "sub-01", "sub-02"]
+    rows = [line.split("\t") for line in two["participants.tsv"].decode().splitlines()]
+    assert [row[0] for row in rows] == ["participant_id", "sub-01", "sub-02"] and rows[0][3] == "WM_ml"
+    assert all(100 < float(row[3]) < 900 for row in rows[1:])
     assert all(two[name][4:8] == bytes(4) for name in two if name.endswith(".gz")), "gzip holds a time"
 
     head = simulate_head(Heads(), 5, 1, COARSE)

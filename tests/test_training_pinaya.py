@@ -12,11 +12,9 @@
 """Whole heads in the way of Pinaya et al.: conditions by planes and cross-attention, checkpointing, the overlay."""
 
 import json
-import shutil
 from pathlib import Path
 
 import nibabel as nib
-import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
@@ -68,17 +66,8 @@ def test_checkpointing_changes_no_gradient_and_keeps_less():
     assert kept[1] < 0.7 * kept[0]
 
 
-@pytest.fixture
-def study(tiny_study, tmp_path):
-    """Scans of which volumes are known."""
-    study = shutil.copytree(tiny_study, tmp_path / "study")
-    rows = [f"sub-0{k}\t{20 + k}\t1500" for k in (1, 2, 3, 4)]
-    (study / "participants.tsv").write_text("\n".join(["participant_id\tventricle_volume\tbrain_volume", *rows, ""]))
-    return study
-
-
-def test_from_training_to_samples(study, tmp_path):
-    options = {"dataset_dir": str(study), "runs_dir": str(tmp_path), "crop_size": [32, 32, 32], "max_epochs": 1}
+def test_from_training_to_samples(tiny_study, tmp_path):
+    options = {"dataset_dir": str(tiny_study), "runs_dir": str(tmp_path), "crop_size": [32, 32, 32], "max_epochs": 1}
     options |= {"spacing": 4.0, "amp": False, "train::step::max_norm": 1.0, **SMALL}
     own = {"vae": {"loss_weights::perceptual": 0, "loss_weights::adversarial": 0}, "ldm": UNET}
     for stage in ("vae", "ldm"):
@@ -87,12 +76,12 @@ def test_from_training_to_samples(study, tmp_path):
         made.initialize()
         made.run()
     state = torch.load(tmp_path / "train_ldm/model.pt", weights_only=True)
-    assert state["conv_in.conv.weight"].shape[1:] == (3 + 4, 3, 3, 3)
+    assert state["conv_in.conv.weight"].shape[1:] == (3 + 2 * 3, 3, 3, 3)
     weights = {"codec_weights": str(tmp_path / "train_vae/model.pt"), "weights": str(tmp_path / "train_ldm/model.pt")}
-    asked = {"count": 1, "latent_size": [8, 8, 4], "columns": {"ventricle_volume": 22, "brain_volume": None}}
+    asked = {"count": 1, "latent_size": [8, 8, 4], "columns": {"CSF_ml": 200, "GM_ml": None, "WM_ml": None}}
     options = {"render": RENDER[:1], "num_inference_steps": 2, "output_dir": str(tmp_path / "out"), **asked, **weights}
     workflow("generate", "published", "pinaya", device="$torch.device('cpu')", **options, **SMALL, **UNET).run()
     anat = tmp_path / "out" / "sub-0001" / "anat"
     assert nib.load(anat / "sub-0001_T1map.nii.gz").shape == (32, 32, 16)
     requested = json.loads((anat / "sub-0001_T1map.json").read_text())["GeneratedFrom"]["requested"]
-    assert requested["ventricle_volume"] == 22 and requested["brain_volume"] is None
+    assert requested["CSF_ml"] == 200 and requested["WM_ml"] is None

@@ -20,7 +20,7 @@ from .labels import LABEL_TABLE, label_table, write_segmentation
 from .maps import find_maps
 from .names import MAP_UNITS, parse_name
 from .outputs import dataset_description, output_path
-from .participants import Participants
+from .participants import Participants, volume_column
 from .records import Contrast, Session, combine, resolve, resolve_all, resolve_contrast
 from .session_record import session_record
 from .shapes import find_dicom
@@ -49,6 +49,7 @@ __all__ = [
     "resolve_all",
     "resolve_contrast",
     "session_record",
+    "volume_column",
     "write_image",
     "write_segmentation",
 ]

@@ -26,6 +26,11 @@ FILE, KEY = "participants.tsv", "participant_id"
 UNKNOWN = ("n/a", "")
 
 
+def volume_column(region: str, unit: str = "ml") -> str:
+    """Name of the column of a region's volume: ``deep_grey_matter_ml``."""
+    return "_".join([*region.split(), unit]).strip("_")
+
+
 class Participants:
     """Numeric columns of the ``participants.tsv`` of a folder. Making it reads the file.
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..bids import volume_column
 from ..errors import UserError
 from ..files import lock_folder, make_folder, writable, write_atomically
 from ..shard import Part
@@ -110,7 +111,7 @@ class Catalogue:
         said = json.loads(labels.read_text()) if labels else {}
         unit = {"mL": "ml", "cm²": "cm2"}.get(said.get("MeasuredUnits"), "")
         columns = {"field_strength": said["FieldStrength"]} if "FieldStrength" in said else {}
-        columns |= {_column(key, unit): round(value, 3) for key, value in said.get("Measured", {}).items()}
+        columns |= {volume_column(key, unit): round(value, 3) for key, value in said.get("Measured", {}).items()}
         return {"participant_id": name, "columns": columns, "bytes": size, "sha256": sums}
 
     def _write(self, rows: Sequence[dict]) -> None:
@@ -165,11 +166,6 @@ def _rows(paths: Sequence[Path]) -> dict[str, dict]:
     """What shards found, by the name of the subject."""
     lines = (line for path in paths if path.exists() for line in path.read_text().splitlines())
     return {row["participant_id"]: row for row in map(json.loads, lines)}
-
-
-def _column(key: str, unit: str) -> str:
-    """Name of a column: ``deep_grey_matter_ml``."""
-    return "_".join([*key.split(), unit]).strip("_")
 
 
 def _meaning(column: str) -> str:

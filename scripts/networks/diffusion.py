@@ -147,7 +147,7 @@ class PinayaDiffusionUNet(LatentDiffusionUNet):
         self,
         spatial_dims: int = 3,
         latent_channels: int = 3,
-        columns: Sequence[str] = ("ventricle", "brain"),
+        columns: Sequence[str] = ("CSF_ml", "GM_ml", "WM_ml"),
         channels: Sequence[int] = (256, 512, 768),
         num_head_channels: int | Sequence[int] = (0, 512, 768),
     ) -> None:

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from ..acquisition import to_sidecar
-from ..bids import LABEL_TABLE, MAP_UNITS, label_table, write_image, write_segmentation
+from ..bids import LABEL_TABLE, MAP_UNITS, label_table, volume_column, write_image, write_segmentation
 from ..errors import UserError
 from ..files import (
     lock_folder,
@@ -221,8 +221,12 @@ class Simulator:
         write_segmentation(path, labels, head["affine"], dict(enumerate(REGIONS)), about)
 
     def _write_participants(self) -> None:
-        subjects = sorted(path.name for path in self.root.glob("sub-*"))
-        self._write(self.root / "participants.tsv", "\n".join(["participant_id", *subjects, ""]))
+        """The list of subjects, with the volumes [ml] that their label maps have."""
+        rows = [["participant_id", *(volume_column(region) for region in REGIONS[1:])]]
+        for name in sorted(path.name for path in self.root.glob("sub-*")):
+            said = json.loads((self.truth / name / "anat" / f"{name}_dseg.json").read_text())
+            rows.append([name, *(f"{said['Measured'][region]:.3f}" for region in REGIONS[1:])])
+        self._write(self.root / "participants.tsv", "".join("\t".join(row) + "\n" for row in rows))
 
     def _write(self, path: Path, content: dict | str) -> None:
         """A small text file, whole or not at all."""
