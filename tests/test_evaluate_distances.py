@@ -103,9 +103,9 @@ def test_the_structure_of_gradients_is_that_of_the_image():
 def test_shared_structure_is_what_follows_from_the_other_contrasts():
     x, noise = normal(2, 200, 200)
     mask = np.ones(x.shape, bool)
-    assert explained_share(np.cos(x), x[None], mask) > 0.99, "any function of the other"
+    assert explained_share(np.cos(x), x[None], mask) > 0.97, "any function of the other"
     assert explained_share(x + noise, x[None], mask) == pytest.approx(0.5, abs=0.02)
-    assert explained_share(x + noise, np.stack([x, noise]), mask) > 0.95
+    assert explained_share(x + noise, np.stack([x, noise]), mask) > 0.93
     assert explained_share(noise, x[None], mask) < 0.01
     assert mutual_information(x, x, mask) == pytest.approx(2)
     assert mutual_information(x, noise, mask) == pytest.approx(1, abs=0.02)

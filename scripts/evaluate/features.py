@@ -58,9 +58,14 @@ class Features:
         self.extractor_network, self.channels, self.device = extractor_network, channels, torch.device(device)
 
     @property
+    def own(self) -> bool:
+        """Whether features are those of the encoder of the physics VAE."""
+        return self.extractor is None
+
+    @property
     def name(self) -> str:
         """What tables call it."""
-        return OWN if self.extractor is None else Path(self.extractor).name
+        return OWN if self.own else Path(self.extractor).name
 
     def load(self) -> None:
         """Reads the file.
@@ -68,7 +73,7 @@ class Features:
         Raises:
             UserError: for a missing or damaged file, or weights of another network.
         """
-        if self.extractor is None:
+        if self.own:
             self.sha256 = load_weights(self.network, self.weights, "train it with configs/train_vae.json")
             self.network.eval()
         elif is_torchscript(self.extractor):
@@ -90,7 +95,7 @@ class Features:
             UserError: where the network cannot read such images.
         """
         batches = torch.from_numpy(images).float()[:, None].to(self.device).split(BATCH)
-        if self.extractor is None:
+        if self.own:
             row = acquisition.to_row().to(self.device)
             return torch.cat([self._encode(one, row) for one in batches]).cpu().numpy()
         try:

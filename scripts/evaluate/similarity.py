@@ -55,7 +55,7 @@ def _structure(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return ndimage.gaussian_filter(values, SIGMA, radius=RADIUS, mode="nearest")
 
     # Rounding leaves variances of about this where there are none.
-    least = 1e-10 * max(float((x**2).max()), float((y**2).max()), 1e-300)
+    least = 1e-10 * max(float((x**2).max()), float((y**2).max()), 1e-60)
     variances = [mean(one**2) - mean(one) ** 2 for one in (x, y)]
     flat = [variance <= least for variance in variances]
     product = np.sqrt(np.maximum(variances[0], least) * np.maximum(variances[1], least))

@@ -90,7 +90,7 @@ class DisentangledLDM(nn.Module):
         return (self.decoder(torch.cat([structure, style], 1))[:, 0] + 1) / 2
 
     def pairs(self, structure: Tensor, styles: Tensor, labels: Tensor) -> Tensor:
-        """Structure and the styles of these contrasts ``(B,)``, standardised, as diffusion sees them ``(B, 2L, h, w)``."""
+        """Structure and the styles of these contrasts ``(B,)``, standardised for the diffusion ``(B, 2L, h, w)``."""
         style = styles[torch.arange(len(labels), device=labels.device), labels]
         return (torch.cat([structure, style], 1) - self.mean) / self.sd
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from monai.metrics import MultiScaleSSIMMetric
 from scipy import ndimage
+from tqdm import tqdm
 
 from ...acquisition import RenderRequest
 from ...evaluate.anatomy import Row
@@ -39,6 +40,8 @@ BLUR, NOISE, BLOCKS = 1.5, 0.05, 4
 PRECISION, DENSITY = 3, 5
 """Neighbours behind precision and recall, and behind density and coverage, as published."""
 LEAST = DENSITY + 2
+SMALLEST = 161
+"""Edge of the smallest image that MS-SSIM takes, with five scales and a window of 11 [voxels]."""
 
 
 def distorted(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
@@ -65,21 +68,34 @@ def distorted(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     return {"blurred": blurred, "mirrored": mirrored, "blocks shuffled": shuffled, "with noise": noisy}
 
 
-def feature_rows(
-    groups: dict[str, Group], reference: Group, features: Features, requests: Sequence[RenderRequest]
-) -> tuple[list[Row], dict[str, np.ndarray]]:
+def encode_groups(
+    groups: dict[str, Group], features: Features, requests: Sequence[RenderRequest], unit: str
+) -> dict[str, np.ndarray]:
+    """Features ``(N, M, D)`` of each group.
+
+    Those of the own encoder, whose scale means nothing, are standardised by the group with the name ``unit``.
+    """
+    shown = tqdm(groups.items(), "features of groups of slices")
+    found = {name: encode(group, features, requests) for name, group in shown}
+    if not features.own:
+        return found
+    mean, sd = found[unit].mean(0), found[unit].std(0) + 1e-9
+    return {name: (vectors - mean) / sd for name, vectors in found.items()}
+
+
+def distance_rows(groups: dict[str, np.ndarray], reference: np.ndarray, requests: Sequence[RenderRequest]) -> list[Row]:
     """Distances of groups from a reference, the means over contrasts, and the FID of each contrast.
 
-    All groups and the reference are cut to the same number of slices, evenly spread, since distances depend on it.
+    All are cut to the same number of slices, evenly spread, since distances depend on it.
 
-    Returns:
-        A row for each group; and the features of all contrasts side by side ``(N, D)`` of each whole group.
+    Args:
+        groups: name -> features ``(N, M, D)``.
+        reference: features ``(N, M, D)``.
+        requests: the contrasts.
     """
     count = min(len(reference), *map(len, groups.values()))
-    everything = {name: encode(group, features, requests) for name, group in {**groups, "": reference}.items()}
-    real = evenly(everything.pop(""), count)
-    rows = []
-    for name, vectors in everything.items():
+    real, rows = evenly(reference, count), []
+    for name, vectors in groups.items():
         found = evenly(vectors, count)
         values = [
             {
@@ -94,7 +110,7 @@ def feature_rows(
         means = {measure: float(np.mean([one[measure] for one in values])) for measure in values[0]}
         each = {f"FID {request.suffix}": one["FID"] for request, one in zip(requests, values)}
         rows.append({"": name, "slices": count, **means, **each})
-    return rows, {name: vectors.reshape(len(vectors), -1) for name, vectors in everything.items()}
+    return rows
 
 
 def encode(group: Group, features: Features, requests: Sequence[RenderRequest]) -> np.ndarray:
@@ -109,7 +125,8 @@ def evenly(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def memory_row(generated: np.ndarray, held_out: np.ndarray, training: np.ndarray) -> Row:
-    """Nearest training neighbours of features, standardised by those of the training slices."""
+    """Nearest training neighbours of features ``(N, ...)``, standardised by those of the training slices."""
+    generated, held_out, training = (one.reshape(len(one), -1) for one in (generated, held_out, training))
     mean, sd = training.mean(0), training.std(0) + 1e-9
     ratio, near = neighbour_ratio(*((one - mean) / sd for one in (generated, held_out, training)))
     return {"ratio of distances": ratio, "nearer than 95 % of the held-out": near}
@@ -118,21 +135,26 @@ def memory_row(generated: np.ndarray, held_out: np.ndarray, training: np.ndarray
 def diversity_row(group: Group, requests: Sequence[RenderRequest], pairs: int, seed: int) -> Row:
     """Similarity of random pairs of slices of different heads: the lower, the more diverse; mean and its error.
 
-    Every pair is of one contrast, one after the other.
+    Every pair is of one contrast, one after the other. MS-SSIM halves an image four times: smaller ones have none.
     """
-    random, found = rng(seed, 2), {"MS-SSIM": [], "4-G-R-SSIM": []}
+    random, found = rng(seed, 2), {"4-G-R-SSIM": [], "MS-SSIM": []}
     metric = MultiScaleSSIMMetric(spatial_dims=2, data_range=1.0)
-    several = len(set(group.heads)) > 1
-    while len(found["MS-SSIM"]) < pairs:
+    several, large = len(set(group.heads)) > 1, min(group.images.shape[2:]) >= SMALLEST
+    bar = tqdm(total=pairs, desc=f"pairs of {group.name}")
+    while len(found["4-G-R-SSIM"]) < pairs:
         first, second = random.integers(len(group), size=2)
         if first == second or (several and group.heads[first] == group.heads[second]):
             continue
-        one, other = (group.images[n, len(found["MS-SSIM"]) % len(requests)] for n in (first, second))
-        batch = (torch.from_numpy(image)[None, None] for image in (one, other))
-        found["MS-SSIM"].append(float(metric(*batch)))
+        one, other = (group.images[n, len(found["4-G-R-SSIM"]) % len(requests)] for n in (first, second))
         found["4-G-R-SSIM"].append(gradient_structure_similarity(one, other))
+        bar.update()
+        if large:
+            found["MS-SSIM"].append(float(metric(*(torch.from_numpy(image)[None, None] for image in (one, other)))))
+    bar.close()
     row: Row = {"": group.name, "pairs": pairs}
     for name, values in found.items():
+        if not values:
+            continue
         row |= {name: float(np.mean(values)), f"± {name}": float(np.std(values) / pairs**0.5)}
     return row
 
@@ -144,7 +166,7 @@ def structure_row(group: Group, requests: Sequence[RenderRequest]) -> Row:
     others.
     """
     shares, information = [], []
-    for images in group.images:
+    for images in tqdm(group.images, f"structure of {group.name}"):
         mask = (images > FAINT).any(0)
         shares.append([explained_share(one, np.delete(images, n, 0), mask) for n, one in enumerate(images)])
         couples = [(a, b) for a in range(len(images)) for b in range(a)]

@@ -23,7 +23,7 @@ from ...acquisition import load_render
 from ...errors import UserError
 from ...evaluate import Picture, Table, Text, png_of, text_table, write_page
 from ...evaluate.anatomy import area_rows, asked_row, likeness_rows, spread
-from ...evaluate.features import OWN, Features
+from ...evaluate.features import Features
 from ...evaluate.layout import layout
 from ...simulate import CachedSlices, LabelledHeads, LabelledSlices, LabelMaps, LesionMasks
 from ...tissue.fractions import measure_volumes
@@ -33,12 +33,17 @@ from .groups import Group, read_group, simulated_group
 PUBLISHED = json.loads((Path(__file__).parents[2] / "evaluate" / "published_generation.json").read_text("utf-8"))
 GENERATED, HELD_OUT, TRAINING = "generated", "held-out heads", "training heads"
 OTHER_HALF = "held-out heads, other half"
+REFERENCE, KNOWN, TRAINING_HALF = "reference", "known", "training heads, other half"
 VOLUME_HEADS, POINT_ML = 12, 0.008
 """Held-out heads whose volumes are measured, and the volume that a point of these stands for [mL]."""
 SHOWN = 6
+MEMORY_NOTE = "Distances to the nearest of half of the training slices over those of held-out heads: 0 for copies."
+STRUCTURE_NOTE = (
+    "Share of the variance of a contrast that is a function of the others, and normalised mutual information of pairs."
+)
 OWN_NOTE = (
-    "Features are those of the encoder of this project's physics VAE, which is shipped with it: the distances are no "
-    "published FID. How much they see is in the rows below the first."
+    "Features are those of the encoder of this project's physics VAE, standardised: their distances are no FID "
+    "that was published. How much they see is in the rows below the first."
 )
 
 
@@ -161,39 +166,38 @@ class GenerationReport:
         for name, distort in images.distorted(self.seed).items():
             changed = np.stack([distort(one, number) for number, one in enumerate(other.images)])
             groups[f"{OTHER_HALF}, {name}"] = Group(name, changed, None, other.positions, other.heads)
-        groups[TRAINING] = training
-        rows, vectors = images.feature_rows(groups, reference, self.features, requests)
-        own = OWN_NOTE if self.features.name == OWN else f"Features of {self.features.name}."
+        known, unknown = training.halves()
+        groups |= {REFERENCE: reference, KNOWN: known, TRAINING_HALF: unknown}
+        vectors = images.encode_groups(groups, self.features, requests, REFERENCE)
+        rows = [one for one in vectors.items() if one[0] not in (REFERENCE, KNOWN)]
+        from_held_out = images.distance_rows(dict(rows), vectors[REFERENCE], requests)
+        near = {name: vectors[name] for name in (GENERATED, OTHER_HALF, TRAINING_HALF)}
+        from_training = images.distance_rows(near, vectors[KNOWN], requests)
+        own = OWN_NOTE if self.features.own else f"Features of {self.features.name}."
         note = f"{own} The reference is one half of the held-out heads; all rows have equally many slices."
-        memory = [
-            {"measured in": self.features.name}
-            | images.memory_row(vectors[GENERATED], vectors[OTHER_HALF], vectors[TRAINING])
-        ]
-        if ours.numbers is not None and training.numbers is not None and other.numbers is not None:
-            places = (layout([*one.numbers]) for one in (ours, other, training))
-            memory += [{"measured in": "layout of tissue in cells of 8 mm"} | images.memory_row(*places)]
-        memory_note = (
-            "Distances to the nearest training slice over those of held-out heads: 0 for copies, 1 for new ones."
-        )
+        learned = "The reference is one half of the training heads: what the generator was to learn."
+        memory = [self._memory_row(*(vectors[name] for name in (GENERATED, OTHER_HALF, KNOWN)))]
+        if ours.numbers is not None and known.numbers is not None and other.numbers is not None:
+            places = (layout([*one.numbers]) for one in (ours, other, known))
+            memory.append({"measured in": "layout of tissue in cells of 8 mm"} | images.memory_row(*places))
         diversity = [images.diversity_row(group, requests, self.pairs, self.seed) for group in (ours, held_out)]
         structure = [images.structure_row(group, requests) for group in (ours, held_out)]
-        structure_note = (
-            "Share of the variance of a contrast that is a function of the others: one structure in all of them."
-        )
         return [
-            Picture(
-                "samples", "Samples and held-out heads", _mosaic(ours, held_out, requests), "Not chosen: evenly spread."
-            ),
-            Table("distances", "Likeness of images", rows, note=note),
-            Picture("sensitivity", "What the distance sees", _bars(rows)),
-            Table("memorisation", "Nearest training neighbours", memory, note=memory_note),
+            Picture("samples", "Samples and held-out heads", _mosaic(ours, held_out, requests), "Evenly spread."),
+            Table("distances", "Likeness of images to held-out heads", from_held_out, note=note),
+            Picture("sensitivity", "What the distance sees", _bars(from_held_out)),
+            Table("distances_training", "Likeness of images to training heads", from_training, note=learned),
+            Table("memorisation", "Nearest training neighbours", memory, note=MEMORY_NOTE),
             Table("diversity", "Similarity of random pairs: the lower, the more diverse", diversity),
-            Table("structure", "What contrasts of one brain have in common", structure, note=structure_note),
+            Table("structure", "What contrasts of one brain have in common", structure, note=STRUCTURE_NOTE),
         ]
+
+    def _memory_row(self, *vectors: np.ndarray) -> dict:
+        return {"measured in": self.features.name} | images.memory_row(*vectors)
 
     def _anatomy_parts(self, ours: Group, held_out: Group, training: Group) -> list:
         half, other = training.halves()
-        groups = {GENERATED: ours, HELD_OUT: held_out, "training heads, other half": other}
+        groups = {GENERATED: ours, HELD_OUT: held_out, TRAINING_HALF: other}
         rows = likeness_rows({name: [*one.numbers] for name, one in groups.items()}, [*half.numbers])
         areas = area_rows([*ours.numbers], ours.positions, [*held_out.numbers], held_out.positions)
         shown = [row | {name: spread(row[name]) for name in ("samples", HELD_OUT)} for row in areas]
