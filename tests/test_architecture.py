@@ -45,7 +45,8 @@ ROOMS = {
     "augment": {"nuisance", "render"},
     "train": {"estimate", "simulate", "preprocess", "augment"},
     "console": {"render", "bids"},
-    "commands": {"train", "console"},
+    "evaluate": {"train"},
+    "commands": {"train", "console", "evaluate"},
 }
 ANYWHERE = {"errors", "randomness", "files", "parallel", "shard"}
 """Rooms that every other may import."""

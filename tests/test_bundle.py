@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = {
     "train_vae": "train",
     "train_codec": "train",
+    "train_dldm": "train",
+    "generate_dldm": None,
+    "evaluate_generation": None,
     "train_ldm": "train",
     "inference": "infer",
     "generate": "infer",

@@ -26,7 +26,7 @@ from scripts.networks import MapSampler
 from scripts.randomness import generator
 from scripts.train import DiffusionStep, DiffusionValidationStep
 from scripts.train.data import LatentDataset
-from scripts.train.diffusion import _draw_time
+from scripts.train.diffusion import draw_time
 
 from .studies import ROOT
 
@@ -218,7 +218,7 @@ def test_training_and_sampling_spend_their_time_on_much_noise_alike():
         parser = ConfigParser(ConfigParser.load_config_file(ROOT / f"configs/{name}.json"))
         flows.append(parser.get_parsed_content("noise_scheduler"))
     training, sampling = flows
-    times = [float(_draw_time(training, (32, 22, 28), generator(k))) / 1000 for k in range(2000)]
+    times = [float(draw_time(training, (32, 22, 28), generator(k))) / 1000 for k in range(2000)]
     assert torch.tensor(times).logit().mean() == pytest.approx(-0.1 + math.log(3), abs=0.1)
     times = torch.tensor(MapSampler(sampling, 24).settings["timesteps"])
     uniform = torch.arange(24, 0, -1) / 24

@@ -17,7 +17,14 @@ import numpy as np
 import pytest
 
 from benchmarks.results import generation
-from benchmarks.results.layout import (
+from benchmarks.results.pictures import LARGEST
+from scripts.bids import Session, output_path
+from scripts.commands.study.brains import Brain, write_fractions
+from scripts.commands.study.products import write_maps
+from scripts.errors import UserError
+from scripts.estimate.maps import Maps
+from scripts.evaluate import anatomy
+from scripts.evaluate.layout import (
     COUNT,
     NUMBER,
     Distance,
@@ -30,12 +37,6 @@ from benchmarks.results.layout import (
     layout,
     symmetry,
 )
-from benchmarks.results.pictures import LARGEST
-from scripts.bids import Session, output_path
-from scripts.commands.study.brains import Brain, write_fractions
-from scripts.commands.study.products import write_maps
-from scripts.errors import UserError
-from scripts.estimate.maps import Maps
 from scripts.simulate import LabelMaps
 
 SIZE = (176, 224)
@@ -111,7 +112,7 @@ def test_the_distance_is_zero_for_the_reference_and_grows():
 
 def test_samples_are_compared_with_heads_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "HEADS", {"trained": 1, "held-out": 1})
-    monkeypatch.setattr(generation, "COMPONENTS", {"layout": 2, "contacts": 2})
+    monkeypatch.setattr(anatomy, "COMPONENTS", {"layout": 2, "contacts": 2})
     monkeypatch.setattr(generation, "LabelMaps", lambda *_: LabelMaps())
     for number, level in enumerate((-12.0, 0.0, 18.0, 33.0)):
         session, affine = Session(f"000{number}", None, ()), np.eye(4)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from benchmarks.results import volumes
-from benchmarks.results.layout import NUMBER
 from scripts.bids import Session
 from scripts.commands.study.brains import Brain, write_fractions
 from scripts.commands.study.products import write_maps
 from scripts.errors import UserError
 from scripts.estimate.maps import Maps
+from scripts.evaluate.layout import NUMBER
 from scripts.simulate import LabelMaps
 from scripts.tissue import FRACTIONS
 

@@ -19,13 +19,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import ks_2samp
 
 from scripts.acquisition import load_render
 from scripts.bids import Session, load_image, output_path
 from scripts.commands.study.brains import label_of
 from scripts.commands.study.products import read_maps
 from scripts.errors import UserError
+from scripts.evaluate.anatomy import LEVELS, area_rows, asked_row, likeness_rows, spread
+from scripts.evaluate.layout import NUMBER
 from scripts.nuisance import Noise
 from scripts.randomness import generator
 from scripts.render import SignalModel
@@ -33,20 +34,6 @@ from scripts.simulate import LabelledSlices, LabelMaps
 from scripts.tissue import FRACTIONS, class_values
 from scripts.tissue.fractions import AREAS, count_fractions, mix_fractions
 
-from .layout import (
-    BRAIN,
-    NUMBER,
-    TISSUES,
-    Distance,
-    areas,
-    contact_lengths,
-    contacts,
-    has_island,
-    is_broken,
-    is_open,
-    layout,
-    symmetry,
-)
 from .page import percent, table
 from .pictures import save, turned
 
@@ -54,9 +41,6 @@ TRAINED, HELD_OUT = (0, 11), (11, 2)
 """First head of those that the generator was trained on, and how many; of those held out."""
 HEADS = {"trained": 28, "held-out": 10}
 """Random heads made of them, of :attr:`LabelledSlices.per_head` slices each."""
-LEVELS = ((-20, -5), (-5, 10), (10, 25), (25, 40))
-"""Ranges of slices that are compared [mm above the centre of the cerebrum]."""
-COMPONENTS = {"layout": 32, "contacts": 16}
 CONTRASTS = {"t1w": ("mprage", 200), "t2w": ("t2", 80), "flair": ("flair", 120)}
 """Pictures: name in the preset ``clinical``, and the grey value of white matter."""
 NOISE = Noise(25.0)
@@ -170,28 +154,21 @@ def read_heads(label_maps: Path, heads: tuple[int, int], count: int, seed: int) 
 
 def likeness_table(generated: Sequence[Slice], held_out: Sequence[Slice], trained: Sequence[Slice]) -> str:
     """Faults, distances, symmetry, contact of white matter and fluid, nearest neighbours."""
-    half, other = trained[::2], trained[1::2]
-    groups = {"samples": generated, "held-out heads": held_out, "training heads, other half": other}
-    places = Distance(layout([one.numbers for one in half]), COMPONENTS["layout"])
-    touches = Distance(contacts([one.numbers for one in half]), COMPONENTS["contacts"])
-    rows = []
-    for name, group in groups.items():
-        numbers = [one.numbers for one in group]
-        faults = [sum(map(rule, numbers)) for rule in (is_open, has_island, is_broken)]
-        any_fault = sum(is_open(one) or has_island(one) or is_broken(one) for one in numbers)
-        lengths = sum(map(contact_lengths, numbers))
-        white = lengths[NUMBER["white matter"]]
-        rows.append(
-            (
-                name,
-                " / ".join(map(str, faults)) + f", {any_fault} of {len(group)}",
-                f"{places(layout(numbers)):.2f}",
-                f"{touches(contacts(numbers)):.2f}",
-                f"{np.mean([symmetry(np.isin(one, BRAIN)) for one in numbers]):.3f}",
-                f"{white[NUMBER['CSF']] / white[NUMBER['cortex']]:.4f}",
-                f"{np.median(places.nearest(layout(numbers))):.2f}",
-            )
+    groups = {"samples": generated, "held-out heads": held_out, "training heads, other half": trained[1::2]}
+    numbers = {name: [one.numbers for one in group] for name, group in groups.items()}
+    rows = [
+        (
+            row[""],
+            f"{row['open skull']} / {row['island of fluid']} / {row['broken midline']}, "
+            f"{row['any fault']} of {row['slices']}",
+            f"{row['Fréchet distance of the layout']:.2f}",
+            f"{row['of contacts']:.2f}",
+            f"{row['symmetry']:.3f}",
+            f"{row['WM–CSF over WM–GM contact']:.4f}",
+            f"{row['nearest training slice']:.2f}",
         )
+        for row in likeness_rows(numbers, [one.numbers for one in trained[::2]])
+    ]
     head = (
         "",
         "open skull / island of fluid / broken midline, any",
@@ -206,20 +183,18 @@ def likeness_table(generated: Sequence[Slice], held_out: Sequence[Slice], traine
 
 def areas_table(generated: Sequence[Slice], held_out: Sequence[Slice]) -> str:
     """Areas at each level, and whether they are spread alike."""
-    rows = []
-    for low, high in LEVELS:
-        groups = [
-            [areas(one.numbers) for one in group if one.level is not None and low <= one.level < high]
-            for group in (generated, held_out)
-        ]
-        if not all(groups):
-            continue
-        for name in TISSUES:
-            ours, theirs = (np.array([one[name] for one in group]) for group in groups)
-            ratio = np.median(ours) / max(float(np.median(theirs)), 0.01)
-            alike = f"{ks_2samp(ours, theirs).pvalue:.2f}, {ratio:.2f}"
-            counts = f"{len(ours)} / {len(theirs)}"
-            rows.append((f"{low} to {high} mm", name, counts, _spread(ours, 1), _spread(theirs, 1), alike))
+    groups = [([one.numbers for one in group], [one.level for one in group]) for group in (generated, held_out)]
+    rows = [
+        (
+            row["level"],
+            row["tissue"],
+            f"{len(row['samples'])} / {len(row['held-out heads'])}",
+            spread(row["samples"]),
+            spread(row["held-out heads"]),
+            f"{row['p (KS)']:.2f}, {row['ratio of medians']:.2f}",
+        )
+        for row in area_rows(*groups[0], *groups[1])
+    ]
     return table(("Level", "", "slices", "samples", "held-out heads", "p (KS), ratio of medians"), rows)
 
 
@@ -228,20 +203,11 @@ def asked_table(generated: Sequence[Slice]) -> str:
     rows = []
     for name in AREAS:
         pairs = [(one.requested.get(name), one.measured[name]) for one in generated]
-        pairs = np.array([pair for pair in pairs if pair[0] is not None], float)
-        if len(pairs) > 2 and pairs.std(0).all():
-            asked, found = pairs.T
-            rows.append(
-                (
-                    name,
-                    str(len(pairs)),
-                    f"{asked.min():.1f}–{asked.max():.1f}",
-                    f"{np.corrcoef(asked, found)[0, 1]:.3f}",
-                    f"{np.abs(asked - found).mean():.2f}",
-                )
-            )
-        else:
-            rows.append((name, str(len(pairs)), "–", "–", "–"))
+        row = asked_row([pair for pair in pairs if pair[0] is not None])
+        found = ("–", "–", "–")
+        if "r" in row:
+            found = f"{row['asked from']:.1f}–{row['to']:.1f}", f"{row['r']:.3f}", f"{row['mean error']:.2f}"
+        rows.append((name, str(row["samples"]), *found))
     return table(("Area", "samples", "asked [cm²]", "r", "mean error [cm²]"), rows)
 
 
@@ -254,7 +220,7 @@ def relaxation_table(slices: Sequence[Slice]) -> str:
             medians = np.array([np.median(values[mask]) for values, mask in masks if mask.any()])
             low, high = LITERATURE[tissue][quantity]
             inside = float(((medians >= low) & (medians <= high)).mean()) if len(medians) else 0.0
-            rows.append((tissue, quantity, _spread(medians, 3), f"{low:g}–{high:g}", f"{percent(inside)} %"))
+            rows.append((tissue, quantity, spread(medians, 3), f"{low:g}–{high:g}", f"{percent(inside)} %"))
     return table(("Tissue", "", "samples", "literature", "inside"), rows)
 
 
@@ -279,11 +245,3 @@ def mosaic(path: Path, slices: Iterable[Slice], contrast: str) -> None:
     for number, tile in enumerate(tiles):
         picture.paste(tile, (number % COLUMNS * TILE[0], number // COLUMNS * TILE[1]))
     save(path, picture)
-
-
-def _spread(values: np.ndarray, digits: int) -> str:
-    """``median (5–95 %)``."""
-    if not len(values):
-        return "–"
-    low, middle, high = np.percentile(values, [5, 50, 95])
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

@@ -28,6 +28,7 @@ from scripts.acquisition import load_render
 from scripts.bids import Session, output_path
 from scripts.commands.study.products import read_maps
 from scripts.errors import UserError
+from scripts.evaluate.layout import BRAIN, NUMBER, SKULL
 from scripts.render import SignalModel
 from scripts.simulate import LabelledSlices, LabelMaps
 from scripts.simulate.labelled import without_specks
@@ -35,7 +36,6 @@ from scripts.tissue import FRACTION_OF, FRACTIONS, class_values
 from scripts.tissue.fractions import VOLUMES, measure_volumes
 
 from .generation import HELD_OUT, read_numbers, sample_names
-from .layout import BRAIN, NUMBER, SKULL
 from .page import percent, table
 
 HEADS = 12

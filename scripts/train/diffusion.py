@@ -93,7 +93,7 @@ class DiffusionStep:
             draw = generator(self.seed, epoch, index)
             latents.append(mean + sd * torch.randn(mean.shape, generator=draw))
             noises.append(torch.randn(mean.shape, generator=draw))
-            timesteps.append(_draw_time(scheduler, mean.shape, draw))
+            timesteps.append(draw_time(scheduler, mean.shape, draw))
             all_of_them = torch.rand((), generator=draw) < self.condition_dropout
             hidden.append(all_of_them | (torch.rand(len(names), generator=draw) < self.each_dropout))
         latent, noise, timestep = (torch.stack(x).to(device) for x in (latents, noises, timesteps))
@@ -120,7 +120,7 @@ class DiffusionStep:
         return noise, {}
 
 
-def _draw_time(scheduler: Scheduler, size: torch.Size, draw: torch.Generator) -> Tensor:
+def draw_time(scheduler: Scheduler, size: torch.Size, draw: torch.Generator) -> Tensor:
     """A random time ``()`` for a latent of this size, as the scheduler has them."""
     if not isinstance(scheduler, RFlowScheduler):
         return torch.randint(scheduler.num_train_timesteps, (), generator=draw)

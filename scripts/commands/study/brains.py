@@ -24,20 +24,12 @@ from ...bids import Session, output_path, write_image, write_segmentation
 from ...errors import UserError
 from ...networks import FractionCodec
 from ...parallel import in_parallel
-from ...randomness import rng
 from ...render import share_beside_fluid
-from ...simulate.fields import smooth_field
-from ...simulate.population import FIELD_STRENGTHS, Tissue, draw_tissue
+from ...simulate.drawn import sample_texture, sample_tissue
+from ...simulate.population import FIELD_STRENGTHS, Tissue
 from ...tissue import CLASSES, FRACTIONS, REGIONS, class_values
 from ...tissue.fractions import measure_areas, measure_volumes
 
-VARIETY = 0.5
-"""Part of the population's spread that is drawn: without the differences between methods of measurement, 4 to 5 % in T1
-and T2 between healthy people, as ``benchmarks/results/intervals.json`` has it."""
-TISSUE, TEXTURE = 2, 3
-"""Third address of the tissue values, and of the texture, of a sample."""
-GRAIN_MM = (6.0, 20.0)
-"""Smoothness of the two fields that texture is the sum of, as in simulated heads [mm]."""
 FLUID = ("CSF", "ventricle")
 REGION_OF = torch.tensor([REGIONS.index(CLASSES[name].region) for name in FRACTIONS])
 DRAWN, LITERATURE = "drawn", "literature"
@@ -114,9 +106,9 @@ class Brains:
         fractions = torch.stack([one[0].cpu() for one in decoded], -1)
         tissue = self._tissue(seed, index)
         if self.spatial_dims == 3:
-            texture, measured = draw_texture(fractions.shape[1:], seed, index), measure_volumes(fractions[None], 1e-3)
+            texture, measured = sample_texture(fractions.shape[1:], seed, index), measure_volumes(fractions[None], 1e-3)
         else:
-            texture = draw_texture(fractions.shape[1:3], seed, index)[..., None]
+            texture = sample_texture(fractions.shape[1:3], seed, index)[..., None]
             measured = measure_areas(fractions[None, ..., 0])
         maps = tissue.mixed(fractions, texture).numpy()
         measured = {name: round(float(value), 2) for name, value in measured.items()}
@@ -125,17 +117,11 @@ class Brains:
         return Brain(maps, fractions.numpy(), measured, rounded)
 
     def _tissue(self, seed: int, index: int) -> Tissue:
-        drawn = draw_tissue(rng(seed, index, TISSUE), field_strengths=(self.field_strength,), variety=VARIETY)
+        drawn = sample_tissue(seed, index, self.field_strength)
         if self.tissue == DRAWN:
             return drawn
         values = [self.table.get(name) or class_values(name, self.field_strength) for name in CLASSES]
         return drawn._replace(values=torch.tensor(values))
-
-
-def draw_texture(size: tuple[int, ...], seed: int, index: int) -> Tensor:
-    """Textures of T1 and T2 ``(2, ...)`` of variance about 1, of a plane or a volume."""
-    random = rng(seed, index, TEXTURE)
-    return sum(0.7 * smooth_field(random, tuple(size), grain, channels=2) for grain in GRAIN_MM)
 
 
 def read_table(path: str | Path) -> dict[str, list[float]]:

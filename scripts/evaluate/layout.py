@@ -19,10 +19,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import linalg, ndimage
+from scipy import ndimage
 
-from scripts.tissue import FRACTIONS
-from scripts.tissue.fractions import AREAS
+from ..tissue import FRACTIONS
+from ..tissue.fractions import AREAS
+from .distances import frechet_distance
 
 BLOCK = 8
 """Edge of the cells of the layout [mm]."""
@@ -83,8 +84,6 @@ def contact_lengths(numbers: np.ndarray) -> np.ndarray:
 class Distance:
     """Fréchet distance from a reference, in its largest principal components over the deviation of the first.
 
-    ``|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^(1/2))`` of Gaussians; Heusel et al. 2017 (arXiv:1706.08500).
-
     Args:
         reference: features ``(N, D)``.
         components: how many.
@@ -98,10 +97,7 @@ class Distance:
 
     def __call__(self, features: np.ndarray) -> float:
         """The distance of features ``(M, D)``."""
-        projected = self._project(features)
-        shift = projected.mean(0) - self.reference.mean(0)
-        one, two = np.cov(projected.T), np.cov(self.reference.T)
-        return float(shift @ shift + np.trace(one + two - 2 * linalg.sqrtm(one @ two).real))
+        return frechet_distance(self._project(features), self.reference)
 
     def nearest(self, features: np.ndarray) -> np.ndarray:
         """Distance of each of the features to the nearest of the reference ``(M,)``."""
