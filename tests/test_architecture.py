@@ -44,7 +44,8 @@ ROOMS = {
     "augment": {"nuisance", "render"},
     "train": {"estimate", "simulate", "preprocess", "augment"},
     "console": {"render", "bids"},
-    "commands": {"train", "console"},
+    "evaluate": {"train"},
+    "commands": {"train", "console", "evaluate"},
 }
 ANYWHERE = {"errors", "randomness", "files", "parallel"}
 """Rooms that every other may import."""
