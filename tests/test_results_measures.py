@@ -34,7 +34,7 @@ from benchmarks.results.estimators import (
     unknown_rows,
 )
 from benchmarks.results.heads import Evaluation, evaluate
-from benchmarks.results.measures import correlation, nrmse, score, ssim, tissue_voxels, with_gain
+from benchmarks.results.measures import score, tissue_voxels
 from benchmarks.results.page import fill, table
 from benchmarks.results.patient import visibility
 from benchmarks.results.settings import load_settings
@@ -45,6 +45,7 @@ from scripts.acquisition import UNKNOWN, present, sequence_code
 from scripts.errors import UserError
 from scripts.estimate import Posterior
 from scripts.estimate.posterior import CLASSES
+from scripts.evaluate.contrasts import correlation, nrmse, ssim, with_gain
 from scripts.tissue import Estimate
 
 VALUES = {WM: (0.7, 0.85, 0.07), GM: (0.83, 1.3, 0.1), CSF: (1.0, 4.2, 1.8)}

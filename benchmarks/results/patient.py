@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from scripts.acquisition import AUTO, Acquisition
 from scripts.bids import resolve_all
 from scripts.estimate import Posterior
+from scripts.evaluate.contrasts import correlation, ssim, with_gain
 
 from .estimators import BOTH, NETWORK, Estimator, NetworkEstimator, by_evidence, estimators
 from .label_maps import filled
-from .measures import correlation, render, ssim, with_gain
+from .measures import render
 from .page import table
 from .pictures import draw, grey
 from .real_scans import find_session, load_scans, subset

@@ -11,6 +11,7 @@
 
 """Evaluation: tables and figures of the paper and of its neighbours, with published values beside ours."""
 
+from .ablation import Ablation
 from .page import Picture, Table, Text, page_text, png_of, text_table, write_page
 
-__all__ = ["Picture", "Table", "Text", "page_text", "png_of", "text_table", "write_page"]
+__all__ = ["Ablation", "Picture", "Table", "Text", "page_text", "png_of", "text_table", "write_page"]

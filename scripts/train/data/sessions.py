@@ -134,7 +134,11 @@ class TrainingDataset(Dataset):
 
     def participants(self, index: int) -> dict[str, float]:
         """The subject of a sample, whose share is 1."""
-        return {self.data[index // self.num_slices]["session"].subject: 1.0}
+        return {self.record(index)["session"].subject: 1.0}
+
+    def record(self, index: int) -> dict:
+        """The record of the session of a sample."""
+        return self.data[index // self.num_slices]
 
     def preload(self) -> None:
         """Reads every session now, with a progress bar."""
