@@ -19,7 +19,6 @@ from torch import Tensor
 
 from scripts.acquisition import Acquisition
 from scripts.commands.protocol_report.identifiability import bounds, independent_prior, noise_levels
-from scripts.render import SignalModel, share_beside_fluid
 from scripts.tissue import MAPS, Estimate
 
 from .truth import GM, TISSUES, WM, Truth
@@ -116,20 +115,3 @@ def anchors_of(values: dict[str, Tensor]) -> Tensor:
     """White and grey matter ``(2, 3)`` of :func:`medians`."""
     names = {label: name for name, label in TISSUES.items()}
     return torch.stack([values[names[WM]], values[names[GM]]])
-
-
-def render(log_maps: Tensor, rows: Tensor, mask: Tensor, fluid: Tensor | None = None) -> Tensor:
-    """Magnitude contrasts ``(M, X, Y, S)`` of log maps ``(3, X, Y, S)``, 0 outside the mask ``(X, Y, S)``.
-
-    Args:
-        log_maps: the maps.
-        rows: acquisitions ``(M, A)``.
-        mask: the head or the brain.
-        fluid: share of fluid in each voxel ``(X, Y, S)``, which counts beside pure fluid; None for voxels of one T1
-            and T2.
-    """
-    share = None
-    if fluid is not None:
-        slices = [torch.from_numpy(share_beside_fluid(one.numpy())) for one in fluid.unbind(-1)]
-        share = torch.stack(slices, -1)[None]
-    return SignalModel()(log_maps.exp()[None], rows[None], fluid=share, mask=mask[None])[0]

@@ -13,5 +13,6 @@
 
 from .ablation import Ablation
 from .page import Picture, Table, Text, page_text, png_of, text_table, write_page
+from .unseen import UnseenContrasts
 
-__all__ = ["Ablation", "Picture", "Table", "Text", "page_text", "png_of", "text_table", "write_page"]
+__all__ = ["Ablation", "Picture", "Table", "Text", "UnseenContrasts", "page_text", "png_of", "text_table", "write_page"]

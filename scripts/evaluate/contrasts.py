@@ -12,14 +12,16 @@
 
 """Rendered contrasts against measured ones: in the head with sound definitions, and as the paper's table has it."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.metrics import MultiScaleSSIMMetric, PSNRMetric
 from monai.metrics.regression import compute_ssim_and_cs
+from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from ..acquisition import present
-from ..render import profile_gain
+from ..render import SignalModel, profile_gain, share_beside_fluid
 
 WINDOW, SIGMA = 11, 1.5
 """Window of SSIM [voxels] and the standard deviation of its Gaussian."""
@@ -27,6 +29,23 @@ KERNEL, SCALES = 4, 5
 """Kernel of the published MS-SSIM [voxels], and how many scales it has."""
 PUBLISHED = ("MSE", "MAE", "MS-SSIM", "PSNR")
 """What :func:`published_scores` computes."""
+
+
+def render(log_maps: Tensor, rows: Tensor, mask: Tensor, fluid: Tensor | None = None) -> Tensor:
+    """Magnitude contrasts ``(M, X, Y, S)`` of log maps ``(3, X, Y, S)``, 0 outside the mask ``(X, Y, S)``.
+
+    Args:
+        log_maps: the maps.
+        rows: acquisitions ``(M, A)``.
+        mask: the head or the brain.
+        fluid: share of fluid in each voxel ``(X, Y, S)``, which counts beside pure fluid; None for voxels of one T1
+            and T2.
+    """
+    share = None
+    if fluid is not None:
+        slices = [torch.from_numpy(share_beside_fluid(one.numpy())) for one in fluid.unbind(-1)]
+        share = torch.stack(slices, -1)[None]
+    return SignalModel()(log_maps.exp()[None], rows[None], fluid=share, mask=mask[None])[0]
 
 
 def with_gain(target: Tensor, signal: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
@@ -91,3 +110,28 @@ def published_scores(signal: Tensor, target: Tensor, rows: Tensor) -> dict[str, 
         metric = MultiScaleSSIMMetric(spatial_dims=target.ndim - 2, data_range=1.0, kernel_size=KERNEL)
         scores["MS-SSIM"] = float(metric(*scaled).mean())
     return scores
+
+
+def closest_rescaled(target: Tensor, inputs: Tensor, mask: Tensor) -> tuple[int, Tensor, Tensor]:
+    """The input that resembles the target most, fitted to it: by a straight line, and by any monotone curve.
+
+    Both know the target, the curve with thousands of free values; they say what a change of grey scale can do at most.
+
+    Args:
+        target: the true contrast ``(X, Y, S)``.
+        inputs: other contrasts ``(M, X, Y, S)``.
+        mask: the head or the brain.
+
+    Returns:
+        Number of the input, and both images.
+    """
+    best = int(np.argmax([abs(correlation(target, one, mask)) for one in inputs]))
+    x, y = (one[mask].double().numpy() for one in (inputs[best], target))
+    slope, offset = np.polyfit(x, y, 1)
+    order = np.argsort(x, kind="stable")
+    curve = np.empty_like(y)
+    curve[order] = isotonic_regression(y[order], increasing=bool(slope > 0)).x
+    images = torch.zeros(2, *target.shape)
+    for image, values in zip(images, (slope * x + offset, curve)):
+        image[mask] = torch.from_numpy(values).float()
+    return best, *images

@@ -22,7 +22,6 @@ from torch import Tensor
 from ..networks import PhysicsVAE
 from ..networks.device import unwrap
 from ..randomness import generator
-from ..tissue import MAPS
 from ..train import VAEObjective
 from ..train.common import to_device
 from ..train.data import TrainingDataset, collate
@@ -48,9 +47,8 @@ def published_metrics(
     for batch in batches:
         batch = to_device(batch, network.prior.bias.device)
         image, rows = batch["image"], batch["acquisition"]
-        shape = (network.latent_channels, *network.latent_size(image.shape[2:]))
-        noise = torch.stack([torch.randn(shape, generator=generator(seed, 0, i)) for i in batch["index"].tolist()])
-        sample = network.sample_posterior(image, rows, noise.to(image), image.new_ones(len(image)))
+        noise = [torch.randn(_latent(network, image), generator=generator(seed, 0, i)) for i in batch["index"].tolist()]
+        sample = network.sample_posterior(image, rows, torch.stack(noise).to(image), image.new_ones(len(image)))
         compared = Compared.of(batch)
         signal = objective.render(sample.estimate.log_maps, compared, sample.gain)
         scores.append(published_scores(signal, compared.target, compared.acquisition))
@@ -76,9 +74,12 @@ def sound_metrics(network: PhysicsVAE, objective: VAEObjective, dataset: Trainin
         inside = batch["mask"][0, 0] > 0
         if not inside.any():
             continue
-        log_maps = network(batch["image"], batch["acquisition"])[:, : len(MAPS)]
-        compared = Compared.of(batch)
-        signal = objective.render(log_maps, compared, network.regress_gain(batch["image"]))
+        image = batch["image"]
+        # Without noise a sample is the mean.
+        noise = image.new_zeros(1, *_latent(network, image))
+        sample = network.sample_posterior(image, batch["acquisition"], noise, image.new_ones(1))
+        log_maps, compared = sample.estimate.log_maps, Compared.of(batch)
+        signal = objective.render(log_maps, compared, sample.gain)
         names = [contrast.suffix for contrast in dataset.record(index)["session"].contrasts]
         score = {}
         for name, rendered, target in zip(names, signal[0], compared.target[0]):
@@ -93,6 +94,11 @@ def sound_metrics(network: PhysicsVAE, objective: VAEObjective, dataset: Trainin
             score |= {key: value for key, value in errors.items() if not key.startswith("PD")}
         scores.append(score)
     return means(scores)
+
+
+def _latent(network: PhysicsVAE, image: Tensor) -> tuple[int, ...]:
+    """Size of the latent of an image, with its channels."""
+    return (network.latent_channels, *network.latent_size(image.shape[2:]))
 
 
 def means(scores: Iterable[dict[str, float]]) -> dict[str, float]:
