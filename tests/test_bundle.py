@@ -40,6 +40,8 @@ WORKFLOWS = {
     "convert": None,
     "calibrate": None,
     "ablation": None,
+    "evaluate": None,
+    "figures": None,
 }
 VAES = ("train_vae", "train_ldm", "inference", "vae_latents", "calibrate")
 SHARED = {

@@ -12,7 +12,19 @@
 """Evaluation: tables and figures of the paper and of its neighbours, with published values beside ours."""
 
 from .ablation import Ablation
+from .figures import Figures
 from .page import Picture, Table, Text, page_text, png_of, text_table, write_page
 from .unseen import UnseenContrasts
 
-__all__ = ["Ablation", "Picture", "Table", "Text", "UnseenContrasts", "page_text", "png_of", "text_table", "write_page"]
+__all__ = [
+    "Ablation",
+    "Figures",
+    "Picture",
+    "Table",
+    "Text",
+    "UnseenContrasts",
+    "page_text",
+    "png_of",
+    "text_table",
+    "write_page",
+]

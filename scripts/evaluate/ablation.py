@@ -23,22 +23,29 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+import torch
 from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..files import check_writable, lock_folder, make_folder, write_atomically
-from ..train.checkpoints import LAST
+from ..files import check_writable, lock_folder, make_folder, replacing, write_atomically
+from ..networks.weights import load_weights
+from ..train.checkpoints import BEST, LAST
+from . import relaxation
 from .ablation_tables import parts
-from .page import text_table, write_page
-from .reconstruction import published_metrics, sound_metrics
+from .page import Part, Picture, Table, text_table, write_page
+from .reconstruction import posterior_samples, published_metrics, sound_metrics
 
 TABLE = json.loads(Path(__file__).with_name("ablation.json").read_text(encoding="utf-8"))
 OPTIONS = tuple(TABLE["options"])
 """What a row has or has not."""
 PUBLISHED = {row["row"]: row for row in TABLE["rows"]}
 """Number of a row -> its options and published values."""
-DONE = "result.json"
+DONE, VALUES = "result.json", "maps.npz"
+FIGURE4 = {"without the prior (row 2)": 2, "with the prior (row 4)": 4}
+"""Source of maps -> row of the paper's Figure 4; its generated brains are draws from the posterior of scans here."""
+TRUE = "true maps"
 
 
 def row_options(row: int) -> dict[str, object]:
@@ -103,11 +110,11 @@ class Ablation:
             for row, seed in tqdm(missing, "rows of the table", unit="row", disable=not missing):
                 results[row, seed] = self._train(row, seed)
                 tqdm.write(f"row {row}, seed {seed}: {_line(results[row, seed])}")
-            found = parts(list(results.values()), PUBLISHED, OPTIONS)
+            found = [*parts(list(results.values()), PUBLISHED, OPTIONS), *self._figure4(rows)]
             about = {"seeds": self.seeds, "settings": self.digest, "data": results[runs[0]]["data"]}
             page = write_page(self.root, "ablation", "Ablation of the published VAE", found, about)
         for part in found:
-            if hasattr(part, "rows"):
+            if isinstance(part, Table):
                 print(f"\n{part.title}\n{text_table(part)}\n{part.note}", flush=True)
         print(f"\n{page}", flush=True)
         return page
@@ -143,17 +150,7 @@ class Ablation:
 
     def _train(self, row: int, seed: int) -> dict:
         folder, start = make_folder(self._folder(row, seed)), time.perf_counter()
-        resume = (folder / LAST).exists() and not self.overwrite
-        options = {"output_dir": str(folder), "seed": seed, "resume": resume, "overwrite": self.overwrite}
-        workflow = ConfigWorkflow(
-            [str(file) for file in self.training],
-            workflow_type="train",
-            logging_file=False,
-            **self._shared(),
-            **row_options(row),
-            **options,
-        )
-        workflow.initialize()
+        workflow = self._workflow(row, seed)
         workflow.run()
         network, objective, batches, dataset = (
             workflow.parser.get_parsed_content(name)
@@ -169,6 +166,55 @@ class Ablation:
         workflow.finalize()
         write_atomically(folder / DONE, json.dumps(result, indent=2) + "\n")
         return result
+
+    def _workflow(self, row: int, seed: int) -> ConfigWorkflow:
+        """The training of a row, which goes on where it was stopped."""
+        folder = self._folder(row, seed)
+        resume = (folder / LAST).exists() and not self.overwrite
+        options = {"output_dir": str(folder), "seed": seed, "resume": resume, "overwrite": self.overwrite}
+        files = [str(file) for file in self.training]
+        options |= self._shared() | row_options(row)
+        workflow = ConfigWorkflow(files, workflow_type="train", logging_file=False, **options)
+        workflow.initialize()
+        return workflow
+
+    def _figure4(self, rows: Sequence[int]) -> list[Part]:
+        """T1 and T2 with and without the prior, where these rows are there and the validation data have true maps."""
+        if not set(FIGURE4.values()) <= set(rows):
+            return []
+        values = {source: self._values(row) for source, row in FIGURE4.items()}
+        one = next(iter(values.values()))
+        if "truth" not in one:
+            return []
+        values[TRUE] = {"maps": one["truth"], "labels": one["labels"]}
+        named = {source: relaxation.tissue_values(both["maps"], both["labels"]) for source, both in values.items()}
+        inside = one["truth"][0] > 0
+        drawn = {source: [both["maps"][n][inside] for n in (1, 2)] for source, both in values.items()}
+        table = relaxation.rows(named, truth=TRUE)
+        return [
+            Picture("figure4", "T1 and T2 with and without the prior", relaxation.histogram(drawn), relaxation.FIGURE4),
+            Table("relaxation", "T1 and T2 of each tissue", table, note=relaxation.TABLE4),
+        ]
+
+    @torch.no_grad()
+    def _values(self, row: int) -> dict[str, np.ndarray]:
+        """Maps ``(3, N, ...)`` of the validation data by the first seed of a row, with labels and true maps."""
+        path = self._folder(row, 0) / VALUES
+        if not path.exists() or self.overwrite:
+            workflow = self._workflow(row, 0)
+            network, batches = (workflow.parser.get_parsed_content(name) for name in ("network", "validate#dataloader"))
+            load_weights(network, self._folder(row, 0) / BEST, "train the row anew with --overwrite true")
+            kept: dict[str, list] = {}
+            for batch, sample in posterior_samples(network, batches, 0):
+                found = {"maps": sample.estimate.log_maps.exp()}
+                found |= {"truth": batch["maps"], "labels": batch["labels"]} if "maps" in batch else {}
+                for name, one in found.items():
+                    kept.setdefault(name, []).append(one.cpu().numpy().swapaxes(0, 1))
+            arrays = {name: np.concatenate(found, 1) for name, found in kept.items()}
+            with replacing(path) as file:
+                np.savez_compressed(file, **{name: one[0] if name == "labels" else one for name, one in arrays.items()})
+        with np.load(path) as file:
+            return dict(file)
 
 
 def _line(result: Mapping) -> str:

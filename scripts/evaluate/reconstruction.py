@@ -13,13 +13,13 @@
 """How well a physics VAE reconstructs scans of a folder: as published, and by sound measures beside them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from ..networks import PhysicsVAE
+from ..networks import PhysicsVAE, PosteriorSample
 from ..networks.device import unwrap
 from ..randomness import generator
 from ..train import VAEObjective
@@ -28,6 +28,26 @@ from ..train.data import TrainingDataset, collate
 from ..train.metrics import map_errors
 from ..train.objective import Compared
 from .contrasts import nrmse, published_scores, ssim
+
+
+@torch.no_grad()
+def posterior_samples(
+    network: PhysicsVAE, batches: Iterable[dict[str, Tensor]], seed: int
+) -> Iterator[tuple[dict[str, Tensor], PosteriorSample]]:
+    """Every batch on the network's device, and maps decoded from one sample of the posterior of each of its samples.
+
+    Args:
+        network: the VAE.
+        batches: of scans.
+        seed: of the samples.
+    """
+    network = unwrap(network).eval()
+    for batch in batches:
+        batch = to_device(batch, network.prior.bias.device)
+        image = batch["image"]
+        noise = [torch.randn(_latent(network, image), generator=generator(seed, 0, i)) for i in batch["index"].tolist()]
+        ones = image.new_ones(len(image))
+        yield batch, network.sample_posterior(image, batch["acquisition"], torch.stack(noise).to(image), ones)
 
 
 @torch.no_grad()
@@ -42,13 +62,8 @@ def published_metrics(
         batches: of the validation data.
         seed: of the samples.
     """
-    network = unwrap(network).eval()
     scores = []
-    for batch in batches:
-        batch = to_device(batch, network.prior.bias.device)
-        image, rows = batch["image"], batch["acquisition"]
-        noise = [torch.randn(_latent(network, image), generator=generator(seed, 0, i)) for i in batch["index"].tolist()]
-        sample = network.sample_posterior(image, rows, torch.stack(noise).to(image), image.new_ones(len(image)))
+    for batch, sample in posterior_samples(network, batches, seed):
         compared = Compared.of(batch)
         signal = objective.render(sample.estimate.log_maps, compared, sample.gain)
         scores.append(published_scores(signal, compared.target, compared.acquisition))
