@@ -13,8 +13,11 @@
 """The ablation: its rows are the table's, its measures have the published flaws, a killed run goes on."""
 
 import json
+from itertools import product
 from math import log10
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
@@ -27,6 +30,7 @@ from scripts.evaluate.ablation_tables import pairs, parts
 from scripts.evaluate.contrasts import published_scores
 from scripts.networks import GainRegressor, PublishedVAE
 from scripts.train import VAEObjective
+from scripts.train.data.sessions import SessionDataset
 from scripts.train.objective import Compared
 
 ROWS = torch.stack([request.acquisition.to_row() for request in load_render("oasis3")])
@@ -84,6 +88,25 @@ def test_published_similarity_does_not_see_a_gain_or_an_offset():
     rows = ROWS[None]
     assert published_scores(3 * target + 7, target, rows)["MS-SSIM"] == pytest.approx(1, abs=1e-4)
     assert "MS-SSIM" not in published_scores(target[..., :64], target[..., :64], rows)
+
+
+def test_the_published_split_leaks_and_ours_does_not(tmp_path):
+    """Two sessions of each subject; what is held out is the same share."""
+    for subject, session in product(range(10), (1, 2)):
+        anat = tmp_path / f"sub-{subject:02d}" / f"ses-{session}" / "anat"
+        anat.mkdir(parents=True)
+        path = anat / f"sub-{subject:02d}_ses-{session}_T1w.nii.gz"
+        nib.save(nib.Nifti1Image(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), np.eye(4)), path)
+    for held_out, leaks in (("subjects", False), ("sessions", True)):
+        train, validation = (
+            SessionDataset(tmp_path, "oasis3", split, 0.3, equations="paper", held_out=held_out).records
+            for split in ("train", "validation")
+        )
+        assert len(train) == 14 and len(validation) == 6
+        subjects, others = ({record["session"].subject for record in records} for records in (train, validation))
+        assert bool(subjects & others) is leaks
+    with pytest.raises(UserError, match="held_out: found 'scans'"):
+        SessionDataset(tmp_path, held_out="scans")
 
 
 def test_a_gain_is_regressed_from_the_image_and_starts_at_one():

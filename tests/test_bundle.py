@@ -72,6 +72,7 @@ PAPER_ALONE = {
     "prior",
     "gain",
     "perceptual",
+    "held_out",
 }
 SMALL = {
     "network_def::channels": [32, 32, 32],

@@ -38,6 +38,7 @@ from scripts.errors import UserError, find_user_error
 from scripts.networks.conditioning import MODES
 from scripts.simulate.population import FIELD_STRENGTHS
 from scripts.tissue import PRIORS
+from scripts.train.data.sessions import HELD_OUT
 from scripts.train.diffusion import PREDICTIONS
 from scripts.train.objective import GAINS, JUDGED
 
@@ -131,7 +132,7 @@ def test_a_row_is_complete(name):
 
 def test_choices_are_those_of_the_code():
     choices = {"equations": EQUATIONS, "prediction_type": PREDICTIONS, "judged": JUDGED}
-    for name, words in (choices | {"gain": GAINS, "prior": PRIORS, "adagn": MODES}).items():
+    for name, words in (choices | {"gain": GAINS, "prior": PRIORS, "adagn": MODES, "held_out": HELD_OUT}).items():
         assert OPTIONS[name]["enum"] == [*words]
     assert OPTIONS["field_strengths"]["items"]["enum"] == [*FIELD_STRENGTHS]
 
