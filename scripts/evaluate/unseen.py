@@ -253,6 +253,8 @@ def slices_of(volume: dict, record: dict, count: int, protocol: str | None) -> S
     if labels is not None:
         labels = (labels[0] if labels.ndim == 4 else labels)[..., chosen].long()[x, y]
     names = [contrast.path.name.split(".")[0].removeprefix(f"{session.name}_") for contrast in session.contrasts]
+    suffixes = [contrast.suffix for contrast in session.contrasts]
+    names = suffixes if len(set(suffixes)) == len(suffixes) else names
     gains = torch.tensor(record["gains"])[None]
     scans = Scans(image[:, x, y][None], volume["acquisition"][None], head[x, y][None], gains)
     return Sliced(scans, rows, labels, names)
