@@ -50,15 +50,18 @@ NOTHING = "nothing"
 TISSUES = region_numbers("WM", "GM", "CSF")
 NOTE = (
     "SSIM, NRMSE and Pearson's r inside the head (or brain); NRMSE of WM, GM and CSF: root mean square of the "
-    "difference over that of the measured scan, in this tissue. The unit of a predicted scan is fitted, one number a "
-    "scan. 'Rescaled' knows the scan that it predicts: two numbers, or a whole monotone curve, are fitted to it. "
-    "'Published equations': the same estimator, fitted and rendered with the three equations of the paper."
+    "difference over that of the measured scan, in this tissue. The unit of a predicted scan is fitted, one number, in "
+    "the head and for tissues in the brain. 'Rescaled' knows the scan that it predicts: two numbers, or a whole "
+    "monotone curve, are fitted to it. 'Published equations': the same estimator, fitted and rendered with the three "
+    "equations of the paper."
 )
 RECONSTRUCTED = (
     "Published definitions: maps from a sample of the posterior of the network's latent, batches of 4 slices, raw "
     "units, see docs/paper.md. The paper's released model has MSE 996, MAE 20.25, MS-SSIM .9632, PSNR 32.70 on OASIS-3."
 )
 BATCH = 4
+FEWEST = 20
+"""Voxels of a tissue that an error is given for."""
 
 
 class Sliced(NamedTuple):
@@ -167,21 +170,23 @@ class UnseenContrasts:
             targets = out or given
             found = whole if group == NOTHING else dict(self.ways(sliced, given))
             for number in targets:
-                target, mask = scans.image[0, number], scans.mask[0]
-                images = {way: self.rendered(one, way, sliced, number) for way, one in found.items()}
-                if out:
-                    best, line, curve = closest_rescaled(target, scans.image[0, given], mask)
-                    images = {RESCALED: line, MONOTONE: curve} | images
-                for way, image in images.items():
-                    score = {"SSIM": ssim(target, image, mask), "NRMSE": nrmse(target, image, mask)}
-                    score["r"] = correlation(target, image, mask)
-                    for tissue, label in TISSUES.items():
-                        inside = (labels == label) & mask
-                        if inside.sum() > 20 and target[inside].any():
-                            score[f"NRMSE {tissue}"] = nrmse(target, image, inside)
-                    rows.append({"left out": group, "contrast": names[number], "way": way} | score)
-                if out:
-                    shown[names[number]] = images
+                target = scans.image[0, number]
+                scores: dict[str, dict[str, float]] = {}
+                # Fat sets the unit of a head; inside the brain it is that of the brain.
+                for mask in (scans.mask[0], scans.mask[0] & (labels > 0)):
+                    images = {way: self.rendered(one, way, sliced, number, mask) for way, one in found.items()}
+                    if out:
+                        _, line, curve = closest_rescaled(target, scans.image[0, given], mask)
+                        images = {RESCALED: line, MONOTONE: curve} | images
+                    for way, image in images.items():
+                        if way not in scores:
+                            scores[way] = in_head(target, image, mask)
+                            shown[names[number]] |= {way: image} if out else {}
+                        else:
+                            scores[way] |= in_tissues(target, image, labels * mask)
+                rows += [
+                    {"left out": group, "contrast": names[number], "way": way} | one for way, one in scores.items()
+                ]
         return rows, shown
 
     def groups(self, names: Sequence[str]) -> dict[str, list[int]]:
@@ -208,13 +213,13 @@ class UnseenContrasts:
         yield BOTH, refine(alone, scans, self.posterior)
 
     @staticmethod
-    def rendered(found: Found, way: str, sliced: Sliced, number: int) -> Tensor:
-        """One scan ``(X, Y, S)`` from what was found, in the unit of the measured one."""
+    def rendered(found: Found, way: str, sliced: Sliced, number: int, mask: Tensor) -> Tensor:
+        """One scan ``(X, Y, S)`` from what was found, in the unit that fits the measured one inside a mask."""
         rows = sliced.paper if way == PAPER else sliced.scans.acquisition
-        target, mask, row = sliced.scans.image[0, [number]], sliced.scans.mask[0], rows[0, [number]]
+        target, row = sliced.scans.image[0, [number]], rows[0, [number]]
         # The published equations know one tissue in a voxel.
         fluid = None if way == PAPER else found.fluid
-        return with_gain(target, render(found.estimate.log_maps[0], row, mask, fluid), row, mask)[0]
+        return with_gain(target, render(found.estimate.log_maps[0], row, sliced.scans.mask[0], fluid), row, mask)[0]
 
     def _published(self, scans: Scans) -> dict[str, float]:
         objective = VAEObjective(dict.fromkeys(VAEObjective.NAMES, 0.0), None, "contrasts", 1.0, self.gain)
@@ -224,6 +229,25 @@ class UnseenContrasts:
         batch["window"] = volume["window"].expand(count, -1, -1)
         batches = [{key: value[i : i + BATCH] for key, value in batch.items()} for i in range(0, count, BATCH)]
         return published_metrics(self.network, objective, batches, self.seed)
+
+
+def in_head(target: Tensor, image: Tensor, mask: Tensor) -> dict[str, float]:
+    """Measures of an image inside the head."""
+    return {
+        "SSIM": ssim(target, image, mask),
+        "NRMSE": nrmse(target, image, mask),
+        "r": correlation(target, image, mask),
+    }
+
+
+def in_tissues(target: Tensor, image: Tensor, labels: Tensor) -> dict[str, float]:
+    """Error of an image in each tissue that fills some voxels."""
+    where = {f"NRMSE {tissue}": labels == label for tissue, label in TISSUES.items()}
+    return {
+        name: nrmse(target, image, inside)
+        for name, inside in where.items()
+        if inside.sum() >= FEWEST and target[inside].any()
+    }
 
 
 def slices_of(volume: dict, record: dict, count: int, protocol: str | None) -> Sliced:
