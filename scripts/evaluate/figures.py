@@ -144,7 +144,7 @@ class Figures:
                 facts = {"sigma": found.sigma, "coils": found.coils, "SNR": found.snr, "KS distance": found.distance}
                 rows.append({"scan": name} | facts | powers)
                 title = f"Noise of {name} and of a rendered slice"
-                pictures.append(Picture(f"noise_{len(pictures) + 1}", title, png, NOISE))
+                pictures.append(Picture(f"noise_{len(pictures) + 1}", title, png))
         return [Table("noise", "Noise of scans", rows, note=NOISE), *pictures]
 
 
