@@ -42,6 +42,9 @@ WORKFLOWS = {
     "console": None,
     "convert": None,
     "calibrate": None,
+    "ablation": None,
+    "evaluate": None,
+    "figures": None,
 }
 VAES = ("train_vae", "train_ldm", "inference", "vae_latents", "calibrate")
 SHARED = {
@@ -60,6 +63,19 @@ SHARED = {
     "population": ("train_codec#population", "train_ldm#population"),
     "latent size": ("train_ldm#latent_size", "generate#latent_size"),
     "simulated slices": [f"{name}#cache_dir" for name in ("train_vae", "train_ldm", "calibrate")],
+}
+TOGGLES = ("adagn", "prior", "gain_regressor")
+"""Of the paper's ablation: paper.json trains any of them, published.json loads what the authors released."""
+PAPER_ALONE = {
+    "default_data",
+    "default_data_dir",
+    "subjects",
+    "prediction_type",
+    "adagn",
+    "prior",
+    "gain",
+    "perceptual",
+    "held_out",
 }
 SMALL = {
     "network_def::channels": [32, 32, 32],
@@ -116,9 +132,7 @@ def test_published_networks_can_be_used(name, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("overlay", ["smoke", "paper", "multi_gpu"])
 def test_overlays_change_only_what_the_main_files_have(overlay):
-    own = {"multi_gpu": {"finalize"}, "paper": {"default_data", "default_data_dir", "subjects", "prediction_type"}}.get(
-        overlay, set()
-    )
+    own = {"multi_gpu": {"finalize"}, "paper": PAPER_ALONE}.get(overlay, set())
     assert {key.split("::")[0] for key in config(overlay)} <= set(config("train_vae")) | set(config("train_ldm")) | own
 
 
@@ -128,8 +142,7 @@ def test_what_configs_share_is_equal(what):
     for place in SHARED[what]:
         name, key = place.split("#")
         node = config(name)[key]
-        # What the authors released has one scale and shift for all layers; the paper describes one for each.
-        nodes.append({k: v for k, v in node.items() if k != "adagn"} if "published" in what else node)
+        nodes.append({k: v for k, v in node.items() if k not in TOGGLES} if "published" in what else node)
     assert all(node == nodes[0] for node in nodes)
 
 
@@ -167,7 +180,7 @@ def test_paper_has_the_published_numbers():
     assert paper["network_def"]["_target_"] == "scripts.networks.PublishedVAE"
     assert paper["diffusion_def"]["_target_"] == "scripts.networks.PublishedDiffusionUNet"
     assert paper["equations"] == "paper" and paper["prediction_type"] == "epsilon"
-    assert paper["objective"]["gain"] == "unit" and paper["objective"]["power"] == 2
+    assert paper["gain"] == "unit" and paper["objective"]["power"] == 2
     assert paper["loss_weights"]["maps"] == 0 and paper["loss_weights"]["spread"] == 0
     assert paper["loss_weights"]["prior"] == 5e-4 and paper["loss_weights"]["kl"] == 1e-6
     for stage, epochs, batch_size, rate in (("vae", 50, 4, 5e-5), ("ldm", 100, 16, 2.5e-5)):

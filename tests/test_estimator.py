@@ -206,7 +206,7 @@ def test_backward_reaches_every_parameter(dims):
     vae = shaken(make_estimator(dims)).train()
     image, rows = scans(dims, 2)
     noise = torch.randn(2, vae.latent_channels, *vae.latent_size(SIZES[dims]))
-    (log_maps, cholesky), mean, sd = vae.sample_posterior(image, rows, noise, torch.tensor([1.0, 0.0]))
+    (log_maps, cholesky), mean, sd, _ = vae.sample_posterior(image, rows, noise, torch.tensor([1.0, 0.0]))
     (log_maps.square().sum() + cholesky.square().sum() + mean.square().sum() + sd.log().square().sum()).backward()
     parameters = {name: p for name, p in vae.named_parameters() if not name.endswith("attn.to_k.bias")}
     assert [name for name, p in parameters.items() if p.grad is None or not p.grad.any()] == []

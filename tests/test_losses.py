@@ -17,12 +17,13 @@ import torch
 
 from scripts.acquisition import ROW_SIZE, Acquisition
 from scripts.errors import UserError
+from scripts.tissue import MAPS, PRIORS, TissuePrior
 from scripts.train import losses
 from scripts.train.losses import (
     PD_OF_AIR,
     alexnet_perceptual,
     map_error,
-    prior_penalty,
+    perceptual_loss,
     reconstruction_error,
     spread_error,
 )
@@ -170,12 +171,31 @@ def test_reconstruction_error_is_the_mean_over_what_exists(size, power):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_prior_penalty_is_the_square_of_the_decoder_output(size):
-    bias = torch.tensor([50.0, 1.0, 0.1]).log()
-    medians = bias.view(1, 3, *[1] * len(size)).expand(4, 3, *size)
+    prior = TissuePrior(pd_median=50.0)
+    medians = prior.bias.view(1, 3, *[1] * len(size)).expand(4, 3, *size)
     o = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
-    assert prior_penalty(medians, bias) == 0
-    assert prior_penalty(medians + o, bias) == pytest.approx(float(o.square().sum() / 4), rel=1e-4)
-    assert prior_penalty(medians + 2 * o, bias) == pytest.approx(float(4 * prior_penalty(medians + o, bias)), rel=1e-4)
+    assert prior.penalty(medians) == 0
+    assert prior.penalty(medians + o) == pytest.approx(float(o.square().sum() / 4), rel=1e-4)
+    assert prior.penalty(medians + 2 * o) == pytest.approx(float(4 * prior.penalty(medians + o)), rel=1e-4)
+
+
+def test_a_prior_penalises_the_maps_that_it_is_over():
+    o = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    expected = o.square().sum((0, 2, 3)) / 4
+    for over, maps in PRIORS.items():
+        prior, known = TissuePrior(pd_median=50.0, over=over), torch.tensor([float(name in maps) for name in MAPS])
+        torch.testing.assert_close(prior.penalty(prior(o)), (known * expected).sum())
+        assert prior.bias.exp().tolist() == pytest.approx([50.0, *([1.0, 0.1] if "T2" in maps else [1.0, 1.0])])
+    with pytest.raises(UserError, match="prior: found 'T1'; use one of all, relaxation, none"):
+        TissuePrior(over="T1")
+
+
+def test_a_perceptual_loss_without_weights_judges_images_of_any_size():
+    loss = perceptual_loss("spectral")
+    image = torch.rand(2, 1, 8, 10, generator=torch.Generator().manual_seed(0))
+    assert loss(image, image) == 0 < loss(image, 2 * image)
+    with pytest.raises(UserError, match="perceptual: found 'vgg'; use alexnet or spectral"):
+        perceptual_loss("vgg")
 
 
 @pytest.mark.parametrize("missing", ["torchvision", "lpips"])

@@ -174,7 +174,7 @@ def test_backward_reaches_every_parameter(dims, adagn):
     image, rows = scans(dims, batch=2)
     noise = torch.randn(2, vae.latent_channels, *vae.latent_size(SIZES[dims]))
     with torch.enable_grad():
-        (log_maps, _), mean, sd = vae.sample_posterior(image, rows, noise, torch.ones(2))
+        (log_maps, _), mean, sd, _ = vae.sample_posterior(image, rows, noise, torch.ones(2))
         (log_maps.square().sum() + mean.square().sum() + sd.log().square().sum()).backward()
     # Softmax over keys does not see a bias common to all of them.
     parameters = {name: p for name, p in vae.named_parameters() if not name.endswith("attn.to_k.bias")}

@@ -35,9 +35,12 @@ from scripts.commands.options import (
 from scripts.commands.options.show import PAGE, _defaults
 from scripts.commands.options.table import TABLE, accepted
 from scripts.errors import UserError, find_user_error
+from scripts.networks.conditioning import MODES
 from scripts.simulate.population import FIELD_STRENGTHS
+from scripts.tissue import PRIORS
+from scripts.train.data.sessions import HELD_OUT
 from scripts.train.diffusion import PREDICTIONS
-from scripts.train.objective import JUDGED
+from scripts.train.objective import GAINS, JUDGED
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {
@@ -131,7 +134,8 @@ def test_a_row_is_complete(name):
 
 
 def test_choices_are_those_of_the_code():
-    for name, words in {"equations": EQUATIONS, "prediction_type": PREDICTIONS, "judged": JUDGED}.items():
+    choices = {"equations": EQUATIONS, "prediction_type": PREDICTIONS, "judged": JUDGED}
+    for name, words in (choices | {"gain": GAINS, "prior": PRIORS, "adagn": MODES, "held_out": HELD_OUT}).items():
         assert OPTIONS[name]["enum"] == [*words]
     assert OPTIONS["field_strengths"]["items"]["enum"] == [*FIELD_STRENGTHS]
 
@@ -271,7 +275,7 @@ def test_help_shows_every_option_with_the_defaults_of_what_lies_on_top():
     text = help_text([ROOT / "configs/train_vae.json", ROOT / "configs/paper.json"])
     shown = dict(re.findall(r"^  --([\w:]+)  (.*)$", text, re.M))
     assert shown["max_epochs"] == "50" and shown[MAX_NORM] == "inf" and shown["output_dir"] == "BUNDLE/runs/train_vae"
-    assert shown["dataset_dir"] == "BUNDLE/data/simulated" and "it is simulated where it is absent" in text
+    assert shown["dataset_dir"] == "BUNDLE/data/one_scanner" and "it is simulated where it is absent" in text
     assert {name for name, value in CONFIGS["train_vae"].items() if is_option(name, value)} <= {*shown}
     assert "guidance" not in shown and "vae" not in shown
 

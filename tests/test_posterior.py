@@ -295,3 +295,15 @@ def test_one_voxel_is_a_head(usual):
     mask[6, 14, 5] = True
     result = Posterior(**SMALL)(usual.estimate, image, rows, mask, SHARED)
     assert result.estimate.log_maps.isfinite().all() and result.estimate.cholesky.isfinite().all()
+
+
+def test_equations_without_anything_unknown_are_fitted_too(usual):
+    """The published equations know no flip angle and a perfect inversion: there is nothing but gains to find."""
+    acquisitions = tuple(
+        Acquisition(f"paper_{name}", te=te, tr=tr, ti=ti)
+        for name, te, tr, ti in (("mprage", 0.003, 2.4, 1.0), ("spin_echo", 0.08, 4.0, None), ("flair", 0.09, 9.0, 2.5))
+    )
+    maps = fit(usual, acquisitions, (0, 1, 2), inversion_efficiency=(1.0, 0.0), b1_sd=0.0).estimate.maps[0]
+    white = usual.labels == 0
+    # Gains of three scans that share none leave T1 of the whole head uncertain.
+    assert float(maps[1][white].median()) == pytest.approx(float(usual.maps[1][white].median()), rel=0.2)

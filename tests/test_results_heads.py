@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from benchmarks.results.label_maps import CLASSES, label_truth, literature
-from benchmarks.results.measures import render
 from benchmarks.results.patient import rescaled
 from benchmarks.results.phantoms import phantom_truth
 from benchmarks.results.pictures import LARGEST, contrasts_picture, maps_picture
 from benchmarks.results.settings import load_settings
 from benchmarks.results.truth import CSF, GM, WM, Truth, acquire, signals
 from scripts.errors import UserError
+from scripts.evaluate.contrasts import render
 from scripts.tissue import Estimate
 
 SHAPE = (84, 100, 64)

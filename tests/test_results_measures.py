@@ -20,31 +20,21 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from benchmarks.results.estimators import (
-    BOTH,
-    CONFIG,
-    FLAT,
-    MIXTURE,
-    NETWORK,
-    Found,
-    estimators,
-    load_network,
-    load_posterior,
-    refine,
-    unknown_rows,
-)
+from benchmarks.results.estimators import CONFIG, load_network, load_posterior
 from benchmarks.results.heads import Evaluation, evaluate
-from benchmarks.results.measures import correlation, nrmse, score, ssim, tissue_voxels, with_gain
+from benchmarks.results.measures import score, tissue_voxels
 from benchmarks.results.page import fill, table
 from benchmarks.results.patient import visibility
 from benchmarks.results.settings import load_settings
 from benchmarks.results.tables import markdown
 from benchmarks.results.targets import checks
-from benchmarks.results.truth import CSF, GM, WM, Scans, Truth, acquire, signals
+from benchmarks.results.truth import CSF, GM, WM, Truth, acquire, signals
 from scripts.acquisition import UNKNOWN, present, sequence_code
 from scripts.errors import UserError
 from scripts.estimate import Posterior
 from scripts.estimate.posterior import CLASSES
+from scripts.evaluate.contrasts import correlation, nrmse, ssim, with_gain
+from scripts.evaluate.estimators import BOTH, FLAT, MIXTURE, NETWORK, Found, Scans, estimators, refine, unknown_rows
 from scripts.tissue import Estimate
 
 VALUES = {WM: (0.7, 0.85, 0.07), GM: (0.83, 1.3, 0.1), CSF: (1.0, 4.2, 1.8)}
@@ -167,7 +157,7 @@ def evaluations(truth) -> list[Evaluation]:
     """All ways of a network that knows the truth, with a posterior that changes nothing after it."""
     with pytest.MonkeyPatch.context() as patch:
         # The others are there to be run: a few steps and voxels will do.
-        patch.setattr("benchmarks.results.estimators.Posterior", partial(Posterior, voxels=100, steps=3))
+        patch.setattr("scripts.evaluate.estimators.Posterior", partial(Posterior, voxels=100, steps=3))
         ways = estimators(TrueNetwork(truth), unchanged)
         return evaluate([truth], load_settings(), ways, report=lambda text: None)
 

@@ -16,12 +16,13 @@ import sys
 from pathlib import Path
 
 from scripts.errors import UserError
+from scripts.evaluate.contrasts import render, with_gain
+from scripts.evaluate.estimators import BOTH, estimators
 
 from . import __doc__ as about
 from . import duration, generation, heads, patient, targets, two_echoes, volumes
-from .estimators import BOTH, CONFIG, WEIGHTS, estimators, load_network, load_posterior
+from .estimators import CONFIG, WEIGHTS, load_network, load_posterior
 from .label_maps import WIDE
-from .measures import render, with_gain
 from .page import PAGE, ROOT, fill
 from .phantoms import FILES, phantom_truth
 from .pictures import contrasts_picture, maps_picture

@@ -23,9 +23,9 @@ from benchmarks.steps import seconds
 from benchmarks.steps import settings as training_settings
 from benchmarks.steps import vae_step
 from scripts.estimate import Posterior
+from scripts.evaluate.estimators import NetworkEstimator, refine
 from scripts.tissue import tissue_values
 
-from .estimators import NetworkEstimator, refine
 from .page import table
 from .settings import Settings
 from .truth import WM, Truth, acquire

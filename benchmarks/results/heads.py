@@ -18,23 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scripts.evaluate.contrasts import nrmse, render, ssim, with_gain
+from scripts.evaluate.estimators import BOTH, Estimator, Found
 from scripts.tissue import MAPS
 
-from .estimators import BOTH, Estimator, Found
 from .label_maps import LITERATURE, Spread, label_truth
-from .measures import (
-    MapScore,
-    anchors_of,
-    cramer_rao,
-    medians,
-    nrmse,
-    pool,
-    render,
-    score,
-    ssim,
-    tissue_voxels,
-    with_gain,
-)
+from .measures import MapScore, anchors_of, cramer_rao, medians, pool, score, tissue_voxels
 from .settings import Protocol, Settings
 from .truth import TISSUES, Truth, acquire, signals
 

@@ -15,21 +15,16 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from monai.metrics.regression import compute_ssim_and_cs
 from torch import Tensor
 
 from scripts.acquisition import Acquisition
 from scripts.commands.protocol_report.identifiability import bounds, independent_prior, noise_levels
-from scripts.render import SignalModel, profile_gain, share_beside_fluid
 from scripts.tissue import MAPS, Estimate
 
 from .truth import GM, TISSUES, WM, Truth
 
 HALF_90 = 1.6449
 """Half of a 90 % interval in standard deviations."""
-WINDOW, SIGMA = 11, 1.5
-"""Window of SSIM [voxels] and the standard deviation of its Gaussian."""
 GAIN_SD = 0.05
 """Of ln gain in the Cramer-Rao bounds, as in the protocol report."""
 
@@ -120,56 +115,3 @@ def anchors_of(values: dict[str, Tensor]) -> Tensor:
     """White and grey matter ``(2, 3)`` of :func:`medians`."""
     names = {label: name for name, label in TISSUES.items()}
     return torch.stack([values[names[WM]], values[names[GM]]])
-
-
-def render(log_maps: Tensor, rows: Tensor, mask: Tensor, fluid: Tensor | None = None) -> Tensor:
-    """Magnitude contrasts ``(M, X, Y, S)`` of log maps ``(3, X, Y, S)``, 0 outside the mask ``(X, Y, S)``.
-
-    Args:
-        log_maps: the maps.
-        rows: acquisitions ``(M, A)``.
-        mask: the head or the brain.
-        fluid: share of fluid in each voxel ``(X, Y, S)``, which counts beside pure fluid; None for voxels of one T1
-            and T2.
-    """
-    share = None
-    if fluid is not None:
-        slices = [torch.from_numpy(share_beside_fluid(one.numpy())) for one in fluid.unbind(-1)]
-        share = torch.stack(slices, -1)[None]
-    return SignalModel()(log_maps.exp()[None], rows[None], fluid=share, mask=mask[None])[0]
-
-
-def with_gain(target: Tensor, signal: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
-    """Contrasts ``(M, X, Y, S)``, each with the gain that fits the target best inside the mask."""
-    gain = profile_gain((target * mask)[None], (signal * mask)[None], rows[None])[0]
-    return signal * gain.view(-1, 1, 1, 1)
-
-
-def nrmse(target: Tensor, image: Tensor, mask: Tensor) -> float:
-    """Root mean square of the difference over that of the target, inside the mask; images ``(X, Y, S)``."""
-    inside = mask > 0
-    return float((image - target)[inside].norm() / target[inside].norm())
-
-
-def correlation(target: Tensor, image: Tensor, mask: Tensor) -> float:
-    """Pearson's, inside the mask."""
-    inside = mask > 0
-    return float(torch.corrcoef(torch.stack([target[inside], image[inside]]))[0, 1])
-
-
-def ssim(target: Tensor, image: Tensor, mask: Tensor) -> float:
-    """Structural similarity of axial slices ``(X, Y, S)``, the mean over the voxels of a mask.
-
-    Both images are 0 outside the mask and divided by the target's 99.5 percentile inside; Gaussian window of 11 x 11
-    with a standard deviation of 1.5, K1 .01, K2 .03, range 1: MONAI's, padded by zeros to the size of the image.
-
-    Args:
-        target: the true contrast.
-        image: the other, gain included.
-        mask: the head or the brain.
-    """
-    inside = mask > 0
-    top = torch.quantile(target[inside][:: max(1, int(inside.sum()) // 2**23)], 0.995).clamp_min(1e-9)
-    slices = [F.pad((x * inside / top).movedim(-1, 0)[:, None], [WINDOW // 2] * 4) for x in (image, target)]
-    values = compute_ssim_and_cs(*slices, spatial_dims=2, kernel_size=[WINDOW] * 2, kernel_sigma=[SIGMA] * 2)[0]
-    return float(values[:, 0].movedim(0, -1)[inside].mean())

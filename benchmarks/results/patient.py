@@ -19,19 +19,18 @@ import nibabel as nib
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, binary_erosion, generate_binary_structure
-from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
 from scripts.acquisition import AUTO, Acquisition
 from scripts.bids import resolve_all
 from scripts.estimate import Posterior
+from scripts.evaluate.contrasts import closest_rescaled, correlation, render, ssim, with_gain
+from scripts.evaluate.estimators import BOTH, NETWORK, Estimator, NetworkEstimator, by_evidence, estimators, subset
 
-from .estimators import BOTH, NETWORK, Estimator, NetworkEstimator, by_evidence, estimators
 from .label_maps import filled
-from .measures import correlation, render, ssim, with_gain
 from .page import table
 from .pictures import draw, grey
-from .real_scans import find_session, load_scans, subset
+from .real_scans import find_session, load_scans
 
 FOLDER, SUBJECT = "open_ms", "26"
 LESIONS = "sub-26/anat/sub-26_space-MNI_label-lesion_mask.nii.gz"
@@ -132,23 +131,9 @@ def ways(
 
 
 def rescaled(target: Tensor, inputs: Tensor, names: tuple[str, ...], mask: Tensor) -> list[Prediction]:
-    """The input that resembles the target most, fitted to it: by a straight line, and by any monotone curve.
-
-    Both know the target, the curve with thousands of free values; they say what a change of grey scale can do at most.
-    """
-    likeness = [abs(correlation(target, one, mask)) for one in inputs]
-    best = int(np.argmax(likeness))
-    x, y = (one[mask].double().numpy() for one in (inputs[best], target))
-    slope, offset = np.polyfit(x, y, 1)
-    order = np.argsort(x, kind="stable")
-    curve = np.empty_like(y)
-    curve[order] = isotonic_regression(y[order], increasing=bool(slope > 0)).x
-    predictions = []
-    for name, values in ((RESCALED, slope * x + offset), (MONOTONE, curve)):
-        image = torch.zeros_like(target)
-        image[mask] = torch.from_numpy(values).float()
-        predictions.append(Prediction(f"{name} ({names[best]})", image))
-    return predictions
+    """The input that resembles the target most, fitted to it: by a straight line, and by any monotone curve."""
+    best, line, curve = closest_rescaled(target, inputs, mask)
+    return [Prediction(f"{way} ({names[best]})", image) for way, image in ((RESCALED, line), (MONOTONE, curve))]
 
 
 def surroundings(lesions: Tensor, t1w: Tensor, brain: Tensor) -> Tensor:

@@ -20,9 +20,8 @@ from torch import Tensor
 from scripts.acquisition import Acquisition
 from scripts.bids import Session, find_sessions, resolve, session_record
 from scripts.errors import UserError
+from scripts.evaluate.estimators import Scans
 from scripts.preprocess import AlignContrastsd, ForegroundMaskd, LoadSessiond
-
-from .truth import Scans
 
 PREPARE = Compose([LoadSessiond(), AlignContrastsd(), ForegroundMaskd()])
 
@@ -56,8 +55,3 @@ def load_scans(session: Session, protocol: str | None, step: int, fewest: int) -
     image = record["image"].as_tensor()[..., chosen]
     gains = torch.arange(len(acquisitions))[None]
     return Scans(image[None], record["acquisition"][None], mask[..., chosen], gains), chosen
-
-
-def subset(scans: Scans, numbers: list[int]) -> Scans:
-    """Some of the scans."""
-    return Scans(scans.image[:, numbers], scans.acquisition[:, numbers], scans.mask, scans.gains[:, numbers])

@@ -14,9 +14,9 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
+from scripts.evaluate.estimators import BOTH
 from scripts.tissue import MAPS
 
-from .estimators import BOTH
 from .heads import TRUE_MAPS, ContrastScore, Evaluation, cells
 from .page import percent, table, verdict
 from .settings import Protocol

@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from scripts.commands.protocol_report.identifiability import PRIOR_SD
+from scripts.evaluate.estimators import BOTH
 from scripts.tissue import MAPS
 
-from .estimators import BOTH
 from .heads import Evaluation, Outcome, cells
 from .page import percent
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor
 
+from scripts.evaluate.estimators import Scans
 from scripts.nuisance import apply_gain, bias_field, noise_sigma, noisy_magnitude, polynomial_terms, transmit_field
 from scripts.randomness import generator, rng
 from scripts.render import SignalModel
@@ -58,16 +59,6 @@ class Truth(NamedTuple):
     def factor(self) -> int:
         """Fine voxels along an edge of a voxel."""
         return self.fine.shape[1] // self.maps.shape[1]
-
-
-class Scans(NamedTuple):
-    """What an estimator is given: images ``(1, M, X, Y, S)`` in the scanner's units, rows ``(1, M, A)``, the head
-    ``(1, X, Y, S)``, and which gain each scan has ``(1, M)``."""
-
-    image: Tensor
-    acquisition: Tensor
-    mask: Tensor
-    gains: Tensor
 
 
 def signals(truth: Truth, rows: Tensor, **options: Tensor) -> Tensor:

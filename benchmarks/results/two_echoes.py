@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from scipy.ndimage import binary_erosion
 
-from .estimators import Estimator
+from scripts.evaluate.estimators import Estimator
+
 from .measures import HALF_90
 from .page import table, verdict
 from .real_scans import find_session, load_scans

@@ -11,6 +11,20 @@
 
 """Evaluation: tables and figures of the paper and of its neighbours, with published values beside ours."""
 
+from .ablation import Ablation
+from .figures import Figures
 from .page import Picture, Table, Text, page_text, png_of, text_table, write_page
+from .unseen import UnseenContrasts
 
-__all__ = ["Picture", "Table", "Text", "page_text", "png_of", "text_table", "write_page"]
+__all__ = [
+    "Ablation",
+    "Figures",
+    "Picture",
+    "Table",
+    "Text",
+    "UnseenContrasts",
+    "page_text",
+    "png_of",
+    "text_table",
+    "write_page",
+]

@@ -17,6 +17,7 @@ Shapes: B batch, M contrasts, A acquisition fields, L latent channels, N contras
 from .codec import CoarseCodec, FractionCodec
 from .device import bf16, on_device, unwrap
 from .diffusion import LatentDiffusionUNet, PinayaDiffusionUNet, PublishedDiffusionUNet
+from .gain import GainRegressor
 from .heads import HeadSampler
 from .inferers import MapInferer, MapSampler
 from .levels import at_levels, halving_order
@@ -31,6 +32,7 @@ __all__ = [
     "DEFAULT_PROTOCOL",
     "DiffusionTransformer",
     "FractionCodec",
+    "GainRegressor",
     "HeadSampler",
     "LatentDiffusionUNet",
     "MapInferer",

@@ -26,6 +26,7 @@ from ..tissue import MAPS, Estimate, TissuePrior
 from .conditioning import AcquisitionConditioning
 from .encoder import encode_contrasts, recomputed
 from .fusion import product_of_experts
+from .gain import GainRegressor
 from .group_norm import use_fast_group_norm
 from .skips import PrecisionSkip
 from .spread import SpreadHead
@@ -41,11 +42,13 @@ class PosteriorSample(NamedTuple):
         estimate: the log maps and their covariance.
         mean: mean of the latent posterior ``(B, L, ...)``.
         sd: its standard deviation ``(B, L, ...)``.
+        gain: of each contrast ``(B, M)``, where the network regresses it.
     """
 
     estimate: Estimate
     mean: Tensor
     sd: Tensor
+    gain: Tensor | None = None
 
 
 class PhysicsVAE(AutoencoderKL):
@@ -67,6 +70,8 @@ class PhysicsVAE(AutoencoderKL):
         skip_channels: features of the skip of each level but the coarsest, the finest first; 0 for no skip there.
         covariance: predict the covariance of the log maps; else the spread of posterior draws stands for it.
         pd_median: median of the PD prior.
+        prior: the maps that the prior is over, see :class:`scripts.tissue.TissuePrior`.
+        gain_regressor: have a network for the gain of each contrast; the paper's ablation has one.
         num_draws: posterior draws behind the standard deviations of ``forward`` without ``covariance``.
         checkpointing: training keeps the inputs of residual blocks alone, and takes a third longer for far less memory.
 
@@ -86,6 +91,8 @@ class PhysicsVAE(AutoencoderKL):
         skip_channels: Sequence[int] = (8, 16, 32),
         covariance: bool = True,
         pd_median: float = 0.8,
+        prior: str = "all",
+        gain_regressor: bool = False,
         num_draws: int = 4,
         checkpointing: bool = False,
     ) -> None:
@@ -106,7 +113,7 @@ class PhysicsVAE(AutoencoderKL):
         )
         use_fast_group_norm(self)
         self.factor, self.checkpointing = 2 ** (len(channels) - 1), checkpointing
-        self.pd_median, self.prior = pd_median, TissuePrior(pd_median=pd_median)
+        self.pd_median, self.prior = pd_median, TissuePrior(pd_median=pd_median, over=prior)
         norms = [m for m in self.encoder.modules() if isinstance(m, nn.GroupNorm)]
         self.conditioning = AcquisitionConditioning([n.num_channels for n in norms], mode=adagn, condition=condition)
         self.skips = nn.ModuleDict(
@@ -117,6 +124,7 @@ class PhysicsVAE(AutoencoderKL):
             }
         )
         self.spread = SpreadHead(spatial_dims, channels[0]) if covariance else None
+        self.gain_regressor = GainRegressor(spatial_dims) if gain_regressor else None
         default = torch.stack([acquisition.to_row() for acquisition in DEFAULT_PROTOCOL])
         self.register_buffer("default_acquisition", default, persistent=False)
         # Known beforehand, so that a traced network need not render signals.
@@ -186,7 +194,12 @@ class PhysicsVAE(AutoencoderKL):
         """
         mean, sd, skipped = self._encode(image, acquisition, with_skips)
         estimate = self._decode(mean + sd * noise, skipped)
-        return PosteriorSample(Estimate(*(self._crop(x, image.shape[2:]) for x in estimate)), mean, sd)
+        estimate = Estimate(*(self._crop(x, image.shape[2:]) for x in estimate))
+        return PosteriorSample(estimate, mean, sd, self.regress_gain(image))
+
+    def regress_gain(self, image: Tensor) -> Tensor | None:
+        """Gain of each contrast ``(B, M)`` from contrasts ``(B, M, ...)``; None of a network that regresses none."""
+        return None if self.gain_regressor is None else self.gain_regressor(image)
 
     def encode_stage_2_inputs(self, image: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Posterior mean ``(B, L, ...)``, for MONAI's LatentDiffusionInferer."""
@@ -270,6 +283,8 @@ class PublishedVAE(PhysicsVAE):
         norm_num_groups: groups of every GroupNorm.
         adagn: ``per_channel`` as in the paper's Eq. 2; the weights that the authors released have ``shared_scalar``.
         pd_median: median of the PD prior.
+        prior: the maps that the prior is over; the paper's text has ``relaxation``.
+        gain_regressor: regress the gain of each contrast.
         checkpointing: see :class:`PhysicsVAE`.
     """
 
@@ -282,6 +297,8 @@ class PublishedVAE(PhysicsVAE):
         norm_num_groups: int = 32,
         adagn: str = "per_channel",
         pd_median: float = 50.0,
+        prior: str = "all",
+        gain_regressor: bool = False,
         checkpointing: bool = False,
     ) -> None:
         super().__init__(
@@ -295,5 +312,7 @@ class PublishedVAE(PhysicsVAE):
             skip_channels=(),
             covariance=False,
             pd_median=pd_median,
+            prior=prior,
+            gain_regressor=gain_regressor,
             checkpointing=checkpointing,
         )

@@ -72,6 +72,8 @@ class Heads:
         slice_thickness: of the axial slices that every contrast consists of [mm]; None for the grid of the head.
         coarse: probability that a contrast has a larger voxel in the plane, on the same grid.
         misstated: sidecars say what was prescribed, up to some per cent off what was played out.
+        gain: lowest and highest of the gains of contrasts, log-uniform: units of a file per unit of PD. Equal ones are
+            those of a scanner whose scale is fixed.
 
     Raises:
         UserError: for what is no probability, no truth value, or no field strength that tissue is known at.
@@ -90,6 +92,7 @@ class Heads:
     slice_thickness: float | None = None
     coarse: float = 0.0
     misstated: bool = False
+    gain: tuple[float, float] = NUISANCES.gain
 
     def __post_init__(self) -> None:
         for option in ("wide", "lesions", "masses", "moved", "thick", "coarse"):
@@ -100,6 +103,12 @@ class Heads:
         for option in ("skull", "misstated"):
             if not isinstance(getattr(self, option), bool):
                 raise UserError(option, repr(getattr(self, option)), "use True or False")
+        if (
+            len(self.gain) != 2
+            or not all(is_number(one) and one > 0 for one in self.gain)
+            or self.gain[0] > self.gain[1]
+        ):
+            raise UserError("gain", repr(self.gain), "use two numbers above 0, the lower one first")
         if not self.field_strengths or not set(self.field_strengths) <= set(FIELD_STRENGTHS):
             known = ", ".join(f"{field:g}" for field in FIELD_STRENGTHS)
             raise UserError("field_strengths", f"{self.field_strengths}", f"use some of {known} [T]")
@@ -190,7 +199,7 @@ def scan(random: Generator, head: Volume, number: int, heads: Heads, resolution:
         resolution: edge of a voxel [mm].
     """
     signal = head.signal[number] if heads.skull else head.signal[number] * head.brain
-    ranges = replace(NUISANCES, moved=heads.moved, thick=heads.thick, coarse=heads.coarse)
+    ranges = replace(NUISANCES, gain=heads.gain, moved=heads.moved, thick=heads.thick, coarse=heads.coarse)
     nuisances = draw_nuisances(random, ranges, axes=3, voxel_mm=resolution)
     if heads.slice_thickness is not None:
         nuisances = replace(nuisances, thickness=heads.slice_thickness, regrid=False)

@@ -90,6 +90,8 @@ class Simulator:
         """
         options = asdict(self.heads)
         options["label_maps"], options["lesion_masks"] = options.pop("anatomies").names, self.heads.lesion_masks.names
+        if tuple(self.heads.gain) == Heads.gain:
+            del options["gain"]  # Studies from before this option stay what they are.
         named = {"".join(word.capitalize() for word in key.split("_")): value for key, value in options.items()}
         tool = {"Name": TOOL, "Version": str(VERSION), "Seed": self.seed, "VoxelSize": self.resolution}
         # As it will be read again: lists for tuples.

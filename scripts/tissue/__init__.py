@@ -30,6 +30,7 @@ __all__ = [
     "FRACTIONS",
     "FRACTION_OF",
     "MAPS",
+    "PRIORS",
     "REGIONS",
     "SAME_FIELD",
     "TISSUES",
@@ -137,21 +138,44 @@ def known_tissues(field_strength: float) -> list[str]:
     ]
 
 
+PRIORS = {"all": MAPS, "relaxation": ("T1", "T2"), "none": ()}
+"""Word for a prior -> the maps that it is over."""
+
+
 class TissuePrior(nn.Module):
     """Exponential bias of Lüpke et al. 2024, Eq. 6-7: ``log map = o + b`` with ``b = ln median``.
 
     With the L2 penalty on ``o`` this is a log-normal prior with the given medians.
 
     Args:
-        pd_median: median of PD, in the unit of the images where gains are fixed, else relative to water.
+        pd_median: median of PD, in the unit of the images where gains are fixed, else relative to water. It is the bias
+            of PD under any prior, since it is the unit of the images.
         t1_median: median of T1 [s].
         t2_median: median of T2 [s].
+        over: ``all`` maps (the code that the authors released), ``relaxation``, T1 and T2 alone (the paper's text), or
+            ``none``. T1 and T2 without a prior have no bias; maps without one have no penalty.
+
+    Raises:
+        UserError: for an unknown ``over``.
     """
 
-    def __init__(self, pd_median: float = 0.8, t1_median: float = 1.0, t2_median: float = 0.1) -> None:
+    def __init__(
+        self, pd_median: float = 0.8, t1_median: float = 1.0, t2_median: float = 0.1, over: str = "all"
+    ) -> None:
         super().__init__()
-        self.register_buffer("bias", torch.tensor([pd_median, t1_median, t2_median]).log(), persistent=False)
+        if over not in PRIORS:
+            raise UserError("prior", repr(over), f"use one of {', '.join(PRIORS)}")
+        known = torch.tensor([float(name in PRIORS[over]) for name in MAPS])
+        medians = torch.tensor([pd_median, t1_median, t2_median])
+        bias = torch.where((known > 0) | (torch.arange(len(MAPS)) == MAPS.index("PD")), medians.log(), 0.0)
+        self.register_buffer("bias", bias, persistent=False)
+        self.register_buffer("known", known, persistent=False)
 
     def forward(self, o: Tensor) -> Tensor:
         """Decoder output ``(B, 3, ...)`` -> log maps ``(B, 3, ...)`` in float32."""
         return o.float() + self.bias.view(1, 3, *[1] * (o.ndim - 2))
+
+    def penalty(self, log_maps: Tensor) -> Tensor:
+        """``sum(o^2) / B`` over the maps that the prior is over, with ``o = log maps - b``: ln-sd 1."""
+        o = (log_maps - self.bias.view(1, 3, *[1] * (log_maps.ndim - 2))).transpose(0, 1).flatten(1)
+        return (self.known * o.square().sum(1)).sum() / len(log_maps)

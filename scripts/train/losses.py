@@ -12,7 +12,7 @@
 """Training losses of the physics VAE: small callables; their weights stand in the config."""
 
 import torch
-from monai.losses import PerceptualLoss
+from monai.losses import JukeboxLoss, PerceptualLoss
 from monai.utils import optional_import
 from torch import Tensor, nn
 
@@ -66,10 +66,23 @@ def reconstruction_error(signal: Tensor, target: Tensor, acquisition: Tensor, po
     return (signal[exists] - target[exists]).abs().pow(power).mean()
 
 
-def prior_penalty(log_maps: Tensor, bias: Tensor) -> Tensor:
-    """L2 penalty of the map prior: ``sum(o^2) / B`` with ``o = log maps - b`` (log-normal prior of ln-sd 1)."""
-    o = log_maps - bias.view(1, -1, *[1] * (log_maps.ndim - 2))
-    return o.square().sum() / len(log_maps)
+def perceptual_loss(kind: str, spatial_dims: int = 2, device: torch.device | str = "cpu") -> nn.Module:
+    """A perceptual loss of image pairs ``(N, 1, ...)`` in [-1, 1].
+
+    Args:
+        kind: ``alexnet`` (the paper, an optional extra, see :func:`alexnet_perceptual`) or ``spectral``, MONAI's
+            ``JukeboxLoss`` of amplitudes in the frequency domain, which needs no weights.
+        spatial_dims: 2 or 3.
+        device: of AlexNet.
+
+    Raises:
+        UserError: for another kind, or when AlexNet is not there.
+    """
+    if kind == "spectral":
+        return JukeboxLoss(spatial_dims)
+    if kind == "alexnet":
+        return alexnet_perceptual(spatial_dims, device)
+    raise UserError("perceptual", repr(kind), "use alexnet or spectral")
 
 
 def alexnet_perceptual(spatial_dims: int = 2, device: torch.device | str = "cpu") -> nn.Module:
@@ -79,14 +92,14 @@ def alexnet_perceptual(spatial_dims: int = 2, device: torch.device | str = "cpu"
         UserError: when the packages or the network's weights are not there.
     """
     missing = [package for package in ("lpips", "torchvision") if not optional_import(package)[1]]
+    without = "give --perceptual spectral or --loss_weights::perceptual 0"
     if missing:
         # lpips by itself would replace torch by another build.
-        install = "pip install --no-deps lpips torchvision, the latter in a build for the installed torch, or give"
+        install = "pip install --no-deps lpips torchvision, the latter in a build for the installed torch, or"
         found = f"no package {' and '.join(missing)}"
-        raise UserError("perceptual loss 'alex'", found, f"{install} --loss_weights::perceptual 0")
+        raise UserError("perceptual loss 'alex'", found, f"{install} {without}")
     try:
         return PerceptualLoss(spatial_dims, network_type="alex", is_fake_3d=spatial_dims == 3).to(device)
     except Exception as error:
         what = f"no AlexNet weights ({' '.join(str(error).split())})"
-        do = "download them once, or give --loss_weights::perceptual 0"
-        raise UserError("perceptual loss 'alex'", what, do) from error
+        raise UserError("perceptual loss 'alex'", what, f"download them once, or {without}") from error

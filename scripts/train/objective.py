@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from ..acquisition import present
 from ..errors import UserError
 from ..render import SignalModel, profile_gain
-from ..tissue import REGIONS
-from .losses import map_error, prior_penalty, reconstruction_error, spread_error
+from ..tissue import REGIONS, TissuePrior
+from .losses import map_error, reconstruction_error, spread_error
 
-GAINS = ("profiled", "unit")
+GAINS = ("profiled", "unit", "regressed")
 JUDGED = ("contrasts", "maps")
 FLUID = REGIONS.index("CSF")
 """Its label."""
@@ -71,8 +71,9 @@ class VAEObjective:
         judged: what a discriminator is shown: ``contrasts`` (the paper), or ``maps`` where true ones exist.
         fluid_weight: of the errors of maps in fluid, in estimates with skips. It fills little of a head, and where T1w
             and FLAIR are dark alike nothing but its surroundings tell it from what gives no signal.
-        gain: ``profiled`` (each contrast's gain by least squares, intensities relative to the window's upper end) or
-            ``unit`` (gain 1, raw intensities; the paper).
+        gain: ``profiled`` (each contrast's gain by least squares, intensities relative to the window's upper end),
+            ``unit`` (gain 1, raw intensities; the paper) or ``regressed`` (raw intensities, gains by a network that has
+            a :class:`scripts.networks.GainRegressor`; a variant in the paper's ablation).
         power: 1 or 2, the norm of the reconstruction error.
         signed: render signed signals, as the paper does; else magnitudes, as scanners store them.
 
@@ -105,13 +106,28 @@ class VAEObjective:
         self.judged, self.fluid_weight = judged, fluid_weight
         self.signal_model = SignalModel(signed)
 
-    def render(self, log_maps: Tensor, compared: Compared) -> Tensor:
-        """Rendered contrasts ``(B, M, ...)`` with their gain, to set against those of ``compared``."""
+    def render(self, log_maps: Tensor, compared: Compared, gain: Tensor | None = None) -> Tensor:
+        """Rendered contrasts ``(B, M, ...)`` with their gain, to set against those of ``compared``.
+
+        Args:
+            log_maps: predicted ln PD, ln T1, ln T2 ``(B, 3, ...)``.
+            compared: what they are set against.
+            gain: of these contrasts ``(B, M)``, where it is regressed.
+
+        Raises:
+            UserError: when the network that should regress gains does not, or not those of these contrasts.
+        """
         signal = self.signal_model(log_maps.exp(), compared.acquisition)
+        if self.gain == "unit":
+            return signal
         if self.gain == "profiled":
             gain = profile_gain(compared.target, signal, compared.acquisition)
-            signal = gain.view(*gain.shape, *[1] * (signal.ndim - 2)) * signal
-        return signal
+        elif gain is None:
+            raise UserError("gain", "'regressed', but no network for it", "give --network_def::gain_regressor true")
+        elif gain.shape != signal.shape[:2]:
+            found = "'regressed', but contrasts that the encoder is not shown"
+            raise UserError("gain", found, "train on a folder of scans with --dataset_dir, or use profiled or unit")
+        return gain.view(*gain.shape, *[1] * (signal.ndim - 2)) * signal
 
     def terms(
         self,
@@ -120,7 +136,7 @@ class VAEObjective:
         signal: Tensor,
         compared: Compared,
         batch: dict[str, Tensor],
-        bias: Tensor,
+        prior: TissuePrior,
         with_skips: Tensor | float = 0.0,
     ) -> dict[str, Tensor]:
         """The terms that compare maps and contrasts with the truth, unweighted, but for those that weigh 0.
@@ -131,7 +147,7 @@ class VAEObjective:
             signal: rendered contrasts ``(B, M, ...)``.
             compared: what these are compared with.
             batch: the batch, with ``maps``, ``mask`` and ``labels`` where they are known.
-            bias: of the map prior ``(3,)``.
+            prior: of the maps.
             with_skips: 1 where a sample was decoded with skips ``(B,)``.
         """
         terms, target = {}, compared.target
@@ -153,7 +169,7 @@ class VAEObjective:
                 signal / unit, target / unit, compared.acquisition, self.power
             )
         if self.weights["prior"]:
-            terms["prior"] = prior_penalty(log_maps, bias)
+            terms["prior"] = prior.penalty(log_maps)
         if self.weights["perceptual"]:
             terms["perceptual"] = self.perceptual(compared.scaled(signal), compared.scaled(target))
         return terms

@@ -130,16 +130,16 @@ class VAEStep:
         self.vae.train()
         with bf16(device, self.amp):
             sample = self.training_forward(batch["image"], batch["acquisition"] * seen.unsqueeze(-1), noise, with_skips)
-        compared, bias = Compared.of(batch), self.vae.prior.bias
+        compared, prior = Compared.of(batch), self.vae.prior
         log_maps, spread = sample.estimate
-        signal = self.objective.render(log_maps, compared)
-        terms = self.objective.terms(log_maps, spread, signal, compared, batch, bias, with_skips)
+        signal = self.objective.render(log_maps, compared, sample.gain)
+        terms = self.objective.terms(log_maps, spread, signal, compared, batch, prior, with_skips)
         terms["kl"] = kl_divergence(sample.mean, sample.sd)
         weights = self.objective.weights
         adversarial = weights["adversarial"] and engine.state.epoch > self.adversarial_start
         if adversarial:
             judged, weight = judged_samples(with_skips, bool(self.vae.skips))
-            made, real = self.objective.pair(log_maps, signal, compared, batch, bias, judged)
+            made, real = self.objective.pair(log_maps, signal, compared, batch, prior.bias, judged)
             self.judge.requires_grad_(False)
             with bf16(device, self.amp):
                 verdict = self.judge(made)[-1]
@@ -197,13 +197,13 @@ class VAEValidationStep:
         with bf16(engine.state.device, self.amp):
             log_maps, spread = self.network.estimate(batch["image"], batch["acquisition"])
         compared = Compared.of(batch)
-        signal = self.objective.render(log_maps, compared)
+        signal = self.objective.render(log_maps, compared, self.network.regress_gain(batch["image"]))
         outputs = []
         for i in range(len(log_maps)):
             one = {key: value[i : i + 1] for key, value in batch.items()}
             mine = Compared.of(one)
             terms = self.objective.terms(
-                log_maps[i : i + 1], spread[i : i + 1], signal[i : i + 1], mine, one, self.network.prior.bias
+                log_maps[i : i + 1], spread[i : i + 1], signal[i : i + 1], mine, one, self.network.prior
             )
             weights = self.objective.weights
             loss = sum(weights[name] * float(terms[name]) for name in self.JUDGED if name in terms)

@@ -125,7 +125,7 @@ def _signals(scanner: Scanner, unknown: np.ndarray, ends: np.ndarray) -> tuple[n
         """The signals of voxels with fluid add up."""
         mixed = [_with_fluid(part[:, count], tissue, pd[0], own) for tissue, own in zip(part[:, count + 1 :].T, pd[1:])]
         lattices = part[:, :count].reshape(len(part), plain, LANES).transpose(1, 0, 2)
-        return np.concatenate([lattices, np.array(mixed).reshape(-1, *lattices.shape[1:])])
+        return np.concatenate([lattices, np.array(mixed).reshape(len(mixed), *lattices.shape[1:])])
 
     signal, star, by_property = (blocks(part.double().numpy()) for part in prediction)
     signal = np.where(signal == 0, 1e-9, signal)

@@ -25,6 +25,7 @@ from ...errors import UserError
 from ...randomness import rng
 
 SPLITS = ("all", "train", "validation")
+HELD_OUT = ("subjects", "sessions")
 
 
 class SessionDataset(Dataset):
@@ -33,10 +34,15 @@ class SessionDataset(Dataset):
     Args:
         dataset_dir: BIDS folder, or one sub-folder per subject.
         protocol: named protocol or file for images without a sidecar.
-        split: ``all``, ``train`` or ``validation``; subjects, never sessions, are split.
+        split: ``all``, ``train`` or ``validation``.
         validation_fraction: share of the subjects held out, at least one.
         seed: seed of the split.
         equations: ``exact``, or ``paper`` for the published ones.
+        held_out: what is split: ``subjects``, or ``sessions`` as published. The latter leaks: other sessions of a
+            subject of validation are trained on.
+
+    Raises:
+        UserError: for something else to hold out, or a negative seed.
     """
 
     def __init__(
@@ -47,13 +53,16 @@ class SessionDataset(Dataset):
         validation_fraction: float = 0.1,
         seed: int = 0,
         equations: str = "exact",
+        held_out: str = "subjects",
     ) -> None:
+        if held_out not in HELD_OUT:
+            raise UserError("held_out", repr(held_out), f"use one of {', '.join(HELD_OUT)}")
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
         if seed < 0:
             raise UserError("seed", str(seed), "use a whole number of at least 0")
         self.dataset_dir, self.protocol, self.equations, self.split = dataset_dir, protocol, equations, split
-        self.validation_fraction, self.seed = validation_fraction, seed
+        self.validation_fraction, self.seed, self.held_out = validation_fraction, seed, held_out
         self._records: list[dict] | None = None
 
     @property
@@ -80,12 +89,14 @@ class SessionDataset(Dataset):
         return self._records
 
     def _choose(self, sessions: list) -> list:
-        subjects = sorted({session.subject for session in sessions})
-        if len(subjects) < 2:
-            raise UserError(self.dataset_dir, "one subject", "give two or more, one is held out for validation")
-        held_out = max(1, round(self.validation_fraction * len(subjects)))
-        validation = set(rng(self.seed).permutation(subjects)[:held_out])
-        return [s for s in sessions if (s.subject in validation) == (self.split == "validation")]
+        names = {session.name: session.subject if self.held_out == "subjects" else session.name for session in sessions}
+        units = sorted(set(names.values()))
+        if len(units) < 2:
+            one = self.held_out.removesuffix("s")
+            raise UserError(self.dataset_dir, f"one {one}", "give two or more, one is held out for validation")
+        count = max(1, round(self.validation_fraction * len(units)))
+        validation = set(rng(self.seed).permutation(units)[:count])
+        return [s for s in sessions if (names[s.name] in validation) == (self.split == "validation")]
 
     def __len__(self) -> int:
         if self.dataset_dir is None or not Path(self.dataset_dir).exists():
@@ -134,7 +145,11 @@ class TrainingDataset(Dataset):
 
     def participants(self, index: int) -> dict[str, float]:
         """The subject of a sample, whose share is 1."""
-        return {self.data[index // self.num_slices]["session"].subject: 1.0}
+        return {self.record(index)["session"].subject: 1.0}
+
+    def record(self, index: int) -> dict:
+        """The record of the session of a sample."""
+        return self.data[index // self.num_slices]
 
     def preload(self) -> None:
         """Reads every session now, with a progress bar."""

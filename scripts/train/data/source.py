@@ -39,6 +39,7 @@ class Scans:
         spatial_dims: 2 for slices, 3 for whole volumes.
         num_slices: axial slices per session.
         slice_step: distance between them [voxels].
+        held_out: ``subjects`` or ``sessions``, see :class:`.sessions.SessionDataset`.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class Scans:
         spatial_dims: int,
         num_slices: int,
         slice_step: int,
+        held_out: str = "subjects",
     ) -> None:
         self.sessions = {
-            split: SessionDataset(dataset_dir, protocol, split, validation_fraction, seed, equations)
+            split: SessionDataset(dataset_dir, protocol, split, validation_fraction, seed, equations, held_out)
             for split in ("train", "validation")
         }
         self.transform, self.slices = transform, (spatial_dims, num_slices, slice_step)

@@ -1,0 +1,342 @@
+# Copyright (c) MONAI Consortium
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Scans that were left out, predicted from the others of their session, and scans that are reconstructed.
+
+Every contrast, or every protocol, of a session is left out in turn. Maps are estimated from the remaining scans, the
+left-out ones are rendered from them and compared with what was measured.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from monai.data import MetaTensor
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..bids import resolve
+from ..errors import UserError
+from ..estimate import Posterior
+from ..estimate.posterior import CLASSES
+from ..files import check_writable, lock_folder, write_atomically
+from ..networks.weights import load_weights
+from ..preprocess import ScaleContrastsd
+from ..tissue import region_numbers
+from ..train import VAEObjective
+from ..train.monitor import upright
+from .contrasts import closest_rescaled, correlation, nrmse, render, ssim, with_gain
+from .estimators import BOTH, FLAT, NETWORK, Found, NetworkEstimator, Scans, refine, subset
+from .page import Part, Picture, Table, png_of, write_page
+from .reconstruction import means, published_metrics
+
+RESCALED, MONOTONE, PAPER = "closest input, rescaled", "closest input, best monotone curve", "published equations"
+"""Ways to predict a scan besides those of :mod:`.estimators`."""
+NOTHING = "nothing"
+"""Left out where scans are reconstructed."""
+TISSUES = region_numbers("WM", "GM", "CSF")
+NOTE = (
+    "SSIM, NRMSE and Pearson's r inside the head (or brain); NRMSE of WM, GM and CSF: root mean square of the "
+    "difference over that of the measured scan, in this tissue. The unit of a predicted scan is fitted, one number, in "
+    "the head and for tissues in the brain. 'Rescaled' knows the scan that it predicts: two numbers, or a whole "
+    "monotone curve, are fitted to it. 'Published equations': the same estimator, fitted and rendered with the three "
+    "equations of the paper."
+)
+RECONSTRUCTED = (
+    "Published definitions: maps from a sample of the posterior of the network's latent, batches of 4 slices, raw "
+    "units, see docs/paper.md. The paper's released model has MSE 996, MAE 20.25, MS-SSIM .9632, PSNR 32.70 on OASIS-3."
+)
+BATCH = 4
+FEWEST = 20
+"""Voxels of a tissue that an error is given for."""
+
+
+class Sliced(NamedTuple):
+    """Axial slices of one session.
+
+    Attributes:
+        scans: what is measured.
+        paper: rows of the same scans by the published equations ``(1, M, A)``; None where these have none.
+        labels: of tissues ``(X, Y, S)``, see :data:`TISSUES`; None where they are not known.
+        names: of the scans.
+    """
+
+    scans: Scans
+    paper: Tensor | None
+    labels: Tensor | None
+    names: list[str]
+
+
+@dataclass(eq=False)
+class UnseenContrasts:
+    """Evaluates weights on the sessions of a folder: reconstruction, and prediction of scans that are left out.
+
+    The result of each session is kept in ``sub-XX.json`` (or ``sub-XX_ses-YY.json``), and sessions that have one are
+    not evaluated again. Building this object reads nothing.
+
+    Args:
+        sessions: records, see :func:`scripts.bids.session_record`.
+        preprocessing: record -> volume, see :mod:`scripts.preprocess`.
+        network: the physics VAE.
+        weights: its state dict's file.
+        posterior: for data consistency.
+        output_dir: folder of the results.
+        slices: axial slices of each session, evenly spread over the head.
+        left_out: name of a protocol -> ends of the BIDS names of its scans, left out together; None leaves out each
+            contrast by itself.
+        gain: ``profiled`` or ``unit``, for the published definitions of reconstruction.
+        protocol: for scans without a sidecar.
+        seed: of samples of the posterior.
+        overwrite: evaluate all sessions anew.
+    """
+
+    sessions: Sequence[dict]
+    preprocessing: Callable[[dict], dict]
+    network: nn.Module
+    weights: str | Path
+    posterior: Posterior
+    output_dir: str | Path
+    slices: int = 4
+    left_out: Mapping[str, Sequence[str]] | None = None
+    gain: str = "profiled"
+    protocol: str | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+    @torch.no_grad()
+    def run(self) -> Path:
+        """Evaluates what is missing and writes the page.
+
+        Raises:
+            UserError: for unusable weights or a protocol that leaves no scan of a session.
+        """
+        root = check_writable(self.output_dir)
+        load_weights(self.network, self.weights, "name weights of the physics VAE with --weights")
+        self.network.eval()
+        settings = {"slices": self.slices, "left_out": self.left_out, "weights": str(self.weights), "seed": self.seed}
+        content, picture = [], None
+        with lock_folder(root):
+            for record in tqdm([*self.sessions], "sessions", unit="session"):
+                path = root / f"{record['session'].name}.json"
+                known = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not self.overwrite else None
+                if known is not None and known["settings"] != json.loads(json.dumps(settings)):
+                    do = "choose another --output_dir, or give --overwrite true"
+                    raise UserError(path, "results of other settings", do)
+                if known is None:
+                    sliced = slices_of(self.preprocessing(record), record, self.slices, self.protocol)
+                    rows, shown = self.evaluate(sliced)
+                    published = self._published(sliced.scans)
+                    known = {"settings": settings, "rows": rows, "published": published}
+                    write_atomically(path, json.dumps(known, indent=2) + "\n")
+                    picture = picture or draw(sliced, shown)
+                content.append(known)
+            if picture is not None:
+                write_atomically(root / "predictions.png", picture)
+            elif (root / "predictions.png").exists():
+                picture = (root / "predictions.png").read_bytes()
+            found = parts(content, picture)
+            page = write_page(root, "evaluation", "Reconstruction and prediction of scans", found, about(settings))
+        print(page, flush=True)
+        return page
+
+    def evaluate(self, sliced: Sliced) -> tuple[list[dict], dict[str, dict[str, Tensor]]]:
+        """One row per left-out group, way and contrast; and images to show: contrast -> way -> ``(X, Y, S)``."""
+        scans, names, rows = sliced.scans, sliced.names, []
+        shown: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+        whole = dict(self.ways(sliced, list(range(len(names)))))
+        labels = sliced.labels
+        if labels is None:
+            shares = whole[BOTH].shares
+            labels = torch.zeros(shares.shape[1:], dtype=torch.int64)
+            for name, number in TISSUES.items():
+                labels[shares[CLASSES.index(name)] > 0.5] = number
+        for group, out in {NOTHING: [], **self.groups(names)}.items():
+            given = [number for number in range(len(names)) if number not in out]
+            if not given:
+                continue
+            targets = out or given
+            found = whole if group == NOTHING else dict(self.ways(sliced, given))
+            for number in targets:
+                target = scans.image[0, number]
+                scores: dict[str, dict[str, float]] = {}
+                # Fat sets the unit of a head; inside the brain it is that of the brain.
+                for mask in (scans.mask[0], scans.mask[0] & (labels > 0)):
+                    images = {way: self.rendered(one, way, sliced, number, mask) for way, one in found.items()}
+                    if out:
+                        _, line, curve = closest_rescaled(target, scans.image[0, given], mask)
+                        images = {RESCALED: line, MONOTONE: curve} | images
+                    for way, image in images.items():
+                        if way not in scores:
+                            scores[way] = in_head(target, image, mask)
+                            shown[names[number]] |= {way: image} if out else {}
+                        else:
+                            scores[way] |= in_tissues(target, image, labels * mask)
+                rows += [
+                    {"left out": group, "contrast": names[number], "way": way} | one for way, one in scores.items()
+                ]
+        return rows, shown
+
+    def groups(self, names: Sequence[str]) -> dict[str, list[int]]:
+        """Name of what is left out -> numbers of its scans."""
+        if self.left_out is None:
+            return {name: [number] for number, name in enumerate(names)} if len(names) > 1 else {}
+        chosen = {
+            group: [number for number, name in enumerate(names) if name.endswith(tuple(ends))]
+            for group, ends in self.left_out.items()
+        }
+        for group, numbers in chosen.items():
+            if len(numbers) == len(names):
+                raise UserError("left_out", f"all scans of a session in {group!r}", "name a part of them")
+        return {group: numbers for group, numbers in chosen.items() if numbers}
+
+    def ways(self, sliced: Sliced, given: Sequence[int]) -> Iterator[tuple[str, Found]]:
+        """What each way to estimate finds in some of the scans."""
+        scans = subset(sliced.scans, given)
+        alone = NetworkEstimator(self.network)(scans)
+        yield NETWORK, alone
+        yield FLAT, refine(alone, scans, Posterior(network=0.0, tissues=["other"]))
+        if sliced.paper is not None:
+            yield PAPER, refine(alone, scans._replace(acquisition=sliced.paper[:, list(given)]), self.posterior)
+        yield BOTH, refine(alone, scans, self.posterior)
+
+    @staticmethod
+    def rendered(found: Found, way: str, sliced: Sliced, number: int, mask: Tensor) -> Tensor:
+        """One scan ``(X, Y, S)`` from what was found, in the unit that fits the measured one inside a mask."""
+        rows = sliced.paper if way == PAPER else sliced.scans.acquisition
+        target, row = sliced.scans.image[0, [number]], rows[0, [number]]
+        # The published equations know one tissue in a voxel.
+        fluid = None if way == PAPER else found.fluid
+        return with_gain(target, render(found.estimate.log_maps[0], row, sliced.scans.mask[0], fluid), row, mask)[0]
+
+    def _published(self, scans: Scans) -> dict[str, float]:
+        objective = VAEObjective(dict.fromkeys(VAEObjective.NAMES, 0.0), None, "contrasts", 1.0, self.gain)
+        volume = ScaleContrastsd()({"image": MetaTensor(scans.image[0]), "mask": scans.mask.float()})
+        image, count = volume["image"].as_tensor().movedim(-1, 0), scans.image.shape[-1]
+        batch = {"image": image, "acquisition": scans.acquisition.expand(count, -1, -1), "index": torch.arange(count)}
+        batch["window"] = volume["window"].expand(count, -1, -1)
+        batches = [{key: value[i : i + BATCH] for key, value in batch.items()} for i in range(0, count, BATCH)]
+        return published_metrics(self.network, objective, batches, self.seed)
+
+
+def in_head(target: Tensor, image: Tensor, mask: Tensor) -> dict[str, float]:
+    """Measures of an image inside the head."""
+    return {
+        "SSIM": ssim(target, image, mask),
+        "NRMSE": nrmse(target, image, mask),
+        "r": correlation(target, image, mask),
+    }
+
+
+def in_tissues(target: Tensor, image: Tensor, labels: Tensor) -> dict[str, float]:
+    """Error of an image in each tissue that fills some voxels."""
+    where = {f"NRMSE {tissue}": labels == label for tissue, label in TISSUES.items()}
+    return {
+        name: nrmse(target, image, inside)
+        for name, inside in where.items()
+        if inside.sum() >= FEWEST and target[inside].any()
+    }
+
+
+def slices_of(volume: dict, record: dict, count: int, protocol: str | None) -> Sliced:
+    """Evenly spread axial slices of a session that show the head.
+
+    Args:
+        volume: the record as preprocessing left it.
+        record: the record.
+        count: of slices.
+        protocol: for scans without a sidecar.
+    """
+    mask = volume["mask"][0] > 0
+    area = mask.sum((0, 1))
+    usable = (area > area.max() / 3).nonzero().squeeze(1)
+    chosen = usable[torch.linspace(0, len(usable) - 1, count + 2).round().long()[1:-1]]
+    low, high = volume["window"].view(-1, 2, 1, 1, 1).unbind(1)
+    image = ((volume["image"].as_tensor()[..., chosen] + 1) / 2 * (high - low) + low).clamp_min(0)
+    # Between the convolutions of a skull-stripped brain a filled mask holds what is 0 in every scan.
+    head = mask[..., chosen] & (image > 0).any(0)
+    x, y = (slice(int(where.min()), int(where.max()) + 1) for where in head.nonzero().T[:2])
+    session = record["session"]
+    try:
+        rows = torch.stack([one.to_row() for one in resolve(session, protocol, "paper")])[None]
+    except UserError:
+        rows = None
+    labels = volume["labels"][0].as_tensor() if hasattr(volume.get("labels"), "as_tensor") else volume.get("labels")
+    if labels is not None:
+        labels = (labels[0] if labels.ndim == 4 else labels)[..., chosen].long()[x, y]
+    names = [contrast.path.name.split(".")[0].removeprefix(f"{session.name}_") for contrast in session.contrasts]
+    suffixes = [contrast.suffix for contrast in session.contrasts]
+    names = suffixes if len(set(suffixes)) == len(suffixes) else names
+    gains = torch.tensor(record["gains"])[None]
+    scans = Scans(image[:, x, y][None], volume["acquisition"][None], head[x, y][None], gains)
+    return Sliced(scans, rows, labels, names)
+
+
+def parts(content: Sequence[Mapping], picture: bytes | None) -> list[Part]:
+    """Tables over all sessions, and the picture."""
+    groups: dict[tuple, list[Mapping]] = {}
+    for one in content:
+        for row in one["rows"]:
+            groups.setdefault((row["left out"], row["contrast"], row["way"]), []).append(row)
+    names = ("left out", "contrast", "way")
+    rows = [
+        dict(zip(names, key))
+        | {"sessions": len(found)}
+        | means([{k: v for k, v in row.items() if k not in names} for row in found])
+        for key, found in groups.items()
+    ]
+    apart = {True: [], False: []}
+    for row in rows:
+        apart[row["left out"] == NOTHING].append(row)
+    found: list[Part] = (
+        [Table("predicted", "Scans that were left out", apart[False], note=NOTE)] if apart[False] else []
+    )
+    found.append(Table("reconstructed", "Scans that were given", apart[True], note=NOTE))
+    published = means([one["published"] for one in content])
+    found.append(
+        Table("published", "Reconstruction as published", [{"sessions": len(content)} | published], note=RECONSTRUCTED)
+    )
+    if picture is not None:
+        caption = (
+            "One slice of the first session, the patient's right on the left: measured, then predicted by each way."
+        )
+        found.append(Picture("predictions", "Measured and predicted", picture, caption))
+    return found
+
+
+def about(settings: Mapping) -> dict[str, str]:
+    """Facts of a run, in words; a folder's place is nobody's business."""
+    words = {key: json.dumps(value) for key, value in settings.items() if key != "weights"}
+    return words | {"weights": Path(settings["weights"]).name}
+
+
+def draw(sliced: Sliced, shown: Mapping[str, Mapping[str, Tensor]]) -> bytes:
+    """A row per contrast, the measured scan first."""
+    ways = list(dict.fromkeys(way for images in shown.values() for way in images))
+    names = [name for name in sliced.names if shown[name]] or sliced.names
+    figure = Figure((1.9 * (1 + len(ways)), 2.5 * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), 1 + len(ways), squeeze=False)
+    middle = sliced.scans.image.shape[-1] // 2
+    for line, name in zip(panels, names):
+        measured = sliced.scans.image[0, sliced.names.index(name)] * sliced.scans.mask[0]
+        top = float(torch.quantile(measured[sliced.scans.mask[0]], 0.995))
+        images = {f"{name}, measured": measured} | dict(shown[name])
+        for axis in line:
+            axis.axis("off")
+        for axis, (title, image) in zip(line, images.items()):
+            image = (image * sliced.scans.mask[0])[..., middle].numpy()
+            axis.imshow(upright(image), cmap="gray", vmin=0, vmax=top)
+            axis.set_title(title.replace(", ", ",\n").replace(" + ", "\n+ "), fontsize=7)
+    return png_of(figure)
