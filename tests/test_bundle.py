@@ -36,6 +36,8 @@ WORKFLOWS = {
     "inference": "infer",
     "generate": "infer",
     "simulate": None,
+    "factory": None,
+    "pack": None,
     "acquisitions": None,
     "protocol_report": None,
     "render": None,
