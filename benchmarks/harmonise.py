@@ -31,10 +31,10 @@ from tqdm import tqdm
 
 from scripts.acquisition import RenderRequest, load_render, to_sidecar
 from scripts.bids import Session, load_image, output_path, write_image
-from scripts.commands.study.harmonise.harmonisation import CHART, PICTURE, REPORT, SPREADS
+from scripts.commands.study.harmonise.harmonisation import CHART, PICTURE, REPORT, SESSIONS
 from scripts.commands.study.harmonise.intensities import scaled
 from scripts.commands.study.harmonise.page import spread_table, table
-from scripts.commands.study.harmonise.spread import overall
+from scripts.commands.study.harmonise.spread import overall, per_session, spreads
 from scripts.nuisance import apply_nuisances, slice_profiles, thick_slices
 from scripts.randomness import rng
 from scripts.simulate import Heads
@@ -125,6 +125,11 @@ def session(number: int, protocol: str) -> Session:
     return Session(f"{number + 1:02d}", protocol.replace("_", ""), ())
 
 
+def has_t2w(protocol: str) -> bool:
+    """Whether a protocol has a scan that tells T2."""
+    return any(request.suffix == "T2w" for request in load_render(protocol))
+
+
 def write(folder: Path, requests: Sequence[RenderRequest], count: int, slices: int, seed: int) -> list[Subject]:
     """Writes the scans of all subjects as a BIDS folder, one session a protocol."""
     heads, subjects = Heads(), []
@@ -201,10 +206,13 @@ def main() -> None:
             to=options.to,
         )
         workflow.run()
-        spread = read_csv(output / SPREADS, sep="\t")
-        print("\n".join(spread_table(spread, within=True)))
-        within = spread.assign(shrinks=spread["within_acquired"] / spread["within_harmonised"])
-        print(f"\nspread between sessions: {overall(spread):.1f}-fold, within subjects: {overall(within):.1f}-fold\n")
+        medians = per_session(read_csv(output / SESSIONS, sep="\t", na_values="n/a"))
+        told = "|".join(session(0, name).session for name in PROTOCOLS if has_t2w(name))
+        for which, some in (("all", medians), ("those with a T2w", medians[medians["session"].str.contains(told)])):
+            spread = spreads(some)
+            within = spread.assign(shrinks=spread["within_acquired"] / spread["within_harmonised"])
+            print(f"sessions: {which}", *spread_table(spread, within=True), sep="\n")
+            print(f"\nbetween sessions {overall(spread):.1f}-fold, within subjects {overall(within):.1f}-fold\n")
         found = similarities(folder / "scans", output, subjects, requests)
         print("\n".join(similarity_table(found, [request.suffix for request in requests])))
         print(f"report: {output / REPORT}")
