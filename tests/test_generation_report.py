@@ -141,11 +141,11 @@ def test_structure_is_shared_by_contrasts_of_one_brain_and_not_by_those_of_two(f
 
 
 def test_the_same_slice_twice_is_not_diverse():
-    picture = np.random.default_rng(0).random((1, 3, 176, 168), np.float32)
+    picture = np.random.default_rng(0).random((1, 3, 176, 176), np.float32)
     group = Group("copies", np.repeat(picture, 2, 0), None, [0.0, 0.0], ["a", "b"])
     row = images.diversity_row(group, load_render("oasis3"), 3, 0)
     assert row["MS-SSIM"] == pytest.approx(1, abs=1e-4) and row["4-G-R-SSIM"] == pytest.approx(1)
-    small = Group("small", group.images[..., :160], None, group.positions, group.heads)
+    small = Group("small", group.images[..., :175], None, group.positions, group.heads)
     assert "MS-SSIM" not in images.diversity_row(small, load_render("oasis3"), 1, 0)
 
 

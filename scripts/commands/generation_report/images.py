@@ -40,7 +40,7 @@ BLUR, NOISE, BLOCKS = 1.5, 0.05, 4
 PRECISION, DENSITY = 3, 5
 """Neighbours behind precision and recall, and behind density and coverage, as published."""
 LEAST = DENSITY + 2
-SMALLEST = 161
+SMALLEST = 176
 """Edge of the smallest image that MS-SSIM takes, with five scales and a window of 11 [voxels]."""
 
 
