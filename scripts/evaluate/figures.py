@@ -27,7 +27,7 @@ from ..acquisition import RenderRequest, load_render
 from ..bids import Session, find_sessions, load_image
 from ..errors import UserError
 from ..files import check_writable
-from ..preprocess.session import largest_filled
+from ..preprocess.session import filled_foreground
 from ..render import SignalModel
 from ..tissue import MAPS
 from ..train.monitor import upright
@@ -140,7 +140,7 @@ class Figures:
                 scan, head = _slice(contrast.path)
                 name = contrast.path.name.split(".")[0]
                 found = noise.measure(scan, head)
-                png, powers = noise.draw(name, scan, head, found, rendered, largest_filled(maps[0] > 0), self.seed)
+                png, powers = noise.draw(name, scan, head, found, rendered, filled_foreground(maps[0] > 0), self.seed)
                 facts = {"sigma": found.sigma, "coils": found.coils, "SNR": found.snr, "KS distance": found.distance}
                 rows.append({"scan": name} | facts | powers)
                 title = f"Noise of {name} and of a rendered slice"
@@ -220,4 +220,4 @@ def _slice(path: Path) -> tuple[np.ndarray, np.ndarray]:
     scan = np.take(data, data.shape[axis] // 2, axis)
     bright = ndimage.gaussian_filter(scan, 1.0) > HEAD * np.percentile(scan, 99.5)
     # The skull is as dark as air; closing joins the scalp with the brain.
-    return scan, largest_filled(ndimage.binary_closing(np.pad(bright, 8), iterations=6)[8:-8, 8:-8])
+    return scan, filled_foreground(ndimage.binary_closing(np.pad(bright, 8), iterations=6)[8:-8, 8:-8])

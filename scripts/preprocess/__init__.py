@@ -18,7 +18,7 @@ from .session import (
     ForegroundMaskd,
     LoadSessiond,
     ScaleContrastsd,
-    largest_filled,
+    filled_foreground,
 )
 
 __all__ = [
@@ -28,5 +28,5 @@ __all__ = [
     "LoadSessiond",
     "RegisterContrastsd",
     "ScaleContrastsd",
-    "largest_filled",
+    "filled_foreground",
 ]

@@ -32,6 +32,8 @@ from .registration import estimation_edges, reference_index, same_grid
 
 BLUR_MM = 1.0
 """Standard deviation of the Gaussian before the foreground is cut out."""
+LARGE = 0.1
+"""Components of the foreground have at least this share of the largest one's voxels."""
 TRUTH = (*(f"{name}map" for name in MAPS), "dseg")
 
 
@@ -112,7 +114,7 @@ class AlignContrastsd(Transform):
 
 
 class ForegroundMaskd(Transform):
-    """Adds ``mask``: the head (or brain) as one filled component, from the brightest of the normalised contrasts.
+    """Adds ``mask``: the head (or brain), filled, from the brightest of the normalised contrasts.
 
     Args:
         threshold: fraction of a contrast's bright level (its 99.5 percentile) that counts as signal.
@@ -127,17 +129,32 @@ class ForegroundMaskd(Transform):
         for contrast in record["image"].numpy():
             top = max(float(np.percentile(contrast, 99.5)), 1e-6)
             bright = np.maximum(bright, ndimage.gaussian_filter(contrast / top, blur))
-        return {**record, "mask": torch.from_numpy(largest_filled(bright > self.threshold))[None].float()}
+        return {**record, "mask": torch.from_numpy(filled_foreground(bright > self.threshold))[None].float()}
 
 
-def largest_filled(mask: np.ndarray) -> np.ndarray:
-    """The largest connected component of a boolean mask, its holes filled."""
+def filled_foreground(mask: np.ndarray) -> np.ndarray:
+    """The large connected components of a boolean mask, their holes filled, also those that end at the volume's faces.
+
+    Where fluid and bone are dark, scalp and brain are two components; where the field of view ends, so do their holes.
+    """
     # In a volume of one slice every hole would be open to the outside.
     region = mask.squeeze()
     components, count = ndimage.label(region)
     if count:
-        region = components == np.bincount(components.flat)[1:].argmax() + 1
-    return ndimage.binary_fill_holes(region).reshape(mask.shape)
+        sizes = np.bincount(components.flat)
+        sizes[0] = 0
+        region = (sizes >= LARGE * sizes.max())[components]
+    return _filled(region).reshape(mask.shape)
+
+
+def _filled(region: np.ndarray) -> np.ndarray:
+    """A mask without holes. Those that a face of the volume cuts are holes of this face, and so on to its edges."""
+    if region.ndim > 1:
+        for axis in range(region.ndim):
+            faces = np.moveaxis(region, axis, 0)
+            for end in (0, -1):
+                faces[end] = _filled(faces[end])
+    return ndimage.binary_fill_holes(region)
 
 
 class ScaleContrastsd(Transform):
