@@ -35,6 +35,7 @@ from scripts.commands.study.harmonise.harmonisation import CHART, PICTURE, REPOR
 from scripts.commands.study.harmonise.intensities import scaled
 from scripts.commands.study.harmonise.page import spread_table, table
 from scripts.commands.study.harmonise.spread import overall, per_session, spreads
+from scripts.evaluate.contrasts import ssim
 from scripts.nuisance import apply_nuisances, slice_profiles, thick_slices
 from scripts.randomness import rng
 from scripts.simulate import Heads
@@ -45,8 +46,6 @@ from scripts.simulate.population import Tissue, draw_tissue
 from scripts.simulate.shape import Shape, draw_shape
 from scripts.simulate.volume import Volume, clean_volume
 from scripts.tissue import REGIONS
-
-from .results.measures import ssim
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOLS = ("oasis3", "ixi", "hcp_ya", "adni3", "clinical_2d")

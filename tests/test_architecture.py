@@ -14,6 +14,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,9 @@ def test_weights_are_loaded_as_weights_only(path):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert given.get("weights_only") == "True", f"line {node.lineno}"
+
+
+def test_every_benchmark_can_be_imported():
+    for path in sorted((ROOT / "benchmarks").rglob("*.py")):
+        if path.name != "__main__.py":
+            import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))

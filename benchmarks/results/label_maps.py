@@ -25,7 +25,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from scripts.errors import UserError
-from scripts.preprocess import largest_filled
+from scripts.preprocess import filled_foreground
 from scripts.randomness import rng
 from scripts.tissue import tissue_values
 
@@ -183,5 +183,5 @@ def _share(fine: Tensor) -> Tensor:
 
 def filled(mask: Tensor) -> Tensor:
     """Largest connected part of each axial slice ``(X, Y, S)``, its holes filled."""
-    slices = [torch.from_numpy(largest_filled(one.numpy())) for one in mask.unbind(2)]
+    slices = [torch.from_numpy(filled_foreground(one.numpy())) for one in mask.unbind(2)]
     return torch.stack(slices, 2)
