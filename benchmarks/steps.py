@@ -78,10 +78,29 @@ def report(what: str, work: Callable[[], object], repeats: int) -> float:
     return took
 
 
-def vae_step(vae: PhysicsVAE, weights: dict[str, float], amp: bool, batch_size: int) -> Callable[[], dict]:
-    """A training iteration of stage 1 with three contrasts of 160 x 224, and the discriminator where it counts."""
+def vae_step(
+    vae: PhysicsVAE,
+    weights: dict[str, float],
+    amp: bool,
+    batch_size: int,
+    absent: Sequence[tuple[int, int]] = (),
+    fused: bool = False,
+) -> Callable[[], dict]:
+    """A training iteration of stage 1 with three contrasts of 160 x 224, and the discriminator where it counts.
+
+    Args:
+        vae: the network.
+        weights: of the losses.
+        amp: bfloat16.
+        batch_size: subjects.
+        absent: contrasts that do not exist, as (subject, number).
+        fused: the optimizer's own loop over parameters.
+    """
     judge = on_device(PatchDiscriminator(2, 64, 1, num_layers_d=3), "cpu")
-    optimizers = [torch.optim.Adam(network.parameters(), 1e-4) for network in (vae, judge)]
+    optimizers = [torch.optim.Adam(network.parameters(), 1e-4, fused=fused) for network in (vae, judge)]
+    rows = vae.default_acquisition.repeat(batch_size, 1, 1)
+    for one in absent:
+        rows[one] = 0
     step = VAEStep(
         TrainingForward(vae),
         optimizers[0],
@@ -97,7 +116,7 @@ def vae_step(vae: PhysicsVAE, weights: dict[str, float], amp: bool, batch_size: 
     batch = {
         "image": torch.rand(batch_size, 3, 160, 224) * 2 - 1,
         "window": torch.tensor([0.0, 500.0]).expand(batch_size, 3, 2),
-        "acquisition": vae.default_acquisition.expand(batch_size, -1, -1),
+        "acquisition": rows,
         "mask": torch.ones(batch_size, 1, 160, 224),
         "maps": torch.rand(batch_size, 3, 160, 224) + 0.1,
         "index": torch.arange(batch_size),
@@ -106,10 +125,12 @@ def vae_step(vae: PhysicsVAE, weights: dict[str, float], amp: bool, batch_size: 
     return lambda: step(engine, batch)
 
 
-def diffusion_step(unet: LatentDiffusionUNet, prediction_type: str, amp: bool, batch_size: int) -> Callable[[], dict]:
+def diffusion_step(
+    unet: LatentDiffusionUNet, prediction_type: str, amp: bool, batch_size: int, fused: bool = False
+) -> Callable[[], dict]:
     """A training iteration of stage 2 on cached latents of 24 x 28."""
     inferer = DiffusionInferer(DDPMScheduler(num_train_timesteps=1000, prediction_type=prediction_type, **NOISE))
-    step = DiffusionStep(unet, torch.optim.Adam(unet.parameters(), 1e-4), inferer, seed=0, amp=amp)
+    step = DiffusionStep(unet, torch.optim.Adam(unet.parameters(), 1e-4, fused=fused), inferer, seed=0, amp=amp)
     latents = torch.randn(2, batch_size, 6, 24, 28)
     indices = torch.arange(batch_size)
     batch = {"mean": latents[0], "sd": latents[1].abs(), "position": torch.zeros(batch_size), "index": indices}
@@ -117,13 +138,17 @@ def diffusion_step(unet: LatentDiffusionUNet, prediction_type: str, amp: bool, b
     return lambda: step(engine, batch)
 
 
-def sample(overlays: Sequence[str] = (), **options: object) -> Callable[[], Brain]:
-    """One sample of ``configs/generate.json`` under overlays and options, from noise to maps."""
+def generator(overlays: Sequence[str] = (), **options: object) -> tuple:
+    """Sampler, codec, transformer and what makes brains, of ``configs/generate.json`` under overlays and options."""
     parser = ConfigParser()
     parser.read_config([str(ROOT / f"configs/{name}.json") for name in ("generate", *overlays)])
     parser.update(options)
-    names = ("inferer", "network", "diffusion", "brains")
-    sampler, codec, transformer, brains = (parser.get_parsed_content(name) for name in names)
+    return tuple(parser.get_parsed_content(name) for name in ("inferer", "network", "diffusion", "brains"))
+
+
+def sample(overlays: Sequence[str] = (), **options: object) -> Callable[[], Brain]:
+    """One sample of ``configs/generate.json`` under overlays and options, from noise to maps."""
+    sampler, codec, transformer, brains = generator(overlays, **options)
     return lambda: brains(sampler.latent((0, 0), codec, transformer, {}), 0, 0)
 
 
