@@ -69,9 +69,12 @@ def run(samples: Path, estimated: Path | None, label_maps: Path, seed: int) -> s
 
     Args:
         samples: folder that ``configs/generate.json`` wrote under ``configs/heads.json``.
-        estimated: maps that ``configs/inference.json`` made of the contrasts in that folder; None leaves them out.
+        estimated: maps that ``configs/inference.json`` made of the contrasts of all or some of them; None for none.
         label_maps: folder of the heads that are compared with.
         seed: of the random heads.
+
+    Raises:
+        UserError: for folders without samples, or without maps of them.
     """
     names = sample_names(samples)
     generated = [read_head(samples, name) for name in names]
@@ -86,9 +89,12 @@ def run(samples: Path, estimated: Path | None, label_maps: Path, seed: int) -> s
         f"What was asked for and what came out:\n\n{asked_table(generated)}",
     ]
     if estimated is not None:
-        errors = [map_errors(samples, estimated, name, one.numbers) for name, one in zip(names, generated)]
-        about = "Median relative error of maps that the estimator made of the samples' contrasts, mean and worst head"
-        parts.append(f"{about}:\n\n{recovery_table(errors)}")
+        there = [pair for pair in zip(names, generated) if (estimated / f"sub-{pair[0]}").is_dir()]
+        if not there:
+            raise UserError(estimated, "maps of none of the samples", "estimate them, as docs/results.md says")
+        errors = [map_errors(samples, estimated, name, one.numbers) for name, one in there]
+        about = "Median relative error of maps that the estimator made of the contrasts of"
+        parts.append(f"{about} {len(there)} samples, mean and worst head:\n\n{recovery_table(errors)}")
     return "\n".join(parts)
 
 
