@@ -30,6 +30,7 @@ from scripts.commands.study.harmonise.intensities import (
     scaled,
 )
 from scripts.commands.study.harmonise.notes import Scanned, notes
+from scripts.commands.study.harmonise.page import page
 from scripts.commands.study.harmonise.spread import overall, per_session, spreads, within_subjects
 from scripts.commands.study.products import render
 from scripts.errors import UserError
@@ -150,6 +151,19 @@ def test_a_run_renders_all_at_one_protocol_and_reports(harmonise, estimates):
     assert not estimates and (out / SPREADS).read_bytes() == before[SPREADS]
 
 
+def test_shards_are_reported_on_together(harmonise, capsys):
+    out = harmonise(shard="0/2")
+    assert not (out / REPORT).exists() and "run the command without --shard" in capsys.readouterr().out
+    harmonise()
+    assert "2 sessions at oasis3" in (out / REPORT).read_text()
+
+
+def test_a_spread_that_grows_is_said_to_grow():
+    found = spreads(per_session(rows(("sub-1", 0.5, 0.5), ("sub-2", 0.6, 0.7))))
+    text = page("x", [], found, {}, {}, {}, PICTURE, CHART)
+    assert "their ratio the spread grows 2.0-fold" in text and "| T1w | WM | 2 | 7.1 | 14.1 | 0.5-fold |" in text
+
+
 def test_another_field_strength_is_said():
     [request] = load_render([{**SIDECARS["T1w"], "name": "x", "suffix": "T1w", "MagneticFieldStrength": 3}])
     uri = "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"
@@ -172,3 +186,10 @@ def test_a_session_without_known_tissue_is_said_to_be_unmeasured(tmp_path):
     assert contrast_deviations(Maps(np.ones((3, *SHAPE)), None, LABELS > 0, np.eye(4)), labels, [], []) == {}
     found = notes(Scanned(Session("01", None, ()), {}, table), [])
     assert found == ["No tissue was found, so nothing was measured."]
+
+
+def test_sessions_without_any_tissue_end_in_a_sentence(harmonise, monkeypatch, capsys):
+    monkeypatch.setattr("scripts.commands.study.harmonise.harmonisation.read_labels", lambda *_: np.zeros(SHAPE))
+    out = harmonise()
+    assert not (out / REPORT).exists() and "no tissue was found in any session" in capsys.readouterr().out
+    assert (out / "sub-01" / "anat" / "sub-01_intensities.tsv").exists()

@@ -119,7 +119,11 @@ class Harmonisation:
         table.round(5).to_csv(path, sep="\t", index=False, na_rep="n/a")
 
     def report(self, engine: Engine | None = None) -> None:
-        """Writes tables, page and pictures of all sessions that are complete."""
+        """Writes tables, page and pictures of all sessions that are complete; nothing for one of several shards."""
+        root = self.study.root
+        if not self.dataset.part.alone:
+            print(f"{root}: no report of one shard; run the command without --shard when all have ended", flush=True)
+            return
         records = {record["session"].name: record for record in self.dataset.records}
         tables = {
             name: self._read(record["session"])
@@ -135,6 +139,10 @@ class Harmonisation:
         table = table.sort_values("stage", key=lambda stage: stage != HARMONISED, kind="stable")
         medians = per_session(table)
         found = spreads(medians)
+        if found.empty:
+            do = "state how the scans were acquired, in their sidecars or with --protocol"
+            print(f"{root}: no report, since no tissue was found in any session; {do}", flush=True)
+            return
         for name, one in ((SPREADS, found), (SESSIONS, table[["session", *table.columns.drop("session")]])):
             self.study.write(name, one.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.5g"))
         scanned = {name: self._scanned(records[name], one) for name, one in tables.items()}
@@ -144,8 +152,8 @@ class Harmonisation:
         )
         self.study.write(CHART, spread_picture(medians, found))
         sessions = {name: records[name] for name in tables}
-        self.study.write(PICTURE, comparison_picture(self.title, self.study.root, sessions, self.requests))
-        print(f"report on {len(tables)} sessions: {self.study.root / REPORT}", flush=True)
+        self.study.write(PICTURE, comparison_picture(self.title, root, sessions, self.requests))
+        print(f"report on {len(tables)} sessions: {root / REPORT}", flush=True)
 
     def _read(self, session: Session) -> DataFrame:
         return pd.read_csv(output_path(self.study.root, session, "intensities", ".tsv"), sep="\t", na_values="n/a")

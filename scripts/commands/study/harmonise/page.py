@@ -67,8 +67,8 @@ def page(
     lines += [*spread_table(found, within), ""]
     shrinks = overall(found)
     if shrinks == shrinks:
-        lines += [f"In white matter, grey matter and their ratio the spread shrinks {shrinks:.1f}-fold "
-                  "(geometric mean).", ""]  # fmt: skip
+        change = f"shrinks {shrinks:.1f}-fold" if shrinks >= 1 else f"grows {1 / shrinks:.1f}-fold"
+        lines += [f"In white matter, grey matter and their ratio the spread {change} (geometric mean).", ""]
     lines += [WITHIN, ""] if within else []
     lines += [ALONE, ""] if len(scanned) == 1 else []
     lines += [f"![Median intensity of each tissue, acquired and harmonised]({chart})", "", "## Sessions", ""]
