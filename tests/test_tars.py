@@ -25,8 +25,10 @@ from monai.transforms import Compose
 from torch.utils.data import DataLoader
 
 from scripts.bids.tars import PATH, find_tars, read_tar, write_tar
+from scripts.commands.pack import Packer
 from scripts.errors import UserError
 from scripts.preprocess import AlignContrastsd, CropAroundForegroundd, ForegroundMaskd, LoadSessiond, ScaleContrastsd
+from scripts.shard import Part
 from scripts.train.data import SessionDataset, TarSamples, TrainingDataset, collate
 
 from .studies import files, workflow
@@ -99,6 +101,16 @@ def test_what_is_no_tar_is_named(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"subjects": ["sub-01"], "first": 0}))
     with pytest.raises(UserError, match="a.tar: found no readable tar"):
         [*read_tar(find_tars(tmp_path)[0].path)]
+
+
+def test_tars_of_two_packings_are_not_mixed(tiny_study, tars, tmp_path):
+    folder = shutil.copytree(tars, tmp_path / "tars")
+    with pytest.raises(UserError, match="tars: found subjects-000001.tar, which is none of the 1 tars"):
+        Packer(str(tiny_study), str(folder), 4, Part()).run()
+    assert files(folder) == files(tars)
+    write_tar(folder / "subjects-000000.tar", tiny_study, ["sub-01", "sub-02", "sub-03"], 0)
+    with pytest.raises(UserError, match="found subjects of subjects-000000.tar again in subjects-000001.tar"):
+        find_tars(folder)
 
 
 def test_samples_are_those_of_the_files(tiny_study, tars, transform):

@@ -91,7 +91,7 @@ def find_tars(folder: str | Path) -> list[Tar]:
     """The tars of a folder, in the order of their subjects; one without its list is not complete and left out.
 
     Raises:
-        UserError: for a missing folder, and one without tars.
+        UserError: for a missing folder, one without tars, and one with tars of two ways to share the subjects.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -103,7 +103,12 @@ def find_tars(folder: str | Path) -> list[Tar]:
             found.append(Tar(path, tuple(about["subjects"]), about["first"]))
     if not found:
         raise UserError(folder, "no tar with its list of subjects", "write some with configs/pack.json")
-    return sorted(found, key=lambda tar: tar.first)
+    found.sort(key=lambda tar: tar.first)
+    for one, other in zip(found, found[1:]):
+        if one.first + len(one.subjects) > other.first:
+            both = f"subjects of {one.path.name} again in {other.path.name}"
+            raise UserError(folder, both, "remove all tars there and run configs/pack.json again")
+    return found
 
 
 def read_tar(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

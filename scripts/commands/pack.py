@@ -45,7 +45,7 @@ class Packer:
         """Writes what is missing.
 
         Raises:
-            UserError: for a folder without subjects, or one that cannot be written.
+            UserError: for a folder without subjects, one that cannot be written, or one with tars of another packing.
         """
         if self.dataset_dir is None:
             raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
@@ -53,11 +53,16 @@ class Packer:
         subjects = sorted(path.name for path in root.glob("sub-*") if path.is_dir())
         if not subjects:
             raise UserError(root, "no folder sub-*", "name a BIDS data set")
-        numbers = self.part.of(range(-(-len(subjects) // size)))
+        names = [f"subjects-{number:06d}.tar" for number in range(-(-len(subjects) // size))]
+        numbers = self.part.of(range(len(names)))
         with writable(Path(self.output_dir)):
             folder = check_writable(self.output_dir)
+            others = sorted({path.name for path in folder.glob("*.tar")} - {*names})
+            if others:
+                found = f"{others[0]}, which is none of the {len(names)} tars of these subjects"
+                raise UserError(folder, found, "choose another --output_dir, or remove the tars of an earlier packing")
             written = [
-                write_tar(folder / f"subjects-{number:06d}.tar", root, subjects[first : first + size], first)
+                write_tar(folder / names[number], root, subjects[first : first + size], first)
                 for number in tqdm(numbers, f"packing into {folder}", unit="tar")
                 for first in [number * size]
             ]
