@@ -78,6 +78,18 @@ def test_a_changed_subject_gets_new_checksums(tmp_path, heads):
     image.write_bytes(b"changed")
     workflow("factory", **options).run()
     assert f"{hashlib.sha256(b'changed').hexdigest()}  sub-01/anat/" in (tmp_path / "sha256sums.txt").read_text()
+    image.unlink()
+    workflow("factory", **options).run()
+    assert "sub-01_T1w.nii.gz" not in (tmp_path / "sha256sums.txt").read_text()
+
+
+def test_checksums_are_those_of_the_last_run_however_it_was_shared(tmp_path, heads):
+    options = {"count": 2, "label_maps": heads, "output_dir": str(tmp_path), **SMALL}
+    for shard in ("0/2", "1/2"):
+        workflow("factory", shard=shard, **options).run()
+    workflow("factory", seed=1, overwrite=True, **options).run()
+    sums = dict(line.split("  ")[::-1] for line in (tmp_path / "sha256sums.txt").read_text().splitlines())
+    assert all(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest for name, digest in sums.items())
 
 
 def test_generated_samples_have_a_catalogue_too(tmp_path):

@@ -128,6 +128,13 @@ def test_samples_are_those_of_the_files(tiny_study, tars, transform):
     assert len([*DataLoader(data, batch_size=4, collate_fn=collate)]) == 2
 
 
+def test_a_subject_without_files_is_told(transform, tmp_path):
+    (tmp_path / "study" / "sub-09").mkdir(parents=True)
+    Packer(str(tmp_path / "study"), str(tmp_path / "tars"), 4, Part()).run()
+    with pytest.raises(UserError, match="found files of 0 subjects, where its list names 1; look for empty folders"):
+        next(iter(TarSamples(str(tmp_path / "tars"), transform, **SLICES)))
+
+
 def test_ranks_share_the_tars(tars, transform, monkeypatch):
     data = TarSamples(str(tars), transform, **SLICES)
     monkeypatch.setattr(idist, "get_world_size", lambda: 2)

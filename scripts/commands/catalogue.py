@@ -72,11 +72,14 @@ class Catalogue:
         rows = []
         for name in tqdm(sorted(self._complete()), "checksums", unit="subject"):
             files = self._files(name)
-            fresh = name in known and all(file.stat().st_mtime_ns < since for file in files)
-            rows.append(known[name] if fresh and known[name]["sha256"] else self._describe(name, files))
+            named = [file.relative_to(self.root).as_posix() for file in files]
+            same = name in known and [*known[name]["sha256"]] == named
+            fresh = same and all(file.stat().st_mtime_ns < since for file in files)
+            rows.append(known[name] if fresh else self._describe(name, files))
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
         with lock_folder(self.root, ".lock-catalogue", wait=True), writable(self.root):
-            found = _rows(sorted((self.root / PARTS).glob("*.jsonl")))
+            # The newest last: it knows best what a run with other shards, or --overwrite, has replaced.
+            found = _rows(sorted((self.root / PARTS).glob("*.jsonl"), key=lambda one: one.stat().st_mtime_ns))
             names = [self._name(index) for index in range(self.count)]
             missing = [name for name in names if name not in found]
             if missing:
@@ -163,7 +166,7 @@ class Catalogue:
 
 
 def _rows(paths: Sequence[Path]) -> dict[str, dict]:
-    """What shards found, by the name of the subject."""
+    """What shards found, by the name of the subject; of two about one, the later."""
     lines = (line for path in paths if path.exists() for line in path.read_text().splitlines())
     return {row["participant_id"]: row for row in map(json.loads, lines)}
 

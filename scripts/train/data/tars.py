@@ -122,7 +122,9 @@ class TarSamples(IterableDataset):
 
     def _samples(self, tars: list[Tar]) -> Iterator[dict]:
         for tar in tars:
-            for number, (_, content) in enumerate(read_tar(tar.path), tar.first):
+            there = []
+            for number, (name, content) in enumerate(read_tar(tar.path), tar.first):
+                there.append(name)
                 with tempfile.TemporaryDirectory(dir=MEMORY if Path(MEMORY).is_dir() else None) as folder:
                     unpack(content, Path(folder))
                     sessions = SessionDataset(folder, self.protocol, equations=self.equations)
@@ -132,3 +134,6 @@ class TarSamples(IterableDataset):
                     samples = [data[index] for index in range(len(data))]
                 for sample in samples:
                     yield sample | {"index": number * self._per_session + sample["index"]}
+            if (*there,) != tar.subjects:
+                found = f"files of {len(there)} subjects, where its list names {len(tar.subjects)}"
+                raise UserError(tar.path, found, "look for empty folders sub-* in the data set, then pack it again")
