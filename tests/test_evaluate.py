@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.acquisition import UNKNOWN, Acquisition
 from scripts.bids import find_maps, find_sessions, resolve, session_record
 from scripts.errors import UserError
 from scripts.estimate import Posterior
@@ -158,6 +159,34 @@ def test_scans_are_predicted_from_the_others(evaluation, monkeypatch):
     assert evaluation.run() == page and not asked
     evaluation.slices = 1
     with pytest.raises(UserError, match="results of other settings"):
+        evaluation.run()
+    evaluation.slices = 2
+    monkeypatch.setattr("scripts.evaluate.unseen.load_weights", lambda *_: "of other weights in the same file")
+    with pytest.raises(UserError, match="results of other settings"):
+        evaluation.run()
+
+
+def test_a_session_that_fails_is_told_and_the_others_are_evaluated(evaluation, monkeypatch):
+    def evaluate(self, sliced):
+        return [{"left out": NOTHING, "contrast": "T1w", "way": BOTH, "SSIM": 1.0}], {name: {} for name in sliced.names}
+
+    monkeypatch.setattr(UnseenContrasts, "evaluate", evaluate)
+    evaluation.sessions[0]["session"].contrasts[0].path.write_bytes(b"broken")
+    page = evaluation.run()
+    assert [*evaluation.failures] == ["sub-01"] and "sub-01_" in page.read_text()
+    tables = json.loads((evaluation.output_dir / "evaluation.json").read_text())["tables"]
+    assert tables["reconstructed"]["rows"][0]["sessions"] == len(tables["failures"]["rows"]) == 1
+    unknown = [Acquisition(UNKNOWN)] * 3
+    evaluation.sessions = [evaluation.sessions[0] | {"acquisitions": unknown}]
+    evaluation.overwrite = True
+    with pytest.raises(UserError, match="no session that could be evaluated"):
+        evaluation.run()
+    assert "no known acquisition of sub-01_FLAIR.nii.gz" in str(evaluation.failures["sub-01"])
+
+
+def test_scans_to_leave_out_that_no_session_has_are_refused(evaluation):
+    evaluation.left_out = {"t1": ["T1w"], "bold": ["bold"]}
+    with pytest.raises(UserError, match="left_out: found 'bold', whose scans no session has; use ends of .*FLAIR"):
         evaluation.run()
 
 

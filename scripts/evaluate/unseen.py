@@ -17,9 +17,11 @@ left-out ones are rendered from them and compared with what was measured.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -28,8 +30,9 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..bids import resolve
-from ..errors import UserError
+from ..acquisition import UNKNOWN, to_sidecar
+from ..bids import Session, resolve
+from ..errors import UserError, find_user_error
 from ..estimate import Posterior
 from ..estimate.posterior import CLASSES
 from ..files import check_writable, lock_folder, write_atomically
@@ -60,6 +63,7 @@ RECONSTRUCTED = (
     "units, see docs/paper.md. The paper's released model has MSE 996, MAE 20.25, MS-SSIM .9632, PSNR 32.70 on OASIS-3."
 )
 BATCH = 4
+logger = logging.getLogger(__name__)
 FEWEST = 20
 """Voxels of a tissue that an error is given for."""
 
@@ -101,6 +105,9 @@ class UnseenContrasts:
         protocol: for scans without a sidecar.
         seed: of samples of the posterior.
         overwrite: evaluate all sessions anew.
+
+    Attributes:
+        failures: why sessions have no result, by name.
     """
 
     sessions: Sequence[dict]
@@ -115,42 +122,79 @@ class UnseenContrasts:
     protocol: str | None = None
     seed: int = 0
     overwrite: bool = False
+    failures: dict[str, Exception] = field(default_factory=dict, init=False)
 
     @torch.no_grad()
     def run(self) -> Path:
         """Evaluates what is missing and writes the page.
 
         Raises:
-            UserError: for unusable weights or a protocol that leaves no scan of a session.
+            UserError: for unusable weights, scans to leave out that no session has or that are all of one, and where no
+                session can be evaluated. What is wrong with one session only stands in ``failures``, and on the page.
         """
-        root = check_writable(self.output_dir)
-        load_weights(self.network, self.weights, "name weights of the physics VAE with --weights")
+        records, root = [*self.sessions], check_writable(self.output_dir)
+        sha256 = load_weights(self.network, self.weights, "name weights of the physics VAE with --weights")
         self.network.eval()
-        settings = {"slices": self.slices, "left_out": self.left_out, "weights": str(self.weights), "seed": self.seed}
-        content, picture = [], None
+        self._check_groups([scan_names(record["session"]) for record in records])
+        settings = {"slices": self.slices, "left_out": self.left_out, "seed": self.seed, "gain": self.gain}
+        settings["weights"] = sha256
+        content, picture, drawn = [], root / "predictions.png", not self.overwrite
+        self.failures = {}
+        for name, error in getattr(self.sessions, "failures", {}).items():
+            self._fail(name, error)
         with lock_folder(root):
-            for record in tqdm([*self.sessions], "sessions", unit="session"):
-                path = root / f"{record['session'].name}.json"
-                known = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not self.overwrite else None
-                if known is not None and known["settings"] != json.loads(json.dumps(settings)):
-                    do = "choose another --output_dir, or give --overwrite true"
-                    raise UserError(path, "results of other settings", do)
-                if known is None:
-                    sliced = slices_of(self.preprocessing(record), record, self.slices, self.protocol)
-                    rows, shown = self.evaluate(sliced)
-                    published = self._published(sliced.scans)
-                    known = {"settings": settings, "rows": rows, "published": published}
-                    write_atomically(path, json.dumps(known, indent=2) + "\n")
-                    picture = picture or draw(sliced, shown)
-                content.append(known)
-            if picture is not None:
-                write_atomically(root / "predictions.png", picture)
-            elif (root / "predictions.png").exists():
-                picture = (root / "predictions.png").read_bytes()
-            found = parts(content, picture)
-            page = write_page(root, "evaluation", "Reconstruction and prediction of scans", found, about(settings))
+            # All of them before any work: what was made with other settings is refused at once.
+            known = [self._known(root, record, settings) for record in records]
+            for record, (facts, found) in zip(tqdm(records, "sessions", unit="session"), known):
+                name = record["session"].name
+                try:
+                    if found is None:
+                        _refuse_unknown(record)
+                        sliced = slices_of(self.preprocessing(record), record, self.slices, self.protocol)
+                        rows, shown = self.evaluate(sliced)
+                        found = {"settings": facts, "rows": rows, "published": self._published(sliced.scans)}
+                        write_atomically(root / f"{name}.json", json.dumps(found, indent=2) + "\n")
+                        if not (drawn and picture.exists()):
+                            write_atomically(picture, draw(sliced, shown))
+                            drawn = True
+                except Exception as error:
+                    self._fail(name, error)
+                else:
+                    content.append(found)
+            if not content:
+                raise UserError(root, "no session that could be evaluated", "see the reasons above")
+            found = parts(content, picture.read_bytes() if picture.exists() else None, self.failures)
+            # A folder's place is nobody's business.
+            settings["weights"] = f"{Path(self.weights).name}, sha256 {sha256}"
+            facts = {key: value if key == "weights" else json.dumps(value) for key, value in settings.items()}
+            page = write_page(root, "evaluation", "Reconstruction and prediction of scans", found, facts)
         print(page, flush=True)
         return page
+
+    def _fail(self, name: str, error: Exception) -> None:
+        """Notes why a session has no result."""
+        user_error = find_user_error(error)
+        self.failures[name] = user_error or error
+        logger.error(f"{name}: {user_error or error}", exc_info=None if user_error else error)
+
+    def _check_groups(self, sessions: Sequence[Sequence[str]]) -> None:
+        """Refuses groups of scans to leave out that no session has, or that are all scans of one."""
+        found = {group for names in sessions for group in self.groups(names)}
+        for group in self.left_out or {}:
+            if group not in found:
+                do = f"use ends of {', '.join(dict.fromkeys(name for names in sessions for name in names))}"
+                raise UserError("left_out", f"{group!r}, whose scans no session has", do)
+
+    def _known(self, root: Path, record: dict, settings: Mapping) -> tuple[dict, dict | None]:
+        """What the results of a session depend on, and these results where they are there."""
+        facts = json.loads(json.dumps({**settings, "acquisitions": [*map(to_sidecar, record["acquisitions"])]}))
+        path = root / f"{record['session'].name}.json"
+        if self.overwrite or not path.exists():
+            return facts, None
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known.get("settings") != facts:
+            raise UserError(path, "results of other settings", "choose another --output_dir, or give --overwrite true")
+        return facts, known
 
     def evaluate(self, sliced: Sliced) -> tuple[list[dict], dict[str, dict[str, Tensor]]]:
         """One row per left-out group, way and contrast; and images to show: contrast -> way -> ``(X, Y, S)``."""
@@ -276,16 +320,31 @@ def slices_of(volume: dict, record: dict, count: int, protocol: str | None) -> S
     labels = volume["labels"][0].as_tensor() if hasattr(volume.get("labels"), "as_tensor") else volume.get("labels")
     if labels is not None:
         labels = (labels[0] if labels.ndim == 4 else labels)[..., chosen].long()[x, y]
-    names = [contrast.path.name.split(".")[0].removeprefix(f"{session.name}_") for contrast in session.contrasts]
-    suffixes = [contrast.suffix for contrast in session.contrasts]
-    names = suffixes if len(set(suffixes)) == len(suffixes) else names
     gains = torch.tensor(record["gains"])[None]
     scans = Scans(image[:, x, y][None], volume["acquisition"][None], head[x, y][None], gains)
-    return Sliced(scans, rows, labels, names)
+    return Sliced(scans, rows, labels, scan_names(session))
 
 
-def parts(content: Sequence[Mapping], picture: bytes | None) -> list[Part]:
-    """Tables over all sessions, and the picture."""
+def scan_names(session: Session) -> list[str]:
+    """Names of the scans of a session: their suffixes, or the ends of their BIDS names where these are not unique."""
+    suffixes = [contrast.suffix for contrast in session.contrasts]
+    names = [contrast.path.name.split(".")[0].removeprefix(f"{session.name}_") for contrast in session.contrasts]
+    return suffixes if len(set(suffixes)) == len(suffixes) else names
+
+
+def _refuse_unknown(record: dict) -> None:
+    """Stops where no signal equation is known: what would be measured then is not the weights."""
+    scans = zip(record["session"].contrasts, record["acquisitions"])
+    names = [scan.path.name for scan, one in scans if one.alternatives or one.sequence == UNKNOWN]
+    if names:
+        do = "state it in their sidecars, or name the protocol with --protocol"
+        raise UserError(record["session"].name, f"no known acquisition of {', '.join(names)}", do)
+
+
+def parts(
+    content: Sequence[Mapping], picture: bytes | None, failures: Mapping[str, Exception] = MappingProxyType({})
+) -> list[Part]:
+    """Tables over all sessions, the picture, and why other sessions have no result."""
     groups: dict[tuple, list[Mapping]] = {}
     for one in content:
         for row in one["rows"]:
@@ -310,16 +369,14 @@ def parts(content: Sequence[Mapping], picture: bytes | None) -> list[Part]:
     )
     if picture is not None:
         caption = (
-            "One slice of the first session, the patient's right on the left: measured, then predicted by each way."
+            "One slice of the session that was evaluated first, the patient's right on the left: measured, then "
+            "predicted by each way."
         )
         found.append(Picture("predictions", "Measured and predicted", picture, caption))
+    if failures:
+        reasons = [{"session": name, "reason": " ".join(str(error).split())} for name, error in failures.items()]
+        found.append(Table("failures", "Sessions without a result", reasons))
     return found
-
-
-def about(settings: Mapping) -> dict[str, str]:
-    """Facts of a run, in words; a folder's place is nobody's business."""
-    words = {key: json.dumps(value) for key, value in settings.items() if key != "weights"}
-    return words | {"weights": Path(settings["weights"]).name}
 
 
 def draw(sliced: Sliced, shown: Mapping[str, Mapping[str, Tensor]]) -> bytes:
