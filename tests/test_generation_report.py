@@ -20,15 +20,17 @@ from monai.bundle import ConfigWorkflow
 
 from scripts.acquisition import load_render
 from scripts.bids import Session, output_path, write_image
-from scripts.commands.generation_report import images
+from scripts.commands.generation_report import GenerationReport, images
 from scripts.commands.generation_report.groups import Group, read_group
 from scripts.commands.study.brains import Brain, write_fractions
 from scripts.commands.study.products import write_maps
+from scripts.errors import UserError
 from scripts.estimate.maps import Maps
 from scripts.evaluate import anatomy
 from scripts.networks import PhysicsVAE
 from scripts.tissue import FRACTIONS
 
+from .test_inference import user_error
 from .test_training import ROOT
 
 SIZE = (64, 72)
@@ -128,6 +130,33 @@ def test_contrasts_alone_are_measured_too_and_a_missing_one_is_named(folder):
         read_group("images", folder / "dldm", requests)
     with pytest.raises(Exception, match="no samples"):
         read_group("images", folder / "absent", requests)
+
+
+def test_what_is_no_axial_slice_is_refused(folder, tmp_path):
+    [request], session = load_render("oasis3")[:1], Session("0000", None, ())
+    path = output_path(tmp_path, session, request.suffix, acq=request.name)
+    write_image(path, np.random.default_rng(0).random((*SIZE, 3), np.float32), np.eye(4), {})
+    with pytest.raises(UserError, match="found 3 slices; give images of one slice, or folders of maps"):
+        read_group("images", tmp_path, [request])
+    write_image(path, np.random.default_rng(0).random((*SIZE, 1), np.float32), np.diag([-1.0, 1, 1, 1]), {})
+    with pytest.raises(UserError, match="found the axes LAS; give RAS"):
+        read_group("images", tmp_path, [request])
+
+
+def test_too_few_samples_are_refused_before_heads_are_simulated(folder, tmp_path):
+    write_maps_of_discs(tmp_path / "one", 1, 0)
+    with pytest.raises((RuntimeError, UserError)) as caught:
+        run(folder, dataset_dir=str(tmp_path / "one"), reference_dir=None, training_dir=None, cache_dir=str(tmp_path))
+    assert "one: found 1 slices; give at least 7" in user_error(caught)
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_areas_of_slices_and_volumes_of_heads_are_not_correlated_together():
+    slices = [({"ventricle": 1.0 * n}, {"ventricle": 1.0 * n}, "cm²") for n in range(5)]
+    heads = [({"ventricle": 10.0 * n}, {"ventricle": 50.0 - n}, "mL") for n in range(5)]
+    table, _ = GenerationReport("x", None, "y")._asked_parts(slices + heads)
+    assert [(row["condition"], row["samples"]) for row in table.rows] == [("ventricle [cm²]", 5), ("ventricle [mL]", 5)]
+    assert table.rows[0]["r"] == pytest.approx(1) and table.rows[1]["r"] == pytest.approx(-1)
 
 
 def test_structure_is_shared_by_contrasts_of_one_brain_and_not_by_those_of_two(folder):

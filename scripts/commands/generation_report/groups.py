@@ -11,15 +11,15 @@
 
 """Axial slices that are compared: of a folder of maps or images, or of simulated heads."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 
-from ...acquisition import RenderRequest
+from ...acquisition import RenderRequest, read_json
 from ...bids import Session, load_image, output_path
 from ...errors import UserError
 from ...estimate.maps import Maps
@@ -86,18 +86,37 @@ def read_group(name: str, folder: str | Path, requests: Sequence[RenderRequest])
     for one in names:
         session = Session(one, None, ())
         if output_path(folder, session, "T1map").exists():
-            sidecar = json.loads(output_path(folder, session, "T1map", ".json").read_text(encoding="utf-8"))
+            sidecar = read_json(output_path(folder, session, "T1map", ".json"))
             asked = sidecar.get("GeneratedFrom", {}).get("requested", {})
             conditions.append((asked, sidecar.get("Measured", {}), sidecar.get("MeasuredUnits", "")))
             parts += _of_maps(folder, session, requests, asked.get("position"))
         else:
-            images = [load_image(output_path(folder, session, r.suffix, acq=r.name), uniform=True)[0] for r in requests]
-            parts += [(np.stack([scale_contrast(one[..., 0]) for one in images]), None, None, one)]
+            images = [_slice(output_path(folder, session, r.suffix, acq=r.name)) for r in requests]
+            if len({image.shape for image in images}) > 1:
+                raise UserError(folder / f"sub-{one}", "contrasts of several sizes", "give slices of one size")
+            parts += [(np.stack(images), None, None, one)]
     return _group(name, parts, conditions)
+
+
+def _slice(path: Path) -> np.ndarray:
+    """A contrast of one slice from 0 to 1 ``(X, Y)``."""
+    image, affine = load_image(path, uniform=True)
+    _check_axes(path, affine)
+    if image.shape[2] != 1:
+        raise UserError(path, f"{image.shape[2]} slices", "give images of one slice, or folders of maps")
+    return scale_contrast(image[..., 0])
+
+
+def _check_axes(path: Path, affine: np.ndarray) -> None:
+    """Refuses other axes than right, front, top: slices would be mirrored or of another plane."""
+    axes = "".join(nib.aff2axcodes(affine))
+    if axes != "RAS":
+        raise UserError(path, f"the axes {axes}", "give RAS, as generate writes, and inference without --native")
 
 
 def _of_maps(folder: Path, session: Session, requests: Sequence[RenderRequest], position: float | None) -> list:
     maps = read_maps(folder, session)
+    _check_axes(output_path(folder, session, "T1map"), maps.affine)
     numbers = None
     if output_path(folder, session, "probseg", label=label_of(FRACTIONS[0])).exists():
         shares = (output_path(folder, session, "probseg", label=label_of(name)) for name in FRACTIONS)

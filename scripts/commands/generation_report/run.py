@@ -108,6 +108,8 @@ class GenerationReport:
             raise UserError("render", f"{len(requests)} contrast", "give two or more: what they share is measured")
         self.features.load()
         ours = read_group(GENERATED, self.dataset_dir, requests)
+        if len(ours) < images.LEAST:
+            raise UserError(self.dataset_dir, f"{len(ours)} slices", f"give at least {images.LEAST}")
         conditions = [*ours.conditions, *(c for folder in self.asked for c in self._conditions(folder, requests))]
         held_out = self._reference(HELD_OUT, self.reference_dir, requests, ours)
         training = self._reference(TRAINING, self.training_dir, requests, ours)
@@ -140,9 +142,8 @@ class GenerationReport:
             raise UserError(
                 self.dataset_dir, f"slices of other sizes than those of {name} ({sizes})", "make them alike"
             )
-        if len(group) < 2 * images.LEAST or len(ours) < images.LEAST:
-            found = f"{len(ours)} slices and {len(group)} of {name}"
-            raise UserError(self.dataset_dir, found, f"give at least {images.LEAST}, and {2 * images.LEAST} of heads")
+        if len(group) < 2 * images.LEAST:
+            raise UserError(folder or name, f"{len(group)} slices", f"give at least {2 * images.LEAST}")
         return group
 
     def _slices(self, name: str, ours: Group) -> LabelledSlices:
@@ -227,11 +228,12 @@ class GenerationReport:
 
     def _asked_parts(self, conditions: Sequence) -> list:
         rows, points = [], {}
-        for name in dict.fromkeys(name for _, measured, _ in conditions for name in measured):
-            pairs = [(asked[name], found[name]) for asked, found, _ in conditions if asked.get(name) is not None]
+        # Areas of slices and volumes of heads are two things.
+        for name, unit in dict.fromkeys((name, unit) for _, measured, unit in conditions for name in measured):
+            told = [one for one in conditions if one[2] == unit and name in one[1] and one[0].get(name) is not None]
+            pairs = [(asked[name], found[name]) for asked, found, _ in told]
             if len(pairs) > 3:
-                units = {unit for asked, _, unit in conditions if asked.get(name) is not None}
-                rows.append({"condition": f"{name} [{', '.join(sorted(units))}]"} | asked_row(pairs))
+                rows.append({"condition": f"{name} [{unit}]"} | asked_row(pairs))
                 points[rows[-1]["condition"]] = np.array(pairs)
         if not rows:
             return []
