@@ -162,6 +162,8 @@ def test_finished_rows_are_not_trained_again_and_others_go_on(tmp_path, monkeypa
     assert "1542 [1542]" in capsys.readouterr().out
     with pytest.raises(UserError, match="results of other settings"):
         Ablation(**options, sizes={"max_epochs": 1}).run()
+    with pytest.raises(UserError, match="results of other settings"):
+        Ablation(**options, dataset_dir="scans").run()
     with pytest.raises(UserError, match="rows: found 17; use numbers from 1 to 16"):
         Ablation(**options | {"rows": [17]}).run()
 

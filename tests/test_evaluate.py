@@ -233,6 +233,9 @@ def test_figures_of_maps_are_drawn(tmp_path, scans):
     rows = json.loads((page.parent / "figures.json").read_text())["tables"]["relaxation"]["rows"]
     assert {row["maps"] for row in rows} == {"with the prior", "without the prior"}
     assert [row["inside [%]"] for row in rows if row["tissue and map"] == "WM T1"] == [100, 100]
+    (folder / "sub-01_dseg.json").write_text(json.dumps({"Labels": {"1": "WM", "2": "GM", "3": "CSF"}}))
+    with pytest.raises(UserError, match="sub-01_dseg.json: found 'CSF' for 3, where WM is meant; make these maps anew"):
+        Figures(maps, tmp_path / "other").run()
 
 
 def test_gains_of_simulated_heads_are_those_that_are_asked_for():

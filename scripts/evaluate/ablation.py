@@ -89,8 +89,9 @@ class Ablation:
 
     @cached_property
     def digest(self) -> str:
-        """Of the sizes and of what the options mean, without the folders: they may be moved."""
+        """Of the sizes, of what the options mean, and of the name of the scans' folder; all of them may be moved."""
         settings = [{key: value for key, value in self.sizes.items() if not key.endswith("_dir")}, TABLE["options"]]
+        settings += [] if self.dataset_dir is None else [Path(self.dataset_dir).resolve().name]
         return sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def run(self) -> Path:

@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 from torch import Tensor
 
-from ..acquisition import RenderRequest, load_render
+from ..acquisition import RenderRequest, load_render, read_json
 from ..bids import Session, find_sessions, load_image
+from ..bids.names import stem
 from ..errors import UserError
 from ..files import check_writable
 from ..preprocess.session import filled_foreground
@@ -194,7 +195,15 @@ def _load(session: Session) -> tuple[np.ndarray, np.ndarray | None]:
     maps = np.stack([load_image(session.maps[f"{name}map"], uniform=True)[0] for name in MAPS]).astype(np.float32)
     path = session.maps["T1map"]
     labels = path.with_name(path.name.replace("T1map", "dseg"))
-    return maps, load_image(labels, uniform=True)[0] if labels.exists() else None
+    if not labels.exists():
+        return maps, None
+    sidecar = labels.with_name(f"{stem(labels)}.json")
+    stated = read_json(sidecar).get("Labels", {}) if sidecar.exists() else {}
+    for tissue, number in relaxation.TISSUES.items():
+        if stated and stated.get(str(number)) != tissue:
+            found = f"{stated.get(str(number))!r} for {number}, where {tissue} is meant"
+            raise UserError(sidecar, found, "make these maps anew: the numbers of tissues have changed since")
+    return maps, load_image(labels, uniform=True)[0]
 
 
 def _tissues(found: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:

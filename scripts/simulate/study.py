@@ -223,11 +223,12 @@ class Simulator:
         write_segmentation(path, labels, head["affine"], dict(enumerate(REGIONS)), about)
 
     def _write_participants(self) -> None:
-        """The list of subjects, with the volumes [ml] that their label maps have."""
+        """The list of subjects, with the volumes [ml] that their label maps have; n/a where an older run noted none."""
         rows = [["participant_id", *(volume_column(region) for region in REGIONS[1:])]]
         for name in sorted(path.name for path in self.root.glob("sub-*")):
-            said = json.loads((self.truth / name / "anat" / f"{name}_dseg.json").read_text())
-            rows.append([name, *(f"{said['Measured'][region]:.3f}" for region in REGIONS[1:])])
+            said = self.truth / name / "anat" / f"{name}_dseg.json"
+            measured = json.loads(said.read_text()).get("Measured", {}) if said.exists() else {}
+            rows.append([name, *(f"{measured[one]:.3f}" if one in measured else "n/a" for one in REGIONS[1:])])
         self._write(self.root / "participants.tsv", "".join("\t".join(row) + "\n" for row in rows))
 
     def _write(self, path: Path, content: dict | str) -> None:
