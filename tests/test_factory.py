@@ -68,7 +68,12 @@ def test_shards_make_one_data_set_that_describes_itself(tmp_path, heads, capsys)
     assert table.GM_ml["sub-02"] == truth["Measured"]["GM"] > 0
     assert json.loads((root / "participants.json").read_text()).keys() == {*table.columns}
     card = (root / "README.md").read_text()
-    assert "3 subjects, 39 files" in card and '"Seed": 0' in card and "| GM [mL] |" in card
+    assert (
+        "Subjects: 3; files: 39;" in card
+        and "If those are of people" in card
+        and '"Seed": 0' in card
+        and "| GM [mL] |" in card
+    )
 
 
 def test_a_changed_subject_gets_new_checksums(tmp_path, heads):

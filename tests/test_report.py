@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from benchmarks.results.pictures import turned
 from scripts.acquisition import Acquisition, RenderRequest
 from scripts.commands import report
-from scripts.commands.report import few, format_time, montage, overview, request_title, window
+from scripts.commands.report import AXIAL, comparison, few, format_time, montage, overview, request_title, window
 
 SHAPE = (30, 40)
 MASK = np.zeros(SHAPE, bool)
@@ -38,6 +38,13 @@ def drawn(monkeypatch) -> list[Figure]:
 def titles(figure: Figure) -> list[str]:
     """Titles of the panels, row by row; colour bars have none."""
     return [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+
+def test_no_text_is_cut_off_beside_one_panel(drawn):
+    comparison("1 of 1 sessions", [("T1w at oasis3:  TE 3.16 ms  TR 2.4 s  TI 1 s", [("sub-01", MAPS[0])])], 3 * AXIAL)
+    (figure,) = drawn
+    figure.canvas.draw()
+    assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in figure.texts)
 
 
 @pytest.mark.parametrize("seconds,text", [(0.003, "3 ms"), (0.00316, "3.16 ms"), (0.1, "0.1 s"), (2.4, "2.4 s")])

@@ -32,6 +32,16 @@ from .study.folder import bundle_version
 PARTS, SUMS, CARD = ".catalogue", "sha256sums.txt", "README.md"
 """Folder of what each shard found; file of the checksums, as ``sha256sum -c`` reads it; file of the data card."""
 
+ABOUT = (
+    "No image here was scanned: tissue values were drawn at random, and contrasts follow from MR signal equations.\n"
+    "The data are made for research on methods. They say nothing about any patient, and are no basis of a medical\n"
+    "decision."
+)
+OF_LABEL_MAPS = (
+    "Shapes are deformations of the label maps that are named below. If those are of people, their terms hold for the\n"
+    "shapes too."
+)
+
 
 class Catalogue:
     """Describes a data set that :class:`scripts.simulate.Simulator` or :class:`.study.Study` writes.
@@ -134,18 +144,13 @@ class Catalogue:
     def _card(self, rows: Sequence[dict], columns: Sequence[str]) -> str:
         description = json.loads((self.root / "dataset_description.json").read_text())
         files, size = sum(len(row["sha256"]) for row in rows), sum(row["bytes"] for row in rows)
-        lines = [f"# {description['Name']}", "", f"{len(rows)} subjects, {files} files, {size / 1e9:.3g} GB.", ""]
-        lines += [
-            "Nobody was scanned: anatomy and tissue values were drawn at random, and contrasts follow from MR signal"
-        ]
-        lines += [
-            "equations. The data are made for research on methods. They say nothing about any patient, and are no basis"
-        ]
-        lines += ["of a medical decision.", "", "## Files", "", "| file | content |", "|---|---|"]
+        lines = [f"# {description['Name']}", "", f"Subjects: {len(rows)}; files: {files}; {size / 1e9:.3g} GB.", ""]
+        lines += [ABOUT, "", "## Files", "", "| file | content |", "|---|---|"]
         lines += [f"| `{name}` | {meaning} |" for name, meaning in self.contents.items()]
         lines += [f"| `{SUMS}` | SHA-256 of every file of a subject: `sha256sum -c {SUMS}` |", ""]
         sources = [source["URL"] for source in description.get("SourceDatasets", [])]
         lines += [f"Shapes are deformations of {', '.join(sources)}.", ""] if sources else []
+        lines += [OF_LABEL_MAPS, ""] if not sources and "LabelMaps" in self.about else []
         numbers = {key: [row["columns"][key] for row in rows if key in row["columns"]] for key in columns}
         lines += (
             ["## Subjects", "", "| column | mean | sd | least | most |", "|---|---|---|---|---|"] if numbers else []

@@ -48,6 +48,8 @@ THREE_VIEWS = "Axial and coronal, the patient's right on the left; sagittal, the
 # Sizes [inch].
 PANEL, GAP, SECTION_GAP, EDGE = 2.2, 0.05, 0.4, 0.15
 HEADING, TITLE_LINE, BAR, ROW_GAP, FOOT = 0.36, 0.17, 0.32, 0.12, 0.25
+HEADING_LETTER, FOOT_LETTER = 0.105, 0.06
+"""Mean width of a letter [inches]: a picture of few panels is as wide as its text."""
 DOTS_PER_INCH = 120
 T = TypeVar("T")
 
@@ -238,7 +240,9 @@ def _draw(title: str, rows: Sequence[Sequence[Section]], footnote: str) -> bytes
     bars = [any(panel.bar for section in row for panel in section.panels) for row in rows]
     widths = [sum(len(s.panels) * (PANEL + GAP) - GAP for s in row) + SECTION_GAP * (len(row) - 1) for row in rows]
     heights = [HEADING + TITLE_LINE * n + height + BAR * bar + ROW_GAP for n, bar in zip(lines, bars)]
-    size = max(widths) + 2 * EDGE, sum(heights) + FOOT + EDGE
+    headings = [HEADING_LETTER * len(section.heading) for row in rows for section in row[:1] if len(row) == 1]
+    width = max(*widths, *headings, FOOT_LETTER * len(f"{title}. {footnote}"))
+    size = width + 2 * EDGE, sum(heights) + FOOT + EDGE
     figure = Figure(figsize=size, facecolor="black")
 
     def text(x: float, y: float, string: str, **style) -> None:
