@@ -40,15 +40,16 @@ def submit(*arguments: str, **slurm: str) -> subprocess.CompletedProcess:
 def test_a_task_of_a_slurm_array_makes_its_shard(tmp_path):
     heads, out = write_label_maps(tmp_path / "heads"), tmp_path / "out"
     options = ["--count", "3", "--label_maps", str(heads), "--simulator::resolution", "8", "--output_dir", str(out)]
-    result = submit("--config_file", "configs/factory.json", *options, ID="1", COUNT="2", MIN="0")
+    result = submit("--config_file", "configs/factory.json", *options, ID="1", COUNT="2", MIN="0", MAX="1")
     assert result.returncode == 0, result.stderr
     assert {name.split("/")[0] for name in files(out) if name.startswith("sub-")} == {"sub-02"}
     assert "2 of 3 subjects are still to be described" in result.stdout
 
 
-def test_an_array_that_does_not_begin_at_0_is_refused():
-    result = submit("--config_file", "configs/factory.json", ID="1", COUNT="2", MIN="1")
-    assert result.returncode == 2 and result.stderr == "the array must begin at 0: --array=0-63\n"
+@pytest.mark.parametrize("low, high", [("1", "2"), ("0", "7")])
+def test_an_array_with_gaps_is_refused(low, high):
+    result = submit("--config_file", "configs/factory.json", ID=low, COUNT="2", MIN=low, MAX=high)
+    assert result.returncode == 2 and result.stderr.startswith("the array must be all numbers from 0: --array=0-63;")
 
 
 def test_the_kubernetes_job_asks_for_what_exists():

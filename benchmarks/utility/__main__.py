@@ -129,11 +129,17 @@ def report(
 ) -> list:
     """Texts, tables and the picture."""
     text = f"{about.splitlines()[0]} {options.iterations} iterations each, of {options.draws} draws of each slice."
+    own_note = "These images are of the same physics, which favours the networks that learned from it."
     real_note = "One patient: differences between networks say little about other patients. No tissue truth is known."
     return [
         Text(text),
         Table("lesions", f"Lesions of a real patient, {len(scans)} slices", rows, note=real_note),
-        Table("tissues", "Dice of tissues of simulated heads of anatomies that no network has seen", tissues),
+        Table(
+            "tissues",
+            "Dice of tissues of simulated heads of anatomies that no network has seen",
+            tissues,
+            note=own_note,
+        ),
         Picture(
             "patient",
             "Probability of a lesion",

@@ -11,8 +11,8 @@
 # A task that is killed or requeued goes on where it was. PYTHON names another interpreter than that of the PATH.
 
 set -euo pipefail
-if [[ "${SLURM_ARRAY_TASK_MIN:-0}" != 0 ]]; then
-    echo "the array must begin at 0: --array=0-63" >&2
+if [[ "${SLURM_ARRAY_TASK_MIN:-0}" != 0 || "${SLURM_ARRAY_TASK_MAX:-0}" != $((SLURM_ARRAY_TASK_COUNT - 1)) ]]; then
+    echo "the array must be all numbers from 0: --array=0-63; shards that are complete end at once" >&2
     exit 2
 fi
 exec "${PYTHON:-python}" -m monai.bundle run "$@" --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"
