@@ -40,6 +40,10 @@ NETWORK = {
 }
 
 
+ALLOWED = {"evaluate/features.py": "torch.jit.load"}
+"""File -> a call that SECURITY.md names: an extractor that the user chose."""
+
+
 def broken(tree: ast.AST) -> list[tuple[int, str]]:
     """Line and name of whatever breaks a promise."""
     found = []
@@ -68,7 +72,9 @@ def broken(tree: ast.AST) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_code_evaluates_unpickles_or_calls_out(path):
-    assert broken(ast.parse(path.read_text())) == []
+    found = [call for _, call in broken(ast.parse(path.read_text()))]
+    allowed = ALLOWED.get(str(path.relative_to(ROOT / "scripts")))
+    assert found == ([allowed] if allowed else [])
 
 
 @pytest.mark.parametrize(

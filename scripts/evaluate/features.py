@@ -39,7 +39,7 @@ class Features:
         weights: its state dict.
         extractor: file of another network: TorchScript, or a state dict of ``extractor_network``; None for the encoder.
             It maps images ``(B, C, H, W)`` from 0 to 1 to features ``(B, D)`` or ``(B, D, h, w)``, which are averaged
-            over space. TorchScript runs as torch's own instructions, not as Python.
+            over space. TorchScript is a program that torch runs.
         extractor_network: the network of the state dict.
         channels: C; a contrast is repeated.
         device: where to compute.
