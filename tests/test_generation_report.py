@@ -109,7 +109,8 @@ def test_folders_become_a_page(folder, monkeypatch):
     likeness = {row[""]: row for row in content["distances"]["rows"]}
     assert {row["slices"] for row in likeness.values()} == {7}
     assert (
-        likeness["held-out heads, other half, blocks shuffled"]["FID"] > likeness["held-out heads, other half"]["FID"]
+        likeness["held-out heads, other half, blocks shuffled"]["Fréchet distance"]
+        > likeness["held-out heads, other half"]["Fréchet distance"]
     )
     (ventricle,) = content["conditions"]["rows"]
     assert ventricle["condition"] == "ventricle [cm²]" and ventricle["r from"] < ventricle["r"] <= ventricle["r to"]

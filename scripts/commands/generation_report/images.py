@@ -37,6 +37,8 @@ from .groups import Group
 
 BLUR, NOISE, BLOCKS = 1.5, 0.05, 4
 """Standard deviation of the blur [voxels] and of the noise, and blocks along each axis that are shuffled."""
+FRECHET = "Fréchet distance"
+"""A distance that is called FID where features are those of the Inception network."""
 PRECISION, DENSITY = 3, 5
 """Neighbours behind precision and recall, and behind density and coverage, as published."""
 LEAST = DENSITY + 2
@@ -84,7 +86,7 @@ def encode_groups(
 
 
 def distance_rows(groups: dict[str, np.ndarray], reference: np.ndarray, requests: Sequence[RenderRequest]) -> list[Row]:
-    """Distances of groups from a reference, the means over contrasts, and the FID of each contrast.
+    """Distances of groups from a reference, the means over contrasts, and the Fréchet distance of each contrast.
 
     All are cut to the same number of slices, evenly spread, since distances depend on it.
 
@@ -99,7 +101,7 @@ def distance_rows(groups: dict[str, np.ndarray], reference: np.ndarray, requests
         found = evenly(vectors, count)
         values = [
             {
-                "FID": frechet_distance(x, y),
+                FRECHET: frechet_distance(x, y),
                 "KID × 1000": 1000 * kernel_distance(x, y),
                 "MMD": mean_discrepancy(x, y),
                 **dict(zip(("precision", "recall"), precision_recall(x, y, PRECISION))),
@@ -108,7 +110,7 @@ def distance_rows(groups: dict[str, np.ndarray], reference: np.ndarray, requests
             for x, y in zip(found.transpose(1, 0, 2), real.transpose(1, 0, 2))
         ]
         means = {measure: float(np.mean([one[measure] for one in values])) for measure in values[0]}
-        each = {f"FID {request.suffix}": one["FID"] for request, one in zip(requests, values)}
+        each = {f"{FRECHET} {request.suffix}": one[FRECHET] for request, one in zip(requests, values)}
         rows.append({"": name, "slices": count, **means, **each})
     return rows
 

@@ -265,7 +265,7 @@ def _mosaic(ours: Group, held_out: Group, requests: Sequence) -> bytes:
 def _bars(rows: Sequence[dict]) -> bytes:
     figure = Figure((7, 0.35 * len(rows) + 0.8))
     axis = figure.subplots()
-    axis.barh([row[""] for row in rows][::-1], [max(row["FID"], 1e-6) for row in rows][::-1], color="#4477aa")
+    axis.barh([row[""] for row in rows][::-1], [max(row[images.FRECHET], 1e-6) for row in rows][::-1], color="#4477aa")
     axis.set_xscale("log")
     axis.set_xlabel("Fréchet distance from one half of the held-out heads")
     return png_of(figure)

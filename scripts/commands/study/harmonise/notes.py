@@ -96,4 +96,7 @@ def _field_notes(fields: Sequence[float], requests: Sequence[RenderRequest]) -> 
     differs = [one for one in fields if any(max(one, other) > SAME_FIELD * min(one, other) for other in wanted)]
     if not differs:
         return []
-    return [f"Scanned at {differs[0]:g} T, rendered for {wanted.pop():g} T: T1 and T2 stay those of {differs[0]:g} T."]
+    fields_of_protocol = " and ".join(f"{one:g}" for one in sorted(wanted))
+    return [
+        f"Scanned at {differs[0]:g} T, rendered for {fields_of_protocol} T: T1 and T2 stay those of {differs[0]:g} T."
+    ]
