@@ -174,44 +174,6 @@ def simulated(folder: Path) -> dict:
     }
 
 
-def test_both_stages_train_on_simulated_slices(tmp_path):
-    options = simulated(tmp_path)
-    vae = train("vae", None, tmp_path, **options, slice_crop=[24, 32])
-    ldm = train("ldm", None, tmp_path, **options, vae_weights=str(vae / "model.pt"))
-    again = train("ldm", None, tmp_path, **options, vae_weights=str(vae / "model.pt"), output_dir=str(tmp_path / "b"))
-    assert_same_state(ldm, tmp_path / "b")
-    assert again.exists() and len(list(tmp_path.glob("slices-*/latents-*.pt"))) == 2
-    header, row = (line.split("\t") for line in (vae / "history.tsv").read_text().splitlines())
-    assert all(np.isfinite(float(number)) for number in row) and "T2 error GM" in header
-
-
-def test_who_simulates_the_slices_and_when_changes_nothing(tmp_path):
-    """One run that simulates each slice when it needs it = one that others simulate ahead of, killed and resumed."""
-    parts = {name: tmp_path / name for name in ("alone", "ahead")}
-    for part in parts.values():
-        part.mkdir()
-    alone, ahead = (
-        simulated(part) | {"slices": 24, "max_epochs": 3, "slice_crop": [24, 32]} for part in parts.values()
-    )
-    train("vae", None, parts["alone"], **alone)
-    ahead |= {"stream::workers": 2, "stream::slices::per_head": 8}
-    config = ["--config_file", str(ROOT / "configs/train_vae.json")]
-    words = command("vae", None, parts["ahead"], *config, overrides=ahead)
-    kill_after_an_epoch(words, parts["ahead"] / "train_vae/last.pt")
-    train("vae", None, parts["ahead"], resume=True, **ahead)
-    assert_same_state(*(part / "train_vae" for part in parts.values()))
-
-
-@pytest.mark.parametrize("stage", ["vae", "ldm"])
-def test_volumes_without_a_folder_are_refused_in_one_line(stage, tmp_path):
-    config = ["--config_file", str(configs(stage))]
-    options = {"cache_dir": tmp_path / "slices", "spatial_dims": 3, "dataset_dir": "None"}
-    words = command(stage, None, tmp_path, *config, overrides=options)
-    result = subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
-    assert result.returncode == 2 and not (tmp_path / "slices").exists()
-    assert result.stderr.splitlines()[-1].startswith("error: spatial_dims: found 3 without a folder of scans; ")
-
-
 def test_a_finished_run_is_not_overwritten_by_accident(tiny_study, trained_vae):
     with pytest.raises(Exception, match="Failed to evaluate") as caught:
         train("vae", tiny_study, trained_vae.parent, max_epochs=3)
@@ -337,40 +299,6 @@ def test_three_dimensions_and_the_other_conditionings(tiny_study, tmp_path, adag
     assert torch.load(ldm / "model.pt", weights_only=True)["conv_in.conv.weight"].ndim == 5
 
 
-def two_ranks(words: list[str], tmp_path: Path) -> subprocess.CompletedProcess:
-    """Runs a training on two ranks. As they end, they have no threads of their group left, which would kill them."""
-    watch = "import atexit, os\nif 'RANK' in os.environ:\n    tasks = '/proc/self/task'\n"
-    watch += "    names = lambda: [open(f'{tasks}/{task}/comm').read() for task in os.listdir(tasks)]\n"
-    watch += f"    record = lambda: open(f'{tmp_path}/threads-' + os.environ['RANK'], 'w').write(''.join(names()))\n"
-    (tmp_path / "sitecustomize.py").write_text(watch + "    atexit.register(record)\n")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *words]
-    paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    result = subprocess.run(launch, env=environment() | paths, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
-    threads = [(tmp_path / f"threads-{rank}").read_text() for rank in range(2)]
-    assert all("python" in names and "gloo" not in names for names in threads), threads
-    return result
-
-
-@pytest.mark.parametrize("stage", ["vae", "ldm"])
-def test_two_ranks_train_one_model(stage, tiny_study, tmp_path, trained_vae):
-    """After an epoch it is the model that one process trains with batches of the same samples."""
-    files = [*configs(stage), str(ROOT / "configs/multi_gpu.json")]
-    # As for scans without true maps: errors of maps are means over the tissue of a rank's samples, and heads differ in
-    # size. The discriminator sets in after the comparison.
-    without_truth = {"loss_weights::maps": 0.0, "loss_weights::spread": 0.0, "max_epochs": 2}
-    stage_1, stage_2 = ADVERSARIAL | without_truth, {"vae_weights": str(trained_vae / "model.pt"), "max_epochs": 1}
-    own = {"amp": False} | (stage_1 if stage == "vae" else stage_2)
-    two_ranks(command(stage, tiny_study, tmp_path, "--config_file", str(files), overrides=own), tmp_path)
-    assert (tmp_path / f"train_{stage}/model.pt").exists()
-    whole = own | {"max_epochs": 1, "batch_size": 2 * TINY["batch_size"]}
-    alone = train(stage, tiny_study, tmp_path / "alone", **whole)
-    mine, theirs = (pd.read_csv(run / "history.tsv", sep="\t") for run in (alone, tmp_path / f"train_{stage}"))
-    assert len(theirs) == own["max_epochs"]
-    judged = ["val_loss", "MAE", "T1 error WM"] if stage == "vae" else ["val_loss"]
-    np.testing.assert_allclose(theirs[judged].iloc[0], mine[judged].iloc[0], rtol=1e-3)
-
-
 def test_decibels_and_similarities_have_linear_axes_and_losses_logarithmic_ones():
     table = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0], "PSNR": [20.0, 21.0], "MS-SSIM": [0.5, 0.6]})
     table["signed"], table["T1 error WM"], table["T2 error WM"] = [-1.0, 1.0], [0.4, 0.2], [0.4, 0.2]
@@ -387,11 +315,3 @@ def test_an_example_shows_the_patients_right_on_the_left():
     assert len(pictures) == 3 + 2
     for picture in pictures:
         assert np.unravel_index(picture.argmax(), picture.shape) == (0, 0)
-
-
-def test_two_ranks_simulate_their_slices_once(tmp_path):
-    files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "multi_gpu")]
-    options = simulated(tmp_path) | {"slices": 24, "slice_crop": [24, 32], "stream::workers": 1}
-    result = two_ranks(command("vae", None, tmp_path, "--config_file", str(files), overrides=options), tmp_path)
-    assert result.stdout.count("simulating 15 of 24 slices while the training runs, ahead in 1 process") == 1
-    assert len(list(tmp_path.glob("slices-*/[0-9]*.npz"))) == 24 + 2
