@@ -11,6 +11,7 @@
 
 """What is measured of generated heads, on heads with a known answer."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -82,11 +83,15 @@ def test_samples_are_compared_with_heads_and_with_estimates(tmp_path, monkeypatc
         about = {"GeneratedFrom": {"requested": requested}, "Measured": measured}
         write_maps(tmp_path / "samples", session, Maps(maps, None, inside, affine), about)
         write_fractions(tmp_path / "samples", session, Brain(maps, fractions), affine, about)
+        nib.save(
+            nib.Nifti1Image(maps[1], affine), tmp_path / f"samples/sub-000{number}/anat/sub-000{number}_T1w.nii.gz"
+        )
         # PD has a scale of its own.
         wrong = maps * np.array([2.0, 1.05, 0.9], np.float32).reshape(3, 1, 1, 1)
         write_maps(tmp_path / "maps", session, Maps(wrong, None, inside, affine), {})
-    text = volumes.run(tmp_path / "samples", tmp_path / "maps", tmp_path, 0)
+    text = volumes.run(tmp_path / "samples", tmp_path / "maps", tmp_path, tmp_path, 0)
+    assert (tmp_path / "results_volumes.jpg").exists()
     assert "3 of 3 (least 100.0 %)" in text and "| ventricle | 3 |" in text and "| 1.000 |" in text
     assert "| WM | 0.0 % (0.0 %) | 5.0 % (5.0 %) | 10.0 % (10.0 %) |" in text
     with pytest.raises(UserError, match="no samples"):
-        volumes.run(tmp_path, None, tmp_path, 0)
+        volumes.run(tmp_path, None, tmp_path, tmp_path, 0)

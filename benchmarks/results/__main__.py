@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> str:
             raise UserError("--samples", "nothing", "name the folder that configs/generate.json wrote")
         folder = data(options, "label_maps")
         if options.part == "volumes":
-            return volumes.run(options.samples, options.estimated, folder, settings.seed)
+            return volumes.run(options.samples, options.estimated, folder, options.pictures, settings.seed)
         return generation.run(options.samples, options.asked, folder, options.pictures, settings.seed)
     network, posterior = load_network(options.weights, options.config), load_posterior(options.config)
     if options.part == "object":

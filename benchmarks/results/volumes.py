@@ -17,10 +17,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.metrics import MultiScaleSSIMMetric
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
@@ -37,6 +39,7 @@ from scripts.tissue.fractions import VOLUMES, measure_volumes
 
 from .generation import HELD_OUT, read_numbers, sample_names
 from .page import percent, table
+from .pictures import save, turned
 
 HEADS = 12
 """Held-out heads, random ones of two anatomies."""
@@ -47,6 +50,8 @@ CONNECTED = 0.99
 AXES = ("left to right", "back to front", "foot to head")
 SCALES, KERNEL, POOLED = (0.3, 0.4, 0.3), 7, 2
 """MS-SSIM of heads in voxels of :data:`POOLED` mm: weights of its three scales, and its window."""
+COLUMNS, WIDTH, WHITE = 2, 1200, 200
+"""Samples in a row of the picture, its width [pixels], and the grey value of white matter."""
 OF_TISSUE = {"WM": ("white matter",), "GM": ("cortex",)}
 
 
@@ -64,13 +69,14 @@ class Head(NamedTuple):
     measured: dict[str, float]
 
 
-def run(samples: Path, estimated: Path | None, label_maps: Path, seed: int) -> str:
-    """Tables.
+def run(samples: Path, estimated: Path | None, label_maps: Path, pictures: Path, seed: int) -> str:
+    """Tables, and a picture of the samples.
 
     Args:
         samples: folder that ``configs/generate.json`` wrote under ``configs/heads.json``.
         estimated: maps that ``configs/inference.json`` made of the contrasts of all or some of them; None for none.
         label_maps: folder of the heads that are compared with.
+        pictures: folder of the picture.
         seed: of the random heads.
 
     Raises:
@@ -78,6 +84,7 @@ def run(samples: Path, estimated: Path | None, label_maps: Path, seed: int) -> s
     """
     names = sample_names(samples)
     generated = [read_head(samples, name) for name in names]
+    mosaic(pictures / "results_volumes.jpg", samples, dict(zip(names, generated)))
     held_out = read_held_out(label_maps, seed, generated[0].numbers.shape)
     groups = {"samples": generated, "held-out heads": held_out}
     parts = [
@@ -124,6 +131,31 @@ def read_held_out(label_maps: Path, seed: int, size: Sequence[int]) -> list[Head
         numbers = without_specks(torch.tensor(FRACTION_OF, dtype=torch.uint8)[classes].view(*size)).numpy()
         found.append(Head(numbers, {}, volumes(numbers)))
     return found
+
+
+def mosaic(path: Path, samples: Path, heads: dict[str, Head]) -> None:
+    """Three orthogonal slices of each sample's T1w through its middle, :data:`COLUMNS` samples in a row."""
+    tiles = []
+    for name, head in heads.items():
+        file = min((samples / f"sub-{name}" / "anat").glob("*_T1w.nii.gz"))
+        image = np.asarray(nib.load(file).dataobj, dtype=np.float32)
+        # White matter is alike in all; fat saturates.
+        white = np.median(image[head.numbers == NUMBER["white matter"]])
+        image = np.clip(image / white * WHITE, 0, 255).astype(np.uint8)
+        x, y, z = (size // 2 for size in image.shape)
+        side = max(image.shape)
+        views = [turned(view) for view in (image[:, :, z], image[:, y], image[x - 4])]
+        tiles.append(np.concatenate([_centred(view, side) for view in views], 1))
+    rows = [np.concatenate(tiles[start : start + COLUMNS], 1) for start in range(0, len(tiles), COLUMNS)]
+    rows[-1] = np.pad(rows[-1], ((0, 0), (0, rows[0].shape[1] - rows[-1].shape[1])))
+    picture = Image.fromarray(np.concatenate(rows))
+    save(path, picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS))
+
+
+def _centred(view: np.ndarray, side: int) -> np.ndarray:
+    """A view in the middle of a black square."""
+    missing = [side - size for size in view.shape]
+    return np.pad(view, [(one // 2, one - one // 2) for one in missing])
 
 
 def volumes(numbers: np.ndarray) -> dict[str, float]:
