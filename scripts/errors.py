@@ -12,6 +12,7 @@
 """The one exception a user may cause, and how to find it again inside others."""
 
 from collections.abc import Iterator
+from logging import Logger
 
 
 class UserError(ValueError):
@@ -34,6 +35,13 @@ class UserError(ValueError):
 def find_user_error(error: BaseException | None) -> UserError | None:
     """The user error behind an exception, however often it was wrapped; None where there is none."""
     return next((e for e in _chain(error) if isinstance(e, UserError)), None)
+
+
+def log_failure(logger: Logger, name: str, error: Exception) -> Exception:
+    """Logs why something has no result, with a traceback when it is not the user's doing; returns what is behind it."""
+    user_error = find_user_error(error)
+    logger.error(f"{name}: {user_error or error}", exc_info=None if user_error else error)
+    return user_error or error
 
 
 def was_interrupted(error: BaseException | None) -> bool:

@@ -73,7 +73,7 @@ def test_equal_heads_are_alike_and_others_are_less():
 def test_samples_are_compared_with_heads_and_with_estimates(tmp_path, monkeypatch):
     monkeypatch.setattr(volumes, "HEADS", 2)
     monkeypatch.setattr(volumes, "LabelMaps", lambda *_: LabelMaps())
-    for number, ventricle in enumerate((5, 7, 9)):
+    for number, ventricle in enumerate((5, 6, 7, 9)):
         session, affine, numbers = Session(f"000{number}", None, ()), np.eye(4), ball(ventricle)
         fractions = np.moveaxis(np.eye(len(FRACTIONS), dtype=np.float32)[numbers], -1, 0)
         inside = numbers > 0
@@ -91,7 +91,7 @@ def test_samples_are_compared_with_heads_and_with_estimates(tmp_path, monkeypatc
         write_maps(tmp_path / "maps", session, Maps(wrong, None, inside, affine), {})
     text = volumes.run(tmp_path / "samples", tmp_path / "maps", tmp_path, tmp_path, 0)
     assert (tmp_path / "results_volumes.jpg").exists()
-    assert "3 of 3 (least 100.0 %)" in text and "| ventricle | 3 |" in text and "| 1.000 |" in text
+    assert "4 of 4 (least 100.0 %)" in text and "| ventricle | 4 |" in text and "| 1.000 (1.000–1.000) |" in text
     assert "| WM | 0.0 % (0.0 %) | 5.0 % (5.0 %) | 10.0 % (10.0 %) |" in text
     with pytest.raises(UserError, match="no samples"):
         volumes.run(tmp_path, None, tmp_path, tmp_path, 0)

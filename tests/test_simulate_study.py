@@ -110,6 +110,7 @@ def test_stopped_run_goes_on(tmp_path, monkeypatch, balls):
 def test_a_study_whose_volumes_were_not_noted_grows(tmp_path, balls):
     Simulator(tmp_path, subjects=1, **balls).run()
     (tmp_path / "derivatives" / "truth" / "sub-01" / "anat" / "sub-01_dseg.json").unlink()
+    (tmp_path / "participants.tsv").write_text("participant_id\nsub-01\n")
     Simulator(tmp_path, subjects=2, **balls).run()
     rows = [line.split("\t") for line in (tmp_path / "participants.tsv").read_text().splitlines()[1:]]
     assert {*rows[0][1:]} == {"n/a"} and "n/a" not in rows[1]

@@ -21,10 +21,9 @@ import torch
 from PIL import Image
 
 from scripts.acquisition import load_render
-from scripts.bids import Session, load_image, output_path
-from scripts.commands.study.brains import label_of
+from scripts.bids import Session, output_path
+from scripts.commands.generation_report.groups import read_numbers, sample_names
 from scripts.commands.study.products import read_maps
-from scripts.errors import UserError
 from scripts.evaluate.anatomy import LEVELS, area_rows, asked_row, likeness_rows, spread
 from scripts.evaluate.layout import NUMBER
 from scripts.nuisance import Noise
@@ -103,31 +102,6 @@ def read_samples(folder: Path) -> list[Slice]:
         UserError: for a folder without any.
     """
     return [_read_sample(folder, Session(name, None, ())) for name in sample_names(folder)]
-
-
-def sample_names(folder: Path) -> list[str]:
-    """Names of the samples of a folder, sorted.
-
-    Raises:
-        UserError: for a folder without any.
-    """
-    names = sorted(path.name.removeprefix("sub-") for path in folder.glob("sub-*") if path.is_dir())
-    if not names:
-        raise UserError(folder, "no samples", "make some: monai.bundle run --config_file configs/generate.json")
-    return names
-
-
-def read_numbers(folder: Path, session: Session) -> np.ndarray:
-    """The class with the largest fraction in each voxel of a sample, numbers of :data:`FRACTIONS` ``(X, Y, Z)``."""
-    numbers, most = None, None
-    for number, name in enumerate(FRACTIONS):
-        share = load_image(output_path(folder, session, "probseg", label=label_of(name)), uniform=True)[0]
-        if most is None:
-            numbers, most = np.zeros(share.shape, np.uint8), share
-        else:
-            numbers[share > most] = number
-            most = np.maximum(most, share)
-    return numbers
 
 
 def _read_sample(folder: Path, session: Session) -> Slice:

@@ -28,8 +28,10 @@ from torch import Tensor
 
 from scripts.acquisition import load_render
 from scripts.bids import Session, output_path
+from scripts.commands.generation_report.groups import read_numbers, sample_names
 from scripts.commands.study.products import read_maps
 from scripts.errors import UserError
+from scripts.evaluate.anatomy import asked_row
 from scripts.evaluate.layout import BRAIN, NUMBER, SKULL
 from scripts.render import SignalModel
 from scripts.simulate import LabelledSlices, LabelMaps
@@ -37,7 +39,7 @@ from scripts.simulate.labelled import without_specks
 from scripts.tissue import FRACTION_OF, FRACTIONS, class_values
 from scripts.tissue.fractions import VOLUMES, measure_volumes
 
-from .generation import HELD_OUT, read_numbers, sample_names
+from .generation import HELD_OUT
 from .page import percent, table
 from .pictures import save, turned
 
@@ -239,16 +241,16 @@ def asked_table(generated: Sequence[Head]) -> str:
     rows = []
     for name in VOLUMES:
         pairs = [(one.requested.get(name), one.measured[name]) for one in generated]
-        pairs = np.array([pair for pair in pairs if pair[0] is not None], float)
-        if len(pairs) > 2 and pairs.std(0).all():
-            asked, found = pairs.T
-            error = np.abs(asked - found)
-            ends, r = f"{asked.min():.0f}–{asked.max():.0f}", np.corrcoef(asked, found)[0, 1]
-            relative = f"{percent(float((error / asked).mean()))} %" if asked.min() > 0 else "–"
-            rows.append((name, str(len(pairs)), ends, f"{r:.3f}", f"{error.mean():.1f} mL", relative))
+        pairs = [pair for pair in pairs if pair[0]]
+        found = asked_row(pairs)
+        if "r" in found:
+            relative = np.mean([abs(asked - measured) / asked for asked, measured in pairs])
+            ends = f"{found['asked from']:.0f}–{found['to']:.0f}"
+            r = f"{found['r']:.3f} ({found['r from']:.3f}–{found['r to']:.3f})"
+            rows.append((name, str(len(pairs)), ends, r, f"{found['mean error']:.1f} mL", f"{percent(relative)} %"))
     if not rows:
         return "Nothing was asked for.\n"
-    return table(("", "heads", "asked [mL]", "r", "mean error", "relative"), rows)
+    return table(("", "heads", "asked [mL]", "r (95 % interval)", "mean error", "relative"), rows)
 
 
 def map_errors(samples: Path, estimated: Path, name: str, numbers: np.ndarray) -> dict[str, list[float]]:

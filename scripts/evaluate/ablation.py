@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..files import check_writable, lock_folder, make_folder, replacing, write_atomically
+from ..networks.device import unwrap
 from ..networks.weights import load_weights
 from ..train.checkpoints import BEST, LAST
 from . import relaxation
@@ -157,6 +158,8 @@ class Ablation:
             workflow.parser.get_parsed_content(name)
             for name in ("network", "objective", "validate#dataloader", "validate#dataset")
         )
+        # Those that Figure 4 shows; after the last epoch alone where only that is validated, as in the small ablation.
+        load_weights(unwrap(network), folder / BEST, "train the row anew with --overwrite true")
         result = {"row": row, "seed": seed, "settings": self.digest, "options": row_options(row)}
         result["data"] = f"{len(workflow.parser.get_parsed_content('train#dataset'))} slices to train on, "
         result["data"] += f"{len(dataset)} to evaluate"

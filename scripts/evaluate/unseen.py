@@ -21,18 +21,16 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
-from matplotlib.figure import Figure
 from monai.data import MetaTensor
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..acquisition import UNKNOWN, to_sidecar
 from ..bids import Session, resolve
-from ..errors import UserError, find_user_error
+from ..errors import UserError, log_failure
 from ..estimate import Posterior
 from ..estimate.posterior import CLASSES
 from ..files import check_writable, lock_folder, write_atomically
@@ -40,28 +38,15 @@ from ..networks.weights import load_weights
 from ..preprocess import ScaleContrastsd
 from ..tissue import region_numbers
 from ..train import VAEObjective
-from ..train.monitor import upright
 from .contrasts import closest_rescaled, correlation, nrmse, render, ssim, with_gain
 from .estimators import BOTH, FLAT, NETWORK, Found, NetworkEstimator, Scans, refine, subset
-from .page import Part, Picture, Table, png_of, write_page
-from .reconstruction import means, published_metrics
+from .page import write_page
+from .reconstruction import published_metrics
+from .unseen_tables import NOTHING, draw, parts
 
 RESCALED, MONOTONE, PAPER = "closest input, rescaled", "closest input, best monotone curve", "published equations"
 """Ways to predict a scan besides those of :mod:`.estimators`."""
-NOTHING = "nothing"
-"""Left out where scans are reconstructed."""
 TISSUES = region_numbers("WM", "GM", "CSF")
-NOTE = (
-    "SSIM, NRMSE and Pearson's r inside the head (or brain); NRMSE of WM, GM and CSF: root mean square of the "
-    "difference over that of the measured scan, in this tissue. The unit of a predicted scan is fitted, one number, in "
-    "the head and for tissues in the brain. 'Rescaled' knows the scan that it predicts: two numbers, or a whole "
-    "monotone curve, are fitted to it. 'Published equations': the same estimator, fitted and rendered with the three "
-    "equations of the paper."
-)
-RECONSTRUCTED = (
-    "Published definitions: maps from a sample of the posterior of the network's latent, batches of 4 slices, raw "
-    "units, see docs/paper.md. The paper's released model has MSE 996, MAE 20.25, MS-SSIM .9632, PSNR 32.70 on OASIS-3."
-)
 BATCH = 4
 logger = logging.getLogger(__name__)
 FEWEST = 20
@@ -141,7 +126,7 @@ class UnseenContrasts:
         content, picture, drawn = [], root / "predictions.png", not self.overwrite
         self.failures = {}
         for name, error in getattr(self.sessions, "failures", {}).items():
-            self._fail(name, error)
+            self.failures[name] = log_failure(logger, name, error)
         with lock_folder(root):
             # All of them before any work: what was made with other settings is refused at once.
             known = [self._known(root, record, settings) for record in records]
@@ -155,10 +140,10 @@ class UnseenContrasts:
                         found = {"settings": facts, "rows": rows, "published": self._published(sliced.scans)}
                         write_atomically(root / f"{name}.json", json.dumps(found, indent=2) + "\n")
                         if not (drawn and picture.exists()):
-                            write_atomically(picture, draw(sliced, shown))
+                            write_atomically(picture, draw(sliced.scans, sliced.names, shown))
                             drawn = True
                 except Exception as error:
-                    self._fail(name, error)
+                    self.failures[name] = log_failure(logger, name, error)
                 else:
                     content.append(found)
             if not content:
@@ -170,12 +155,6 @@ class UnseenContrasts:
             page = write_page(root, "evaluation", "Reconstruction and prediction of scans", found, facts)
         print(page, flush=True)
         return page
-
-    def _fail(self, name: str, error: Exception) -> None:
-        """Notes why a session has no result."""
-        user_error = find_user_error(error)
-        self.failures[name] = user_error or error
-        logger.error(f"{name}: {user_error or error}", exc_info=None if user_error else error)
 
     def _check_groups(self, sessions: Sequence[Sequence[str]]) -> None:
         """Refuses groups of scans to leave out that no session has, or that are all scans of one."""
@@ -339,61 +318,3 @@ def _refuse_unknown(record: dict) -> None:
     if names:
         do = "state it in their sidecars, or name the protocol with --protocol"
         raise UserError(record["session"].name, f"no known acquisition of {', '.join(names)}", do)
-
-
-def parts(
-    content: Sequence[Mapping], picture: bytes | None, failures: Mapping[str, Exception] = MappingProxyType({})
-) -> list[Part]:
-    """Tables over all sessions, the picture, and why other sessions have no result."""
-    groups: dict[tuple, list[Mapping]] = {}
-    for one in content:
-        for row in one["rows"]:
-            groups.setdefault((row["left out"], row["contrast"], row["way"]), []).append(row)
-    names = ("left out", "contrast", "way")
-    rows = [
-        dict(zip(names, key))
-        | {"sessions": len(found)}
-        | means([{k: v for k, v in row.items() if k not in names} for row in found])
-        for key, found in groups.items()
-    ]
-    apart = {True: [], False: []}
-    for row in rows:
-        apart[row["left out"] == NOTHING].append(row)
-    found: list[Part] = (
-        [Table("predicted", "Scans that were left out", apart[False], note=NOTE)] if apart[False] else []
-    )
-    found.append(Table("reconstructed", "Scans that were given", apart[True], note=NOTE))
-    published = means([one["published"] for one in content])
-    found.append(
-        Table("published", "Reconstruction as published", [{"sessions": len(content)} | published], note=RECONSTRUCTED)
-    )
-    if picture is not None:
-        caption = (
-            "One slice of the session that was evaluated first, the patient's right on the left: measured, then "
-            "predicted by each way."
-        )
-        found.append(Picture("predictions", "Measured and predicted", picture, caption))
-    if failures:
-        reasons = [{"session": name, "reason": " ".join(str(error).split())} for name, error in failures.items()]
-        found.append(Table("failures", "Sessions without a result", reasons))
-    return found
-
-
-def draw(sliced: Sliced, shown: Mapping[str, Mapping[str, Tensor]]) -> bytes:
-    """A row per contrast, the measured scan first."""
-    ways = list(dict.fromkeys(way for images in shown.values() for way in images))
-    names = [name for name in sliced.names if shown[name]] or sliced.names
-    figure = Figure((1.9 * (1 + len(ways)), 2.5 * len(names)), layout="constrained")
-    panels = figure.subplots(len(names), 1 + len(ways), squeeze=False)
-    middle = sliced.scans.image.shape[-1] // 2
-    for line, name in zip(panels, names):
-        measured = sliced.scans.image[0, sliced.names.index(name)] * sliced.scans.mask[0]
-        top = float(torch.quantile(measured[sliced.scans.mask[0]], 0.995))
-        images = {f"{name}, measured": measured} | dict(shown[name])
-        for axis in line:
-            axis.axis("off")
-        for axis, (title, image) in zip(line, images.items()):
-            image = (image * sliced.scans.mask[0])[..., middle].numpy()
-            axis.imshow(upright(image), cmap="gray", vmin=0, vmax=top)
-            axis.set_title(title.replace(", ", ",\n").replace(" + ", "\n+ "), fontsize=7)
-    return png_of(figure)

@@ -224,12 +224,19 @@ class Simulator:
 
     def _write_participants(self) -> None:
         """The list of subjects, with the volumes [ml] that their label maps have; n/a where an older run noted none."""
-        rows = [["participant_id", *(volume_column(region) for region in REGIONS[1:])]]
+        path, head = self.root / "participants.tsv", ["participant_id", *map(volume_column, REGIONS[1:])]
+        lines = path.read_text().splitlines() if path.exists() else []
+        # Subjects that are listed are not looked up again: shards of a large study end often.
+        known = {line.split("\t")[0]: line for line in lines[1:]} if lines[:1] == ["\t".join(head)] else {}
+        rows = ["\t".join(head)]
         for name in sorted(path.name for path in self.root.glob("sub-*")):
-            said = self.truth / name / "anat" / f"{name}_dseg.json"
-            measured = json.loads(said.read_text()).get("Measured", {}) if said.exists() else {}
-            rows.append([name, *(f"{measured[one]:.3f}" if one in measured else "n/a" for one in REGIONS[1:])])
-        self._write(self.root / "participants.tsv", "".join("\t".join(row) + "\n" for row in rows))
+            rows.append(known.get(name) or "\t".join([name, *self._volumes(name)]))
+        self._write(path, "\n".join([*rows, ""]))
+
+    def _volumes(self, name: str) -> list[str]:
+        said = self.truth / name / "anat" / f"{name}_dseg.json"
+        measured = json.loads(said.read_text()).get("Measured", {}) if said.exists() else {}
+        return [f"{measured[one]:.3f}" if one in measured else "n/a" for one in REGIONS[1:]]
 
     def _write(self, path: Path, content: dict | str) -> None:
         """A small text file, whole or not at all."""

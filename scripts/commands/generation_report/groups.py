@@ -80,10 +80,7 @@ def read_group(name: str, folder: str | Path, requests: Sequence[RenderRequest])
         UserError: for a folder without samples, or one that lacks a contrast; naming the file.
     """
     folder, parts, conditions = Path(folder), [], []
-    names = sorted(path.name.removeprefix("sub-") for path in folder.glob("sub-*") if path.is_dir())
-    if not names:
-        raise UserError(folder, "no samples", MAKE)
-    for one in names:
+    for one in sample_names(folder):
         session = Session(one, None, ())
         if output_path(folder, session, "T1map").exists():
             sidecar = read_json(output_path(folder, session, "T1map", ".json"))
@@ -96,6 +93,28 @@ def read_group(name: str, folder: str | Path, requests: Sequence[RenderRequest])
                 raise UserError(folder / f"sub-{one}", "contrasts of several sizes", "give slices of one size")
             parts += [(np.stack(images), None, None, one)]
     return _group(name, parts, conditions)
+
+
+def sample_names(folder: Path) -> list[str]:
+    """Names of the samples of a folder, sorted.
+
+    Raises:
+        UserError: for a folder without any.
+    """
+    names = sorted(path.name.removeprefix("sub-") for path in folder.glob("sub-*") if path.is_dir())
+    if not names:
+        raise UserError(folder, "no samples", MAKE)
+    return names
+
+
+def read_numbers(folder: Path, session: Session) -> np.ndarray:
+    """The class with the largest fraction in each voxel of a sample, numbers of :data:`FRACTIONS` ``(X, Y, Z)``."""
+    numbers, most = np.uint8(0), np.float32(-1)
+    # One after the other: all classes of a head at once would take half a gigabyte.
+    for number, name in enumerate(FRACTIONS):
+        share = load_image(output_path(folder, session, "probseg", label=label_of(name)), uniform=True)[0]
+        numbers, most = np.where(share > most, np.uint8(number), numbers), np.maximum(share, most)
+    return numbers
 
 
 def _slice(path: Path) -> np.ndarray:
@@ -119,8 +138,7 @@ def _of_maps(folder: Path, session: Session, requests: Sequence[RenderRequest], 
     _check_axes(output_path(folder, session, "T1map"), maps.affine)
     numbers = None
     if output_path(folder, session, "probseg", label=label_of(FRACTIONS[0])).exists():
-        shares = (output_path(folder, session, "probseg", label=label_of(name)) for name in FRACTIONS)
-        numbers = np.stack([load_image(path, uniform=True)[0] for path in shares]).argmax(0)
+        numbers = read_numbers(folder, session)
     if maps.mask.shape[2] == 1:
         planes = [(0, position)]
     else:

@@ -25,7 +25,7 @@ import torch
 
 from ...acquisition import RenderRequest, to_sidecar
 from ...bids import Session, dataset_description, output_path
-from ...errors import UserError, find_user_error
+from ...errors import UserError, log_failure
 from ...files import check_writable, lock_folder, scratch_folder, sync, uninterrupted, writable, write_atomically
 
 METADATA = Path(__file__).parents[3] / "configs" / "metadata.json"
@@ -175,9 +175,7 @@ class Study:
 
     def fail(self, name: str, error: Exception) -> None:
         """Notes why a session has no result; with a traceback when it is not the user's doing."""
-        user_error = find_user_error(error)
-        self.failures[name] = user_error or error
-        logger.error(f"{name}: {user_error or error}", exc_info=None if user_error else error)
+        self.failures[name] = log_failure(logger, name, error)
 
     def finish(self) -> int:
         """Prints what failed and why; returns how many sessions did."""
