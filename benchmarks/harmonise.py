@@ -19,6 +19,7 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +101,7 @@ def scan_all(subject: Subject, protocol: str, seed: int, number: int, place: int
     white, scans = head.labels == REGIONS.index("WM"), {}
     for scan, (request, signal) in enumerate(zip(requests, head.signal)):
         nuisances = draw_nuisances(rng(seed, number, 2, place, scan), NUISANCES, axes=3)
-        nuisances = nuisances.__class__(**{**vars(nuisances), "thickness": THICKNESS, "regrid": False})
+        nuisances = replace(nuisances, thickness=THICKNESS, regrid=False)
         image = apply_nuisances(signal, nuisances, [1.0] * 3, head.brain, white)
         scans[request.suffix] = image.round().clamp_max(32767).to(torch.int16).numpy(), request.acquisition
     return scans
