@@ -165,7 +165,7 @@ def areas_table(generated: Sequence[Slice], held_out: Sequence[Slice]) -> str:
             f"{len(row['samples'])} / {len(row['held-out heads'])}",
             spread(row["samples"]),
             spread(row["held-out heads"]),
-            f"{row['p (KS)']:.2f}, {row['ratio of medians']:.2f}",
+            f"{row['p (KS)']:.2f}, {row['ratio of medians']:.2f}".replace("nan", "–"),
         )
         for row in area_rows(*groups[0], *groups[1])
     ]

@@ -11,6 +11,7 @@
 
 """Anatomy of generated slices beside that of heads: faults, layout, areas, and whether what was asked for came out."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -35,6 +36,8 @@ LEVELS = ((-20, -5), (-5, 10), (10, 25), (25, 40))
 """Ranges of slices that are compared [mm above the centre of the cerebrum]."""
 COMPONENTS = {"layout": 32, "contacts": 16}
 CONFIDENCE = 0.95
+SMALLEST = 0.5
+"""Area that a ratio is given to [cm²]: that to nothing says nothing."""
 Row = dict[str, str | float | int]
 Slices = Sequence[np.ndarray]
 
@@ -86,6 +89,7 @@ def area_rows(ours: Slices, our_levels: Sequence[float | None], theirs: Slices, 
         ]
         for name in TISSUES if all(both) else ():
             samples, heads = (np.array([one[name] for one in group]) for group in both)
+            middle = float(np.median(heads))
             rows.append(
                 {
                     "level": f"{low} to {high} mm",
@@ -93,7 +97,7 @@ def area_rows(ours: Slices, our_levels: Sequence[float | None], theirs: Slices, 
                     "samples": samples,
                     "held-out heads": heads,
                     "p (KS)": float(ks_2samp(samples, heads).pvalue),
-                    "ratio of medians": float(np.median(samples) / max(float(np.median(heads)), 0.01)),
+                    "ratio of medians": float(np.median(samples) / middle) if middle >= SMALLEST else math.nan,
                 }
             )
     return rows
