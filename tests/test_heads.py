@@ -159,14 +159,14 @@ def test_a_head_is_a_function_of_its_address_and_what_is_asked(refining):
 def test_a_volume_is_asked_for_again_until_it_is_right(refining, monkeypatch):
     told, made, number = [], sampler(refining), FRACTIONS.index("ventricle")
 
-    def latent(self, inputs, network, diffusion, asked):
+    def draw(self, inputs, channels, diffusion, asked):
         told.append(asked["ventricle"])
         return torch.tensor(0.7 * asked["ventricle"] + 3)
 
     def decode(ventricle: torch.Tensor) -> torch.Tensor:
         return torch.zeros(1, K, 1, 1, 1).index_fill(1, torch.tensor(number), 1) * ventricle / 0.512
 
-    monkeypatch.setattr(MapSampler, "latent", latent)
+    monkeypatch.setattr(MapSampler, "draw", draw)
     monkeypatch.setattr(made.coarse, "decode", decode)
     network = CoarseTransformer((4, 4, 2), 4, width=16, depth=1, heads=2)
     errors = []
@@ -177,7 +177,7 @@ def test_a_volume_is_asked_for_again_until_it_is_right(refining, monkeypatch):
         assert len(told) == 1 + made.corrections and told[0] == 30
     assert errors[0] == pytest.approx(6, abs=1e-3) and errors[1] < 0.4 * errors[0] and errors[2] < 0.1
     told.clear()
-    monkeypatch.setattr(MapSampler, "latent", lambda *a: told.append(0) or torch.tensor(1.0))
+    monkeypatch.setattr(MapSampler, "draw", lambda *a: told.append(0) or torch.tensor(1.0))
     made.volume((0, 0), network, {})
     assert len(told) == 1, "nothing asked, nothing to correct"
 

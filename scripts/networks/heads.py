@@ -13,6 +13,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -53,7 +54,7 @@ class HeadSampler(MapSampler):
         slice_size: spatial size of the latent of a slice.
         slices: slices of a head, 1 mm apart.
         guidance: of the coarse volume, see :class:`.inferers.MapSampler`.
-        corrections: how often the coarse volume is asked for again, see :meth:`volume`.
+        corrections: how often the coarse volume is asked for again, see :meth:`.inferers.MapSampler.closest`.
         batch_size: slices of a call of the network; calls run side by side on a CPU.
         amp: slices are made in bfloat16.
 
@@ -81,11 +82,11 @@ class HeadSampler(MapSampler):
         batch_size: int = 5,
         amp: bool = True,
     ) -> None:
-        super().__init__(scheduler, num_inference_steps, tuple(latent_size), guidance)
+        super().__init__(scheduler, num_inference_steps, tuple(latent_size), guidance, corrections)
         self.coarse, self.refining, self.refining_scheduler = coarse, refining, refining_scheduler
         self.parts = {"coarse": (coarse, weights[0]), "refining": (refining, weights[1])}
         self.refining_steps, self.slice_size, self.slices = tuple(refining_steps), tuple(slice_size), slices
-        self.corrections, self.batch_size, self.amp, self.order = corrections, batch_size, amp, halving_order(slices)
+        self.batch_size, self.amp, self.order = batch_size, amp, halving_order(slices)
         if len(self.refining_steps) < len(self.order):
             found = f"{len(self.refining_steps)} numbers for {slices} slices"
             raise UserError("refining_steps", found, f"give {len(self.order)}")
@@ -93,7 +94,7 @@ class HeadSampler(MapSampler):
     @property
     def settings(self) -> dict:
         """As those of :class:`.inferers.MapSampler`, and those of the refinement."""
-        names = ("refining_steps", "slice_size", "slices", "corrections", "batch_size", "amp")
+        names = ("refining_steps", "slice_size", "slices", "batch_size", "amp")
         return super().settings | {name: getattr(self, name) for name in names}
 
     @property
@@ -124,22 +125,13 @@ class HeadSampler(MapSampler):
         return self.refine(self.volume(inputs, diffusion, asked), inputs, network.latent_channels)
 
     def volume(self, inputs: tuple[int, ...], diffusion: nn.Module, asked: Mapping[str, float | None]) -> Tensor:
-        """Fractions of the coarse volume of one head ``(1, K, X, Y, Z)``; arguments as of :meth:`latent`.
+        """Fractions of the coarse volume of one head ``(1, K, X, Y, Z)``; arguments as of :meth:`latent`."""
 
-        The volumes that are asked for can be measured. So the network is asked again, with the same noise, for more of
-        what came out too small and less of what came out too large, and the best answer counts.
-        """
-        asked = {name: value for name, value in asked.items() if value is not None}
-        own = [name for name in diffusion.conditions if name in asked and name in VOLUMES]
-        told, answers = dict(asked), []
-        for _ in range(1 + (self.corrections if own else 0)):
-            made = self.coarse.decode(super().latent(inputs, self.coarse, diffusion, told))
-            measured = measure_volumes(made, CELL_MM**3 / 1000)
-            missing = {name: asked[name] - float(measured[name]) for name in own}
-            sd = dict(zip(diffusion.conditions, diffusion.condition_sd.tolist()))
-            answers.append((sum((missing[name] / sd[name]) ** 2 for name in own), made))
-            told |= {name: max(0.0, told[name] + missing[name]) for name in own}
-        return min(answers, key=lambda answer: answer[0])[1]
+        def draw(told: Mapping[str, float | None]) -> Tensor:
+            return self.coarse.decode(self.draw(inputs, self.coarse.latent_channels, diffusion, told))
+
+        measure = partial(measure_volumes, voxel_ml=CELL_MM**3 / 1000)
+        return self.closest(draw, measure, VOLUMES, diffusion, asked)
 
     @torch.no_grad()
     def refine(self, coarse: Tensor, inputs: tuple[int, ...], channels: int) -> Tensor:

@@ -11,7 +11,7 @@
 
 """Networks on whole images: volumes of contrasts -> estimate, noise -> log maps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from functools import partial
 from hashlib import sha256
@@ -30,7 +30,12 @@ from ..errors import UserError
 from ..parallel import in_parallel
 from ..randomness import generator
 from ..tissue import Estimate
+from ..tissue.fractions import AREAS, measure_areas
+from .codec import FractionCodec
 from .device import bf16
+
+SLOPE = (0.5, 2.0)
+"""Lowest and highest change of what is made by what is told, in units of each other, that a correction counts with."""
 
 
 class MapInferer(Inferer):
@@ -88,6 +93,7 @@ class MapSampler(Inferer):
         guidance: scale ``w`` of classifier-free guidance, ``u + w (v - u)`` with the predictions ``v`` told the
             conditions and ``u`` told nothing (Ho and Salimans 2022, arXiv:2207.12598). 1 leaves it out, and with any
             other a step takes twice as long.
+        corrections: how often what can be measured is asked for again, see :meth:`closest`.
 
     Raises:
         UserError: for a negative guidance; for DDPM with fewer steps than it was trained with, which MONAI's does not
@@ -107,6 +113,7 @@ class MapSampler(Inferer):
         num_inference_steps: int = 24,
         latent_size: tuple[int, ...] = (22, 28),
         guidance: float = 1.0,
+        corrections: int = 2,
     ) -> None:
         if not (is_number(guidance) and guidance >= 0):
             raise UserError("guidance", repr(guidance), "use 1 for none, or a scale of 1 to 3")
@@ -114,7 +121,7 @@ class MapSampler(Inferer):
             do = f"use {scheduler.num_train_timesteps} with DDPM, or another scheduler"
             raise UserError("num_inference_steps", str(num_inference_steps), do)
         self.scheduler, self.num_inference_steps, self.guidance = scheduler, num_inference_steps, guidance
-        self.latent_size = tuple(latent_size)
+        self.latent_size, self.corrections = tuple(latent_size), corrections
 
     @property
     def settings(self) -> dict:
@@ -133,6 +140,7 @@ class MapSampler(Inferer):
             "num_inference_steps": self.num_inference_steps,
             "latent_size": self.latent_size,
             "guidance": self.guidance,
+            "corrections": self.corrections,
         }
 
     def __call__(
@@ -162,9 +170,18 @@ class MapSampler(Inferer):
         asked: Mapping[str, float | None] = MappingProxyType({}),
     ) -> Tensor:
         """The latent ``(1, L, ...)`` of one sample on the device of the diffusion network; arguments likewise."""
+        draw = partial(self.draw, inputs, network.latent_channels, diffusion)
+        if not isinstance(network, FractionCodec):
+            return draw(asked)
+        return self.closest(draw, lambda latent: measure_areas(network.decode(latent)), AREAS, diffusion, asked)
+
+    def draw(
+        self, inputs: tuple[int, ...], channels: int, diffusion: nn.Module, told: Mapping[str, float | None]
+    ) -> Tensor:
+        """The latent ``(1, channels, ...)`` that the diffusion network, told some conditions, makes of noise."""
         stream = generator(*inputs)
-        noise = torch.randn(1, network.latent_channels, *self.latent_size, generator=stream)
-        values = [asked.get(name) for name in diffusion.conditions]
+        noise = torch.randn(1, channels, *self.latent_size, generator=stream)
+        values = [told.get(name) for name in diffusion.conditions]
         asked = torch.tensor([[float("nan") if value is None else value for value in values]])
         # Samples may be made side by side: each has the time steps, and the scheduler's noise, for itself.
         scheduler = deepcopy(self.scheduler)
@@ -173,6 +190,44 @@ class MapSampler(Inferer):
             own = torch.Generator().manual_seed(stream.initial_seed())
             scheduler.step = partial(scheduler.step, generator=own)
         return denoise(scheduler, diffusion, noise, asked, guidance=self.guidance) / diffusion.scale_factor
+
+    def closest(
+        self,
+        draw: Callable[[Mapping[str, float | None]], Tensor],
+        measure: Callable[[Tensor], Mapping[str, Tensor]],
+        measurable: Collection[str],
+        diffusion: nn.Module,
+        asked: Mapping[str, float | None],
+    ) -> Tensor:
+        """What comes closest to what is asked, in standard deviations of the conditions.
+
+        Areas and volumes that are asked for can be measured. So the network is asked again, with the same noise, for
+        more of what came out too small and less of what came out too large, and the best answer counts. How much more
+        follows from the last two answers (secant method).
+
+        Args:
+            draw: conditions -> what is made.
+            measure: that -> its areas or volumes by name.
+            measurable: their names.
+            diffusion: the network that is asked.
+            asked: name of a condition -> its value, None where nothing is asked.
+        """
+        own = [name for name in diffusion.conditions if name in measurable and asked.get(name) is not None]
+        if not own:
+            return draw(asked)
+        sd = torch.stack([diffusion.condition_sd[diffusion.conditions.index(name)] for name in own]).cpu()
+        wanted = told = torch.tensor([float(asked[name]) for name in own])
+        answers, slope = [], torch.ones(len(own))
+        for number in range(1 + self.corrections):
+            made = draw({**asked, **dict(zip(own, told.tolist()))})
+            measured = measure(made)
+            found = torch.tensor([float(measured[name]) for name in own])
+            if number:
+                # As little or much more as between the last two: a secant step, unless these say nothing.
+                slope = ((found - found_before) / (told - told_before)).nan_to_num(1.0).clamp(*SLOPE)
+            answers.append((float((((found - wanted) / sd) ** 2).sum()), made))
+            told_before, found_before, told = told, found, told + (wanted - found) / slope
+        return min(answers, key=lambda answer: answer[0])[1]
 
     def pairs(self, network: nn.Module, diffusion: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
         """Each diffusion network with what decodes its latents."""
