@@ -74,8 +74,11 @@ def test_a_study_a_subject_and_a_session_run(tmp_path, monkeypatch, named, found
     ],
 )
 def test_a_download_of_oasis_3_runs_as_it_is(tmp_path, image, sidecar):
-    for name, sidecars in (("run-01_T2w", {"EchoTime": 0.08, "RepetitionTime": 3}), ("acq-TSE_run-01_T2w", SIDECAR)):
-        stem = f"sub-OAS30001_ses-d0129_{name}"
+    for name, sidecars in (
+        ("sess-d0129_T2w", {"EchoTime": 0.08, "RepetitionTime": 3}),
+        ("ses-d0129_acq-TSE_T2w", SIDECAR),
+    ):
+        stem = f"sub-OAS30001_{name}"
         touch(tmp_path / "OAS30001_MR_d0129" / image.format(stem))
         touch(tmp_path / "OAS30001_MR_d0129" / sidecar.format(stem), json.dumps(sidecars).encode())
     touch(tmp_path / "OAS30001_MR_d0129" / "func1" / "sub-OAS30001_ses-d0129_task-rest_bold.nii.gz")
