@@ -22,6 +22,7 @@ from ...bids import Session, find_sessions, output_path, write_image
 from ...errors import UserError
 from ...preprocess.registration import figures
 from ...preprocess.template import SPACE
+from ...shard import Part
 from .folder import Study
 from .products import fingerprints
 from .subjects import UsableSessions, warn
@@ -35,11 +36,22 @@ class CompleteSessions(UsableSessions):
     Args:
         dataset_dir: the folder, see :func:`scripts.bids.find_sessions`.
         suffixes: of the scans, such as ``T1w``.
-        others: those of :class:`UsableSessions`.
+        protocol: as :class:`UsableSessions` has it, and so are the others.
+        equations: ``exact``, or ``paper`` for the published ones.
+        memory_budget: GB of main memory that a session may take.
+        part: which of the complete sessions are this process's; None for all.
     """
 
-    def __init__(self, dataset_dir: str | None, suffixes: Sequence[str], **others) -> None:
-        super().__init__(dataset_dir, **others)
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        suffixes: Sequence[str],
+        protocol: str | None = None,
+        equations: str = "exact",
+        memory_budget: float = 8.0,
+        part: Part | None = None,
+    ) -> None:
+        super().__init__(dataset_dir, protocol, equations, memory_budget, part)
         self.suffixes = tuple(suffixes)
 
     def _sessions(self, dataset_dir: str) -> list[Session]:
