@@ -69,7 +69,8 @@ class AlignToTemplated(AlignContrastsd):
             path = record["session"].contrasts[reference].path
             raise UserError(path, f"not registered to {SPACE}: {error}", "look whether it shows a head") from None
         moved = [motion.apply(image) for image in record["image"]]
-        return {**super().__call__({**record, "image": moved}), "motion": motion}
+        truth = {name: motion.apply(image) for name, image in record["truth"].items()}
+        return {**super().__call__({**record, "image": moved, "truth": truth}), "motion": motion}
 
     def _reference(self, images: Sequence[MetaTensor]) -> MetaTensor:
         affine = np.eye(4)

@@ -65,11 +65,12 @@ class CompleteSessions(UsableSessions):
         return complete
 
     def _chosen(self, session: Session) -> Session | None:
-        scans = {s: [one for one in session.contrasts if one.suffix == s] for s in self.suffixes}
-        if not all(scans.values()):
+        scans = [[scan for scan in session.contrasts if scan.suffix == suffix] for suffix in self.suffixes]
+        if not all(scans):
             return None
-        ignored = tuple(scan.path for those in scans.values() for scan in those[1:])
-        return replace(session, contrasts=tuple(those[0] for those in scans.values()), ignored=ignored, problem=None)
+        ignored = tuple(scan.path for _, *others in scans for scan in others)
+        # What is wrong with a scan that is not taken does not count; what is wrong with another is its own problem.
+        return replace(session, contrasts=tuple(first for first, *_ in scans), ignored=ignored, problem=None)
 
 
 @dataclass(eq=False)
