@@ -66,6 +66,28 @@ def test_a_study_a_subject_and_a_session_run(tmp_path, monkeypatch, named, found
 
 
 @pytest.mark.parametrize(
+    "image, sidecar",
+    [
+        ("anat3/{}.nii.gz", "anat3/{}.json"),
+        ("anat3/NIFTI/{}.nii.gz", "anat3/BIDS/{}.json"),
+        ("scans/anat3-T2w/resources/NIFTI/files/{}.nii.gz", "scans/anat3-T2w/resources/BIDS/files/{}.json"),
+    ],
+)
+def test_a_download_of_oasis_3_runs_as_it_is(tmp_path, image, sidecar):
+    for name, sidecars in (
+        ("sess-d0129_T2w", {"EchoTime": 0.08, "RepetitionTime": 3}),
+        ("ses-d0129_acq-TSE_T2w", SIDECAR),
+    ):
+        stem = f"sub-OAS30001_{name}"
+        touch(tmp_path / "OAS30001_MR_d0129" / image.format(stem))
+        touch(tmp_path / "OAS30001_MR_d0129" / sidecar.format(stem), json.dumps(sidecars).encode())
+    touch(tmp_path / "OAS30001_MR_d0129" / "func1" / "sub-OAS30001_ses-d0129_task-rest_bold.nii.gz")
+    [session] = find_sessions(tmp_path)
+    assert session.name == "sub-OAS30001_ses-d0129" and not session.ignored
+    assert [one.te for one in resolve(session)] == [0.09, 0.08] and len(find_scans(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
     "files, found, do",
     [
         (["a_t1.nii.gz", "b_t1.nii.gz"], "images in the folder itself (a_t1.nii.gz, b_t1.nii.gz)", "per subject"),

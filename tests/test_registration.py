@@ -9,28 +9,37 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Registration: a known motion is found, what needs none stays as it is, and what cannot be trusted is refused."""
+"""Registration: a known motion is found, what needs none stays as it is, and what cannot be trusted is refused.
+
+Training, evaluation and inference bring the scans of a session to each other in one way.
+"""
 
 import json
 import logging
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.transforms import Compose
 from scipy.spatial.transform import Rotation
 
 from scripts.acquisition import load_render
 from scripts.bids import Contrast, Session, session_record
 from scripts.errors import UserError
-from scripts.preprocess import RegisterContrastsd
+from scripts.preprocess import AlignContrastsd, LoadSessiond, RegisterContrastsd
 from scripts.preprocess import register as registering
 from scripts.preprocess.registration import Alignment, Motion, Refused, reference_index, register
 from scripts.preprocess.registration import rigid as rigid_module
 from scripts.preprocess.registration import sidecar_about, write_transforms
 from scripts.simulate import Heads, simulate_head
+from scripts.train.data import SessionDataset
+
+from .studies import ROOT, write_study
 
 SIDECAR = {"EchoTime": 0.09, "RepetitionTime": 4.5}
 RESOLUTION = 2.0
@@ -140,9 +149,60 @@ def test_the_switch_knows_three_words():
         RegisterContrastsd("yes")
 
 
+def test_two_scans_are_registered_once_whatever_they_are_called_and_a_refusal_is_kept_too(
+    tmp_path, monkeypatch, caplog
+):
+    asked, motion = [], Motion(rigid((1, 2, 3), (4, 5, 6)), 3.7, 8.8, 1.1, 1.2)
+
+    def find(moving, reference):
+        asked.append(moving)
+        if moving.pixdim[0] > 2:
+            raise Refused("no head")
+        return motion
+
+    monkeypatch.setattr(registering, "register", find)
+    images = [blank(1.0), blank(1.2), blank(2.5)]
+    made = [RegisterContrastsd(cache_dir=tmp_path)(record(*images))["alignment"] for _ in range(2)]
+    assert len(asked) == 2 and caplog.text.count("2_T2w.nii: not registered, its header is trusted: no head") == 2
+    for alignment in made:
+        assert np.array_equal(alignment.motions[1].matrix, motion.matrix) and alignment.motions[1][1:] == motion[1:]
+        assert alignment.refused == {2: "no head"}
+    # One voxel, one affine, one damaged file: each is another pair of scans.
+    images[1][0, 0, 0, 0] += 1
+    RegisterContrastsd(cache_dir=tmp_path)(record(*images[:2]))
+    RegisterContrastsd(cache_dir=tmp_path)(record(images[0], blank(1.2, shift=1.0)))
+    for path in tmp_path.rglob("*.json"):
+        path.write_text(path.read_text()[:-1])
+    RegisterContrastsd(cache_dir=tmp_path)(record(*images[:2]))
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("config", ["train_vae", "train_ldm", "evaluate", "inference"])
+@pytest.mark.parametrize("switch", ["auto", False])
+def test_training_and_evaluation_register_what_inference_registers(tmp_path, monkeypatch, config, switch):
+    monkeypatch.setattr(
+        registering, "register", lambda moving, reference: MOVED._replace(matrix=rigid((0, 0, 9), (2, 1, 0)))
+    )
+    scans = write_study(tmp_path / "in")
+    for path in scans.rglob("*_T2w.nii.gz"):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), rigid((0, 0, 0), (3, 0, 0)) @ image.affine), path)
+    parser = ConfigParser(ConfigParser.load_config_file(str(ROOT / f"configs/{config}.json")))
+    parser.update(
+        {"register": switch, "cache_dir": str(tmp_path / "cache"), "spacing": None, "dataset_dir": str(scans)}
+    )
+    steps = parser.get_parsed_content("train::preprocessing" if "train" in config else "preprocessing").transforms
+    [one] = SessionDataset(str(scans))
+    expected = Compose([LoadSessiond(), RegisterContrastsd(switch), AlignContrastsd()])(one)["image"]
+    assert torch.equal(Compose(steps[:3])(one)["image"], expected)
+    unregistered = Compose([LoadSessiond(), AlignContrastsd()])(one)["image"]
+    assert torch.equal(expected, unregistered) is not bool(switch)
+
+
 def test_the_reference_has_the_finest_voxels_and_rounding_of_headers_does_not_decide():
     assert reference_index([blank(1.2), blank(0.9), blank(0.8)]) == 2
     assert reference_index([blank(1.2), blank(0.8125), blank(0.8125 - 1e-6)]) == 1
+    assert RegisterContrastsd(False, reference=0)(record(blank(1.2), blank(0.9)))["alignment"].reference == 0
 
 
 def test_transforms_are_written_as_itk_reads_them(tmp_path):

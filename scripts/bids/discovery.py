@@ -100,7 +100,7 @@ def _session(root: Path, place: Place, sidecars: Callable, read: Callable) -> Se
 
 def _scans(place: Place, sidecars: Callable, read: Callable) -> list[Contrast]:
     """The images of one folder but for masks, segmentations and the maps among BIDS images."""
-    paths, scans = images(place.folder), []
+    paths, scans = place.images(), []
     names = [stem(path) for path in paths]
     for path, name in zip(paths, names):
         entities, suffix = _plain_name(path) if place.plain else parse_name(name)

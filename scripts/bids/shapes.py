@@ -13,6 +13,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,8 @@ OTHER_FORMATS = {
 }
 """Endings of files that hold images all the same -> what to do."""
 NIFTI = (".nii", ".nii.gz")
+DOWNLOADED = re.compile(r"(OAS\d+)_MR_(d\d+)")
+"""Folders of sessions of OASIS-3 and OASIS-4 as they are downloaded: the names of the files in them follow BIDS."""
 MOST_FILES = 2000
 """So many files are looked at to tell what a folder without images is."""
 logger = logging.getLogger(__name__)
@@ -48,23 +51,31 @@ class Place(NamedTuple):
         names: of the folders that name subject and session, ``("sub-01", "ses-1")``.
         levels: folders whose sidecars count, from the root of the data set to the images.
         plain: whether its names need not follow BIDS.
+        spread: the folders that hold its images, where these are not in ``folder`` itself.
     """
 
     folder: Path
     names: tuple[str, ...]
     levels: tuple[Path, ...]
     plain: bool
+    spread: tuple[Path, ...] = ()
 
     @property
     def label(self) -> str:
         """Of the place, for the reader."""
         return "/".join(self.names)
 
+    def images(self) -> list[Path]:
+        """Its NIfTI files, sorted by name, links to absent files among them."""
+        found = (path for folder in self.spread or (self.folder,) for path in images(folder))
+        return sorted(found, key=lambda path: path.name)
+
 
 def find_places(dataset_dir: str | Path) -> tuple[Path, list[Place]]:
     """The root of a data set and its folders of images; what is passed over beside them is logged.
 
-    A folder is BIDS, or one sub-folder of images per subject, or that of one BIDS subject or session.
+    A folder is BIDS, or one sub-folder of images per subject, or that of one BIDS subject or session, or a download of
+    OASIS-3.
 
     Raises:
         UserError: for an absent folder, and for one without any such place: what shape it has, and what to do.
@@ -89,6 +100,8 @@ def find_places(dataset_dir: str | Path) -> tuple[Path, list[Place]]:
     if bids:
         _log_passed_over(root, [folder for folder in plain if folder not in closed])
         return root, [_place(root, path, False) for path in bids]
+    if not plain and (downloaded := _downloaded(root)):
+        return root, downloaded
     if not plain:
         _explain(root)
     contrasts = {told_suffix(folder.name): folder.name for folder in plain if named_by_contrast(folder)}
@@ -147,6 +160,20 @@ def _place(root: Path, folder: Path, plain: bool) -> Place:
     below = folder.relative_to(root)
     names = tuple(part for part in below.parts if plain or part != "anat")
     return Place(folder, names, tuple(root / parent for parent in [*reversed(below.parents), below]), plain)
+
+
+def _downloaded(root: Path) -> list[Place]:
+    """The sessions of a download of OASIS-3: ``OAS30001_MR_d0129``, and in it images and sidecars below ``anat*``.
+
+    They lie in ``anat1``, in ``anat1/NIFTI`` and ``anat1/BIDS``, or in ``scans/anat1-T1w/resources/*/files``.
+    """
+    places = []
+    for folder in _folders(root):
+        if match := DOWNLOADED.fullmatch(folder.name):
+            inside = sorted({path.parent for path in folder.glob("**/anat*/**/*") if not path.is_dir()})
+            names = f"sub-{match[1]}", f"ses-{match[2]}"
+            places.append(Place(folder, names, (root, *inside), False, (*inside,)))
+    return places
 
 
 def _folders(root: Path) -> list[Path]:

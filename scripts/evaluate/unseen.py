@@ -89,6 +89,7 @@ class UnseenContrasts:
         gain: ``profiled`` or ``unit``, for the published definitions of reconstruction.
         protocol: for scans without a sidecar.
         seed: of samples of the posterior.
+        register: which scans the preprocessing registers, for the record.
         overwrite: evaluate all sessions anew.
 
     Attributes:
@@ -106,6 +107,7 @@ class UnseenContrasts:
     gain: str = "profiled"
     protocol: str | None = None
     seed: int = 0
+    register: bool | str = "auto"
     overwrite: bool = False
     failures: dict[str, Exception] = field(default_factory=dict, init=False)
 
@@ -122,7 +124,7 @@ class UnseenContrasts:
         self.network.eval()
         self._check_groups([scan_names(record["session"]) for record in records])
         settings = {"slices": self.slices, "left_out": self.left_out, "seed": self.seed, "gain": self.gain}
-        settings["weights"] = sha256
+        settings |= {"register": self.register, "weights": sha256}
         content, picture, drawn = [], root / "predictions.png", not self.overwrite
         self.failures = {}
         for name, error in getattr(self.sessions, "failures", {}).items():

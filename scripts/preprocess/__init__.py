@@ -20,9 +20,11 @@ from .session import (
     ScaleContrastsd,
     filled_foreground,
 )
+from .template import AlignToTemplated
 
 __all__ = [
     "AlignContrastsd",
+    "AlignToTemplated",
     "CropAroundForegroundd",
     "ForegroundMaskd",
     "LoadSessiond",

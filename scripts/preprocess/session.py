@@ -93,9 +93,7 @@ class AlignContrastsd(Transform):
 
     def __call__(self, record: dict) -> dict:
         images = record["image"]
-        reference = images[reference_index(images)]
-        edges = estimation_edges(reference.affine.numpy()) if self.spacing is None else (self.spacing,) * 3
-        reference = Spacing(edges, mode="bilinear", dtype=torch.float32)(self.orient(reference))
+        reference = self._reference(images)
         image = torch.cat([self._on(reference, image) for image in images]).clamp_min(0)
         for contrast, aligned in zip(record["session"].contrasts, image):
             if not aligned.any():
@@ -107,6 +105,12 @@ class AlignContrastsd(Transform):
             if "dseg" in truth:
                 aligned["labels"] = self._on(reference, truth["dseg"], mode="nearest")
         return aligned
+
+    def _reference(self, images: Sequence[MetaTensor]) -> MetaTensor:
+        """An image on the grid that the contrasts are brought to."""
+        reference = images[reference_index(images)]
+        edges = estimation_edges(reference.affine.numpy()) if self.spacing is None else (self.spacing,) * 3
+        return Spacing(edges, mode="bilinear", dtype=torch.float32)(self.orient(reference))
 
     def _on(self, reference: MetaTensor, image: MetaTensor, mode: str = "bilinear") -> torch.Tensor:
         image = self.orient(image)

@@ -16,17 +16,20 @@ from .conditions import Conditions
 from .consoles import ConsoleStep
 from .folder import Plan, Study
 from .harmonise import Harmonisation
+from .prepared import CompleteSessions, Preparation
 from .renders import MapSets, RenderStep
 from .samples import SampleStep
 from .subjects import SubjectStep, UsableSessions
 
 __all__ = [
     "Brains",
+    "CompleteSessions",
     "Conditions",
     "ConsoleStep",
     "Harmonisation",
     "MapSets",
     "Plan",
+    "Preparation",
     "RenderStep",
     "SampleStep",
     "Study",

@@ -98,7 +98,7 @@ class UsableSessions(SessionDataset):
         if self._records is None:
             if self.dataset_dir is None:
                 raise UserError("dataset_dir", "no folder", "name one with --dataset_dir")
-            sessions = self.part.of(find_sessions(self.dataset_dir))
+            sessions = self.part.of(self._sessions(self.dataset_dir))
             acquisitions, self.failures = resolve_all(sessions, self.protocol, self.equations, auto=True)
             usable = [session for session in sessions if session.name in acquisitions]
             for session in usable:
@@ -114,6 +114,9 @@ class UsableSessions(SessionDataset):
                 raise combine(list(self.failures.values()))
             self._records = [session_record(session, acquisitions[session.name], i) for i, session in enumerate(usable)]
         return self._records
+
+    def _sessions(self, dataset_dir: str) -> list[Session]:
+        return find_sessions(dataset_dir)
 
     def __iter__(self) -> Iterator[dict]:
         return iter(self.records)
@@ -200,7 +203,7 @@ class SubjectStep:
         for name, error in self.dataset.failures.items():
             self.study.fail(name, error)
         for record in records:
-            _warn(record)
+            warn(record)
 
     def __call__(self, engine: Engine, record: dict) -> dict:
         """Runs one session; returns its name and, if it failed, the exception."""
@@ -298,7 +301,8 @@ def _refuse_copies(inputs: Mapping[str, str]) -> None:
         first[digest] = name
 
 
-def _warn(record: dict) -> None:
+def warn(record: dict) -> None:
+    """Says what may mislead about the scans of a session, and which are left out."""
     session = record["session"]
     for contrast in session.contrasts:
         for doubt in header_doubts(check_image(contrast.path)):

@@ -11,8 +11,9 @@
 
 """Rigid alignment of the scans of one head: what moved between two scans, how sure that is, and its files."""
 
-from .alignment import Alignment, sidecar_about, transform_path, write_transforms
+from .alignment import Alignment, figures, sidecar_about, transform_path, write_transforms
 from .grids import estimation_edges, reference_index, same_grid
+from .kept import kept_motion
 from .rigid import Motion, Refused, register
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Motion",
     "Refused",
     "estimation_edges",
+    "figures",
+    "kept_motion",
     "sidecar_about",
     "reference_index",
     "register",

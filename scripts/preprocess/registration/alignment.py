@@ -71,7 +71,7 @@ def sidecar_about(alignment: Alignment, session: Session, names: Sequence[str]) 
         names: of its scans in the sidecars.
     """
     registered = {
-        names[number]: {**_figures(motion), "Transform": f"bids::{transform_path('', session, alignment, number)}"}
+        names[number]: {**figures(motion), "Transform": f"bids::{transform_path('', session, alignment, number)}"}
         for number, motion in alignment.motions.items()
     }
     refused = {names[number]: reason for number, reason in alignment.refused.items()}
@@ -87,11 +87,12 @@ def write_transforms(folder: Path, session: Session, alignment: Alignment, names
         transform = sitk.AffineTransform(matrix[:3, :3].ravel().tolist(), matrix[:3, 3].tolist())
         sitk.WriteTransform(transform, str(path))
         sources = [names[number], names[alignment.reference]]
-        sidecar = {"Description": DESCRIPTION, "Sources": sources, **_figures(motion), "Software": SOFTWARE}
+        sidecar = {"Description": DESCRIPTION, "Sources": sources, **figures(motion), "Software": SOFTWARE}
         path.with_suffix(".json").write_text(json.dumps(sidecar, indent=4) + "\n")
 
 
-def _figures(motion: Motion) -> dict:
+def figures(motion: Motion) -> dict:
+    """What a sidecar says of a motion."""
     return {
         "RotationDegrees": round(motion.degrees, 3),
         "TranslationMillimetres": round(motion.millimetres, 3),
