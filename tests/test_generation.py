@@ -18,15 +18,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
 
 from scripts.bids import label_table
 from scripts.commands.study.products import foreground_from_pd
 from scripts.errors import UserError
-from scripts.networks import LatentDiffusionUNet, PhysicsVAE
+from scripts.networks import DiffusionTransformer, FractionCodec, LatentDiffusionUNet, PhysicsVAE
 from scripts.networks.inferers import MapSampler
 from scripts.parallel import in_parallel
 from scripts.tissue import REGIONS, class_values
+from scripts.tissue.fractions import measure_areas
 
 from .studies import CODEC, RENDER, UNET, VAE, files, workflow, write_weights
 
@@ -256,6 +257,24 @@ def test_guidance_changes_samples_and_what_they_say_they_depend_on():
     untold, told, guided = (sampler((0, 0), vae, unet, at) for sampler in samplers)
     torch.testing.assert_close(untold, samplers[1]((0, 0), vae, unet), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(told, guided) and samplers[1].settings != samplers[2].settings
+
+
+def test_areas_are_asked_for_again_and_what_cannot_be_measured_is_not(monkeypatch):
+    told, codec, diffusion = [], FractionCodec(), DiffusionTransformer((2, 2), width=32, depth=1)
+
+    def draw(self, inputs, channels, diffusion, asked):
+        told.append(asked)
+        return torch.zeros(1, channels, 2, 2)
+
+    monkeypatch.setattr(MapSampler, "draw", draw)
+    sampler = MapSampler(RFlowScheduler(1000), 2, (2, 2), corrections=3)
+    sampler.latent((0, 0), codec, diffusion, {"position": 3.0, "lesions": None})
+    assert told == [{"position": 3.0, "lesions": None}]
+    found = measure_areas(codec.decode(torch.zeros(1, 32, 2, 2)))["brain"].item()
+    sampler.latent((0, 0), codec, diffusion, {"position": 3.0, "brain": found + 1.0})
+    brains = [one["brain"] - found for one in told[1:]]
+    # What is made does not change: each time the largest step, twice what is missing.
+    assert brains == pytest.approx([1, 2, 4, 6], abs=1e-4) and {one["position"] for one in told} == {3.0}
 
 
 def test_latents_are_divided_by_their_scale_before_decoding():

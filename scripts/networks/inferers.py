@@ -217,16 +217,15 @@ class MapSampler(Inferer):
             return draw(asked)
         sd = torch.stack([diffusion.condition_sd[diffusion.conditions.index(name)] for name in own]).cpu()
         wanted = told = torch.tensor([float(asked[name]) for name in own])
-        answers, slope = [], torch.ones(len(own))
-        for number in range(1 + self.corrections):
+        answers, slope, last = [], torch.ones(len(own)), None
+        for _ in range(1 + self.corrections):
             made = draw({**asked, **dict(zip(own, told.tolist()))})
             measured = measure(made)
             found = torch.tensor([float(measured[name]) for name in own])
-            if number:
-                # As little or much more as between the last two: a secant step, unless these say nothing.
-                slope = ((found - found_before) / (told - told_before)).nan_to_num(1.0).clamp(*SLOPE)
             answers.append((float((((found - wanted) / sd) ** 2).sum()), made))
-            told_before, found_before, told = told, found, told + (wanted - found) / slope
+            if last is not None:
+                slope = ((found - last[1]) / (told - last[0])).nan_to_num(1.0).clamp(*SLOPE)
+            last, told = (told, found), told + (wanted - found) / slope
         return min(answers, key=lambda answer: answer[0])[1]
 
     def pairs(self, network: nn.Module, diffusion: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
