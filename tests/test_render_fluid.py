@@ -147,3 +147,12 @@ def test_a_region_is_as_large_as_a_square_or_cube(size, counts):
     share = np.zeros(size, np.float32)
     share[1:5, 1:5, :1] = 1
     assert share_beside_fluid(share).any() == counts
+
+
+def test_share_counts_along_a_sulcus_as_far_as_it_is_connected():
+    share = np.zeros((30, 9, 1), np.float32)
+    share[1:5, 2:6] = 1
+    share[5:20, 4] = 0.5  # only the first of them is beside pure fluid
+    share[24:28, 4] = 0.5  # not connected
+    counted = share_beside_fluid(share)
+    assert np.array_equal(counted[:21], share[:21]) and not counted[21:].any()

@@ -38,13 +38,10 @@ def render(log_maps: Tensor, rows: Tensor, mask: Tensor, fluid: Tensor | None = 
         log_maps: the maps.
         rows: acquisitions ``(M, A)``.
         mask: the head or the brain.
-        fluid: share of fluid in each voxel ``(X, Y, S)``, which counts beside pure fluid; None for voxels of one T1
-            and T2.
+        fluid: share of fluid in each voxel ``(X, Y, S)``, which counts in and beside regions of fluid of the stack;
+            None for voxels of one T1 and T2.
     """
-    share = None
-    if fluid is not None:
-        slices = [torch.from_numpy(share_beside_fluid(one.numpy())) for one in fluid.unbind(-1)]
-        share = torch.stack(slices, -1)[None]
+    share = None if fluid is None else torch.from_numpy(share_beside_fluid(fluid.numpy()))[None]
     return SignalModel()(log_maps.exp()[None], rows[None], fluid=share, mask=mask[None])[0]
 
 

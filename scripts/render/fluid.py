@@ -20,25 +20,25 @@ FLUID = (4.2, 1.7)
 """T1, T2 of free water at body temperature [s]."""
 TISSUE = ((0.2, 3.0), (0.01, 0.5))
 """Shortest and longest T1 and T2 of what is beside it [s]."""
-PURE, SIDE = 0.95, 4
-"""Share of fluid in a voxel that is nearly nothing else; as many voxels make a region as a square or cube of this side
-has."""
+PARTLY, PURE, SIDE = 0.2, 0.8, 4
+"""Share of fluid in a voxel that has some, and in one that is nearly nothing else; as many of the latter make a region
+as a square or cube of this side has."""
 
 
 def share_beside_fluid(share: np.ndarray) -> np.ndarray:
     """The share of fluid of voxels in or beside a region of fluid, 0 elsewhere.
 
-    A voxel that is part fluid lies beside fluid. Far from it T1 and T2 between those of tissue and fluid mean another
-    tissue: a lesion, which a FLAIR is to show bright.
+    A region is connected voxels with fluid, enough of them hardly anything else: a ventricle and its rim, or sulci, in
+    which few voxels are pure. Elsewhere T1 and T2 between those of tissue and fluid mean another tissue: a lesion,
+    which a FLAIR is to show bright.
 
     Args:
         share: of fluid in each voxel ``(X, Y, Z)``.
     """
     neighbours = np.ones((3,) * share.ndim, bool)
-    regions, _ = ndimage.label(share > PURE, neighbours)
-    sizes = np.bincount(regions.flat)
-    sizes[0] = 0
-    region = (sizes >= SIDE ** sum(size > 1 for size in share.shape))[regions]
+    regions, count = ndimage.label(share > PARTLY, neighbours)
+    pure = np.bincount(regions[share > PURE], minlength=count + 1)
+    region = (pure >= SIDE ** sum(size > 1 for size in share.shape))[regions]
     return np.where(ndimage.binary_dilation(region, neighbours), share, 0).astype(np.float32)
 
 
