@@ -90,7 +90,11 @@ def replacing(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-            os.replace(file.name, path)
+                if fcntl is not None:
+                    # Closed, it would be unlocked: another run could take it for a leftover before it is renamed.
+                    os.replace(file.name, path)
+            if fcntl is None:
+                os.replace(file.name, path)
         except BaseException:
             with uninterrupted(), suppress(OSError):
                 os.unlink(file.name)

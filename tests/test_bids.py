@@ -165,7 +165,7 @@ def test_two_files_of_one_name_are_a_problem(tmp_path):
     write(tmp_path / "sub-01" / "anat" / "sub-01_T2w.nii.gz")
     write(tmp_path / "sub-01" / "anat" / "sub-01_T2w.nii")
     error = refusal(resolve, find_sessions(tmp_path)[0], "oasis3")
-    assert str(error.where).endswith("sub-01_T2w") and ".nii.gz" in error.found
+    assert str(error.where).endswith("sub-01_T2w.nii") and ".nii.gz" in error.found
 
 
 def test_absent_empty_and_ambiguous_folders_are_refused(tmp_path):

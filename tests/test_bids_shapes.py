@@ -87,6 +87,47 @@ def test_a_download_of_oasis_3_runs_as_it_is(tmp_path, image, sidecar):
     assert [one.te for one in resolve(session)] == [0.09, 0.08] and len(find_scans(tmp_path)) == 2
 
 
+def download(root: Path, *names: str) -> Path:
+    """A session as OASIS-3 is downloaded; the n-th scan lies in ``anatn``, its sidecar states an echo time of .0n s."""
+    for number, name in enumerate(names, 1):
+        scan = root / "OAS30001_MR_d0129" / f"anat{number}" / f"sub-OAS30001_ses-d0129_{name}.nii.gz"
+        touch(scan)
+        sidecar = {"EchoTime": number / 100} | ({"EchoTrainLength": 9} if number > 1 else {})
+        touch(scan.with_name(scan.name.replace(".nii.gz", ".json")), json.dumps(sidecar).encode())
+    return root / "OAS30001_MR_d0129"
+
+
+def test_a_scan_of_a_download_has_the_sidecar_of_its_name_and_nothing_of_another(tmp_path):
+    download(tmp_path, "acq-TSE_T2w", "T2w")
+    [session] = find_sessions(tmp_path)
+    sidecars = {scan.entities.get("acq"): scan.sidecar for scan in session.contrasts}
+    assert sidecars == {"TSE": {"EchoTime": 0.01}, None: {"EchoTime": 0.02, "EchoTrainLength": 9}}
+
+
+def test_one_session_of_a_download_can_be_named(tmp_path, monkeypatch):
+    folder = download(tmp_path, "T1w", "T2w")
+    for named in (folder, Path(".")):
+        monkeypatch.chdir(folder)
+        [session] = find_sessions(named)
+        assert session.name == "sub-OAS30001_ses-d0129" and len(session.contrasts) == 2
+
+
+@pytest.mark.parametrize("beside", ["sub-01/anat/sub-01_T1w.nii.gz", "patient7/t1.nii.gz"])
+def test_a_download_beside_other_scans_is_told(tmp_path, caplog, beside):
+    download(tmp_path, "T1w")
+    touch(tmp_path / beside)
+    with caplog.at_level(logging.WARNING):
+        assert len(find_sessions(tmp_path)) == 1
+    assert "left out beside it OAS30001_MR_d0129/" in caplog.text
+
+
+def test_a_scan_that_a_download_holds_twice_is_told(tmp_path):
+    scan = download(tmp_path, "T1w") / "anat1" / "sub-OAS30001_ses-d0129_T1w.nii.gz"
+    touch(tmp_path / "OAS30001_MR_d0129" / "scans" / "anat1" / scan.name)
+    [session] = find_sessions(tmp_path)
+    assert session.problem.where == scan and session.problem.found.startswith("another image of this name")
+
+
 @pytest.mark.parametrize(
     "files, found, do",
     [
@@ -100,6 +141,7 @@ def test_a_download_of_oasis_3_runs_as_it_is(tmp_path, image, sidecar):
         (["all/IXI01-T1.nii.gz", "all/IXI02-T1.nii.gz"], "several people or visits in one folder", "of their own"),
         (["bert/mri/aseg.mgz"], "no NIfTI images, but bert/mri/aseg.mgz", "mri_convert"),
         (["IXI-T1.tar"], "IXI-T1.tar", "unpack"),
+        (["OAS30001_MR_d0129/anat1.tar.gz"], "no NIfTI images, but OAS30001_MR_d0129/anat1.tar.gz", "unpack"),
         (["p1/scan.nrrd"], "p1/scan.nrrd", "convert them to NIfTI"),
         (["notes.txt"], "no images", "put .nii"),
         (["sub-01/anat/sub-01_desc-preproc_T1w.nii.gz"], "a derivative (desc-preproc)", "raw scans"),

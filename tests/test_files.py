@@ -174,6 +174,14 @@ def test_leftovers_of_killed_runs_go_and_those_of_living_ones_stay(tmp_path, wri
     assert names(tmp_path) == [".lock"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_a_file_is_no_leftover_until_it_is_renamed(tmp_path, monkeypatch):
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: (remove_leftovers(tmp_path), replace(*paths)))
+    write_atomically(tmp_path / "kept.json", "{}")
+    assert (tmp_path / "kept.json").read_text() == "{}"
+
+
 def test_leftovers_are_nothing_else(tmp_path):
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim" / "lock").touch()

@@ -108,7 +108,7 @@ def _scans(place: Place, sidecars: Callable, read: Callable) -> list[Contrast]:
             continue
         sidecar, problem = {}, _absent(path)
         if names.count(name) > 1:
-            problem = UserError(place.folder / name, "both a .nii and a .nii.gz of this name", "remove one of them")
+            problem = UserError(path, "another image of this name, .nii or .nii.gz", "remove one of them")
         try:
             sidecar = _merge_sidecars(place, path, entities, suffix, sidecars, read)
         except UserError as error:
@@ -180,8 +180,10 @@ def _merge_sidecars(
     for folder in place.levels:
         fitting = []
         for path, its_entities, its_suffix in sidecars(folder):
-            own = path.parent == image.parent and stem(path) == stem(image)
-            if own or (its_suffix == suffix and its_entities.items() <= entities.items()):
+            own = stem(path) == stem(image) and folder in (image.parent, *place.spread)
+            if own or (
+                folder not in place.spread and its_suffix == suffix and its_entities.items() <= entities.items()
+            ):
                 fitting.append((own, len(its_entities), path))
         for *_, path in sorted(fitting):
             if absent := _absent(path):

@@ -51,7 +51,8 @@ class Place(NamedTuple):
         names: of the folders that name subject and session, ``("sub-01", "ses-1")``.
         levels: folders whose sidecars count, from the root of the data set to the images.
         plain: whether its names need not follow BIDS.
-        spread: the folders that hold its images, where these are not in ``folder`` itself.
+        spread: the folders that hold its images, where these are not in ``folder`` itself; a sidecar in one of them is
+            that of the image of its name, and of no other.
     """
 
     folder: Path
@@ -74,8 +75,8 @@ class Place(NamedTuple):
 def find_places(dataset_dir: str | Path) -> tuple[Path, list[Place]]:
     """The root of a data set and its folders of images; what is passed over beside them is logged.
 
-    A folder is BIDS, or one sub-folder of images per subject, or that of one BIDS subject or session, or a download of
-    OASIS-3.
+    A folder is BIDS, or one sub-folder of images per subject, or a download of OASIS-3, or that of one BIDS subject or
+    of one session of BIDS or OASIS-3.
 
     Raises:
         UserError: for an absent folder, and for one without any such place: what shape it has, and what to do.
@@ -97,13 +98,19 @@ def find_places(dataset_dir: str | Path) -> tuple[Path, list[Place]]:
         plain = [folder for folder in _folders(root) if _may_hold_images(folder)]
     except OSError as error:
         raise UserError(root, f"a folder that cannot be read ({error.strerror or error})", "make it readable") from None
+    above = Path(os.path.abspath(root)).parent
+    if not images(root) and (downloaded := _downloaded(above, [root])):
+        return above, downloaded
+    downloaded = _downloaded(root, [folder for folder in _folders(root) if folder not in plain])
     if bids:
-        _log_passed_over(root, [folder for folder in plain if folder not in closed])
+        beside = [folder for folder in plain if folder not in closed] + [place.folder for place in downloaded]
+        _log_passed_over(root, "a BIDS folder (sub-*/anat)", beside, images(root))
         return root, [_place(root, path, False) for path in bids]
-    if not plain and (downloaded := _downloaded(root)):
+    if not plain and downloaded:
         return root, downloaded
     if not plain:
         _explain(root)
+    _log_passed_over(root, "a folder of one sub-folder per subject", [place.folder for place in downloaded])
     contrasts = {told_suffix(folder.name): folder.name for folder in plain if named_by_contrast(folder)}
     if len(contrasts) > 1:
         found = f"one folder per contrast ({', '.join(contrasts.values())}), where folders are to be subjects"
@@ -162,18 +169,19 @@ def _place(root: Path, folder: Path, plain: bool) -> Place:
     return Place(folder, names, tuple(root / parent for parent in [*reversed(below.parents), below]), plain)
 
 
-def _downloaded(root: Path) -> list[Place]:
+def _downloaded(root: Path, folders: Iterable[Path]) -> list[Place]:
     """The sessions of a download of OASIS-3: ``OAS30001_MR_d0129``, and in it images and sidecars below ``anat*``.
 
-    They lie in ``anat1``, in ``anat1/NIFTI`` and ``anat1/BIDS``, or in ``scans/anat1-T1w/resources/*/files``.
+    They lie in ``anat1``, in ``anat1/NIFTI`` and ``anat1/BIDS``, or in ``scans/anat1-T1w/resources/*/files``. Without
+    any image there are none.
     """
     places = []
-    for folder in _folders(root):
-        if match := DOWNLOADED.fullmatch(folder.name):
+    for folder in folders:
+        if match := DOWNLOADED.fullmatch(Path(os.path.abspath(folder)).name):
             inside = sorted({path.parent for path in folder.glob("**/anat*/**/*") if not path.is_dir()})
             names = f"sub-{match[1]}", f"ses-{match[2]}"
             places.append(Place(folder, names, (root, *inside), False, (*inside,)))
-    return places
+    return places if any(place.spread and place.images() for place in places) else []
 
 
 def _folders(root: Path) -> list[Path]:
@@ -189,10 +197,10 @@ def _may_hold_images(folder: Path) -> bool:
         return True
 
 
-def _log_passed_over(root: Path, plain: Iterable[Path]) -> None:
-    beside = [f"{path.name}/" for path in plain] + [path.name for path in images(root)]
+def _log_passed_over(root: Path, kind: str, folders: Iterable[Path], files: Iterable[Path] = ()) -> None:
+    beside = [f"{path.name}/" for path in folders] + [path.name for path in files]
     if beside:
-        logger.warning(f"{root} is a BIDS folder (sub-*/anat): left out beside it {_some(beside)}")
+        logger.warning(f"{root} is {kind}: left out beside it {_some(beside)}")
 
 
 def _explain(root: Path) -> None:
