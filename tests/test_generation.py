@@ -203,6 +203,7 @@ def test_a_users_own_table_gives_the_tissue(generate, tmp_path):
         ({"ventricle": "20:5"}, "ventricle: found a range from 20 down to 5; give the lower end first"),
         ({"lesions": -1}, "lesions: found -1 cm²; use numbers from 0"),
         ({"brain": "1:2:3"}, "brain: found '1:2:3'"),
+        ({"ventricle": 1e30}, "ventricle: found 1e+30; use numbers up to 1e+06"),
         ({"field_strength": 4.0}, "field_strength: found 4.0; give one of 1.5, 3, 7 [T]"),
         ({"tissue": "absent.json"}, "tissue: found 'absent.json', no readable table"),
         ({"latent_size": [5, 6]}, "latent_size"),

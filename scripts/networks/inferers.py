@@ -36,6 +36,8 @@ from .device import bf16
 
 SLOPE = (0.5, 2.0)
 """Lowest and highest change of what is made by what is told, in units of each other, that a correction counts with."""
+FARTHEST = 4.0
+"""How far from what is asked a network is told to go, in standard deviations of the conditions."""
 
 
 class MapInferer(Inferer):
@@ -213,7 +215,7 @@ class MapSampler(Inferer):
             asked: name of a condition -> its value, None where nothing is asked.
         """
         own = [name for name in diffusion.conditions if name in measurable and asked.get(name) is not None]
-        if not own:
+        if not own or self.guidance == 0:
             return draw(asked)
         sd = torch.stack([diffusion.condition_sd[diffusion.conditions.index(name)] for name in own]).cpu()
         wanted = told = torch.tensor([float(asked[name]) for name in own])
@@ -226,6 +228,7 @@ class MapSampler(Inferer):
             if last is not None:
                 slope = ((found - last[1]) / (told - last[0])).nan_to_num(1.0).clamp(*SLOPE)
             last, told = (told, found), told + (wanted - found) / slope
+            told = torch.minimum(torch.maximum(told, wanted - FARTHEST * sd), wanted + FARTHEST * sd)
         return min(answers, key=lambda answer: answer[0])[1]
 
     def pairs(self, network: nn.Module, diffusion: nn.Module) -> list[tuple[nn.Module, nn.Module]]:

@@ -23,6 +23,8 @@ STREAM = 1
 """Second address of the conditions of a sample; its noise has none."""
 UNASKED = ("none", "")
 HOW = "use a number, a range such as 5:20, or none"
+LARGEST = 1e6
+"""Larger numbers are mistakes, which the networks would turn into maps that are not finite."""
 
 
 class Conditions:
@@ -90,6 +92,8 @@ def _range(name: str, value: object, unit: str | None) -> tuple[float, float] | 
     if len(ends) > 2 or not all(is_number(end) for end in ends):
         raise UserError(name, repr(value), HOW)
     low, high = ends[0], ends[-1]
+    if max(abs(low), abs(high)) > LARGEST:
+        raise UserError(name, repr(value), f"use numbers up to {LARGEST:g}")
     if low > high:
         raise UserError(name, f"a range from {low:g} down to {high:g}", "give the lower end first")
     if unit and low < 0:
