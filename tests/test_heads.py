@@ -169,6 +169,7 @@ def test_a_volume_is_asked_for_again_until_it_is_right(refining, monkeypatch):
     monkeypatch.setattr(MapSampler, "draw", draw)
     monkeypatch.setattr(made.coarse, "decode", decode)
     network = CoarseTransformer((4, 4, 2), 4, width=16, depth=1, heads=2)
+    network.condition_sd.fill_(10.0)
     errors = []
     for made.corrections in (0, 1, 4):
         told.clear()
