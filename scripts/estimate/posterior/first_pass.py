@@ -35,8 +35,8 @@ HALF = 0.09
 def likely_blocks(cell, order, group, groups, noise, error, first, precision, net, likely):
     """Marks blocks in ``likely (N, B)`` with :data:`SHARED` or :data:`OWN`.
 
-    ``first`` has signal, star ``(S, C)``, log_t ``(2, C)``, log_prior, log_pd ``(K, C)``, log_cell ``(C,)``, of one node
-    for each of the B blocks and of some without weight, then B. The rest is as in :func:`.kernel.moments`.
+    ``first`` has signal, star ``(S, C)``, log_t ``(2, C)``, log_prior, log_pd ``(K, C)``, log_cell ``(C,)``, of one
+    node for each of the B blocks and of some without weight, then B. The rest is as in :func:`.kernel.moments`.
     """
     count, scans = cell.shape
     signal, star, log_t, log_prior, log_pd, log_cell, plain = first

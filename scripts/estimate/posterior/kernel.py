@@ -115,17 +115,26 @@ def _add(start, stop, k, top, centre1, centre2, rows, joint, big_b, out, log_t, 
 
 
 @njit(fastmath=True, error_model="numpy", inline="always")
-def _take(b, lanes, at, wider, signal, star, slopes, log_t, fluid, log_cell, own):
-    """Copies some lanes of a block of the tables to the nodes from ``at`` on, whose cells are wider."""
+def _take(source, at, number, wider, table, own):
+    """Copies a number of nodes of the tables, from ``source`` on, to those from ``at`` on, whose cells are wider."""
+    signal, star, slopes, log_t, fluid, log_cell = table
     own_signal, own_star, own_slopes, own_t, own_fluid, own_cell = own
-    for j in range(len(lanes)):
-        c = lanes[j]
-        own_t[0, at + j], own_t[1, at + j] = log_t[b, 0, c], log_t[b, 1, c]
-        own_fluid[at + j], own_cell[at + j] = fluid[b, c], log_cell[b, c] + wider
-        for s in range(len(own_signal)):
-            own_signal[s, at + j], own_star[s, at + j] = signal[b, s, c], star[b, s, c]
-        for v in range(len(own_slopes)):
-            own_slopes[v, at + j] = slopes[b, v, c]
+    for c in range(number):
+        own_t[0, at + c] = log_t[0, source + c]
+    for c in range(number):
+        own_t[1, at + c] = log_t[1, source + c]
+    for c in range(number):
+        own_fluid[at + c] = fluid[source + c]
+    for c in range(number):
+        own_cell[at + c] = log_cell[source + c] + wider
+    for s in range(len(own_signal)):
+        for c in range(number):
+            own_signal[s, at + c] = signal[s, source + c]
+        for c in range(number):
+            own_star[s, at + c] = star[s, source + c]
+    for v in range(len(own_slopes)):
+        for c in range(number):
+            own_slopes[v, at + c] = slopes[v, source + c]
 
 
 @compiled
@@ -137,15 +146,15 @@ def moments(
     groups,
     noise,  # (S,) variance of the noise
     error,  # (7 + S,): additive, model, own variances, that of ln T2*, ..., middle and precision of ln PD, typical^2
-    signal,  # (B, S, L) expected magnitude of PD 1 at the nodes, gain included
-    star,  # (B, S, L) its relative derivative by ln T2*
-    slopes,  # (B, U, L) relative derivatives by the unknowns of the scanner, for each pair (scan, unknown)
+    signal,  # (S, B L) expected magnitude of PD 1 at the nodes of all blocks, gain included
+    star,  # (S, B L) its relative derivative by ln T2*
+    slopes,  # (U, B L) relative derivatives by the unknowns of the scanner, for each pair (scan, unknown)
     pairs,  # (U, 2) these pairs
-    log_t,  # (B, 2, L) ln T1, ln T2
-    fluid,  # (B, L) share of fluid
-    log_cell,  # (B, L) log area of the cell of a node; NOTHING where a Gaussian is not summed
-    log_prior,  # (B, K, L) log weight of each component at the nodes
-    log_pd,  # (B, K, L) its mean ln PD there
+    log_t,  # (2, B L) ln T1, ln T2
+    fluid,  # (B L,) share of fluid
+    log_cell,  # (B L,) log area of the cell of a node; NOTHING where a Gaussian is not summed
+    log_prior,  # (K, B L) log weight of each component at the nodes
+    log_pd,  # (K, B L) its mean ln PD there
     members,  # (B, K) components that matter in a block, then -1
     precision,  # (K,) inverse variance of ln PD there
     net,  # (N, 10) the network's Gaussian, see network; (0, 10) without
@@ -160,7 +169,7 @@ def moments(
     out_fluid,  # (N,)
 ):
     count, scans = log_y.shape
-    blocks, components, plain = log_prior.shape[0], log_prior.shape[1], likely.shape[1]
+    blocks, components, plain = members.shape[0], log_prior.shape[0], likely.shape[1]
     with_network = net.shape[0] > 0
     everything = components + 1 if with_network else components
     none, one, pair = np.float32(0.0), np.float32(1.0), 2 * LANES
@@ -183,7 +192,11 @@ def moments(
     x0, constant, score = np.zeros(nodes, np.float32), np.zeros(nodes, np.float32), np.zeros((2, nodes), np.float32)
     shared, spans = 0, 0
     taken = own_signal, own_star, own_slopes, own_t, own_fluid, own_cell
-    all_lanes, few = np.arange(LANES), np.array(FEW)
+    table, few = (signal, star, slopes, log_t, fluid, log_cell), np.zeros(blocks * len(FEW), np.int64)
+    for b in range(blocks):
+        for j in range(len(FEW)):
+            few[b * len(FEW) + j] = b * LANES + FEW[j]
+    thin = signal[:, few], star[:, few], slopes[:, few], log_t[:, few], fluid[few], log_cell[few]
     for i in range(count):
         n = order[i]
         other = i == 0
@@ -207,31 +220,27 @@ def moments(
                 if likely[n, b] == OWN:
                     chosen[used + several] = b
                     several += 1
-        some, wider = (few, WIDER) if several > MANY else (all_lanes, none)
-        stop = np.uint64((shared + several * len(some) + pair - 1) // pair * pair)
+        some, wider, width = (thin, WIDER, len(FEW)) if several > MANY else (table, none, LANES)
+        stop = np.uint64((shared + several * width + pair - 1) // pair * pair)
         if low < stop:
             # Some nodes without weight fill up the number that the processor computes at once.
             for c in range(low, stop):
                 own_cell[c] = NOTHING
-            for j in range(used):
-                _take(chosen[j], all_lanes, j * LANES, none, signal, star, slopes, log_t, fluid, log_cell, taken)
-            for j in range(several):
-                _take(
-                    chosen[used + j],
-                    some,
-                    shared + j * len(some),
-                    wider,
-                    signal,
-                    star,
-                    slopes,
-                    log_t,
-                    fluid,
-                    log_cell,
-                    taken,
-                )
-            likelihood(
-                low, stop, middle, y, weight, own_signal, own_star, noise, error, none, group, groups, rows, sums
-            )
+            j = 0
+            while j < used + several:
+                # Blocks that follow one another.
+                last, until = j + 1, used if j < used else used + several
+                while last < until and chosen[last] == chosen[last - 1] + 1:
+                    last += 1
+                if j < used:
+                    source, at, number = chosen[j] * LANES, j * LANES, (last - j) * LANES
+                    _take(np.uint64(source), np.uint64(at), np.uint64(number), none, table, taken)
+                else:
+                    source, at, number = chosen[j] * width, shared + (j - used) * width, (last - j) * width
+                    _take(np.uint64(source), np.uint64(at), np.uint64(number), wider, some, taken)
+                j = last
+            likelihood(low, stop, middle, y, weight, own_signal, own_star, noise, error, none, group, groups, rows,
+                       sums)  # fmt: skip
         if other:
             matters[:] = 0
             for k in range(components):
@@ -245,10 +254,9 @@ def moments(
                     if matters[1, k] == 0:
                         matters[0, k] = at
                     matters[1, k] = at + pair
-                    for c in range(log_prior.shape[2]):
-                        own_prior[k, j * LANES + c] = log_prior[chosen[j], k, c]
-                    for c in range(log_prior.shape[2]):
-                        own_pd[k, j * LANES + c] = log_pd[chosen[j], k, c]
+                    for c in range(LANES):
+                        own_prior[k, j * LANES + c] = log_prior[k, chosen[j] * LANES + c]
+                        own_pd[k, j * LANES + c] = log_pd[k, chosen[j] * LANES + c]
             top = NOTHING
             for k in range(components):
                 low, high = np.uint64(matters[0, k]), np.uint64(matters[1, k])
@@ -296,22 +304,8 @@ def moments(
             out_misfit[n, s] = none
         for j in range(all_spans):
             if tops[j] > top - np.float32(NEGLIGIBLE):
-                _add(
-                    span[0, j],
-                    span[1, j],
-                    span_k[j],
-                    top,
-                    centre1,
-                    centre2,
-                    rows,
-                    joint,
-                    big_b,
-                    out,
-                    own_t,
-                    powers,
-                    x0,
-                    out_component[n, span_k[j]],
-                )
+                _add(span[0, j], span[1, j], span_k[j], top, centre1, centre2, rows, joint, big_b, out, own_t, powers,
+                     x0, out_component[n, span_k[j]])  # fmt: skip
         for c in range(low, high):
             total_fluid += powers[0, c] * own_fluid[c]
         for s in range(scans):

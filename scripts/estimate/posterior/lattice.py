@@ -108,8 +108,9 @@ def tables(scanner: Scanner, mixture: Mixture, unknown: np.ndarray, shift: np.nd
     first = _first_pass(image[:plain], star[:plain], log_prior[:plain], log_pd[:plain])
     log_t = np.concatenate([nodes.log_t, effective[:, 1:]])
     fluid = np.concatenate([np.zeros((plain, LANES)), np.tile(SHARE, (kinds, 1))])
-    single = [np.ascontiguousarray(part, np.float32)
-              for part in (image, star, slopes, log_t, fluid, log_cell, log_prior, log_pd)]  # fmt: skip
+    images = (part.swapaxes(0, 1).reshape(part.shape[1], -1) for part in (image, star, slopes, log_t))
+    priors = (part.swapaxes(0, 1).reshape(part.shape[1], -1) for part in (log_prior, log_pd))
+    single = (np.ascontiguousarray(part, np.float32) for part in (*images, fluid.ravel(), log_cell.ravel(), *priors))
     return Tables(*single, _members(log_prior), first)
 
 
