@@ -84,6 +84,26 @@ def test_the_kernel_sums_what_plain_torch_sums(scans, network):
     assert_close(*both(head, moved(head)))
 
 
+@each_set
+@each_prior
+def test_that_voxels_of_a_cell_share_a_likelihood_changes_no_map(scans, network):
+    head = make_head(*scans, network, voxels=500)
+    look_up, cells = head.look_up(head.mean), head.cells()
+    alone, shared = (head.sums(head.mean, slice(None), look_up, given) for given in (None, cells))
+    sd = np.sqrt(alone.covariance[:, DIAGONAL] + CELL**2)
+    difference = np.abs(shared.mean - alone.mean) / sd
+    assert len(np.unique(cells, axis=0)) < 500
+    assert np.median(difference) < 0.01 and np.quantile(difference, 0.99) < 0.05
+    wider = np.abs(np.log((shared.covariance[:, DIAGONAL] + CELL**2) / sd**2))
+    assert np.median(wider) < 0.01 and np.quantile(wider, 0.99) < 0.1
+
+
+def test_no_magnitude_is_further_from_the_middle_of_its_cell_than_half_its_error():
+    head = make_head((IR, SE_LONG), (0, 1), image=torch.logspace(-2, 2, 200).repeat(2, 1), noise=0.1, typical=1.0)
+    error = np.hypot(0.1, 0.015) ** 2 + (0.04**2 + 0.015**2) * head.y**2
+    assert (np.abs(np.exp(head.cells()) - head.y) < 0.52 * heads.CELL * np.sqrt(error)).all()
+
+
 def test_a_scan_that_is_zero_in_a_voxel_says_nothing_there():
     whole = make_head((IR, SE_LONG, SE_SHORT), (0, 1, 1))
     dark = torch.from_numpy(whole.y.T).clone()

@@ -31,8 +31,8 @@ def compiled(function: Callable) -> Callable:
 
 @njit(fastmath=True, error_model="numpy", inline="always")
 def fast_exp(x):
-    """exp(x) in float32."""
-    x = max(x, np.float32(-87.0))
+    """exp(x) in float32; 0 below -88."""
+    x = max(x, np.float32(-88.0))
     n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
     r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
     p = np.float32(1.9875691500e-4)

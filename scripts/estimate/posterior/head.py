@@ -20,10 +20,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...parallel import in_parallel
+from .first_pass import BROAD, likely_blocks
 from .fractions import CLASSES, bimodal, fractions
-from .kernel import BROAD, moments
+from .kernel import moments
 from .lattice import SPACING, tables
 from .mixture import Mixture
+from .nodes import NOTHING
 from .scanner import T2_STAR_SD, Scanner
 
 SYMMETRIC = [0, 1, 2, 1, 3, 4, 2, 4, 5]
@@ -40,6 +42,9 @@ TYPICAL_PD, PD_SD = -0.2, 0.12
 """Mean and standard deviation of ln PD where the likelihood is made linear in it."""
 FLOOR = 0.4
 """Magnitudes below this share of the noise are taken for it: their logarithm would be."""
+CELL, DIM, FINER = 1.0, 2.0, 0.25
+"""Side of a cell of magnitudes, in standard deviations of their errors. It is finer by the last factor for voxels with
+a magnitude below so many standard deviations of the noise: their likelihood depends on where it is made linear."""
 
 
 class Errors(NamedTuple):
@@ -101,11 +106,12 @@ class Head:
         errors: Errors,
         network: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
-        self.scanner, self.mixture, self.network = scanner, mixture, network
+        self.scanner, self.mixture, self.errors, self.network = scanner, mixture, errors, network
         self.y = np.ascontiguousarray(image.T.numpy(), np.float32)
         sigma = noise.double().numpy()
-        self.log_y = np.log(np.maximum(self.y, FLOOR * sigma)).astype(np.float32)
+        self.log_y = self._log(self.y, sigma)
         self.noise = (sigma**2).astype(np.float32)
+        self.absolute = np.hypot(sigma, errors.additive * typical.double().numpy())
         squares = [errors.additive**2, errors.model**2, errors.own**2, T2_STAR_SD**2, BROAD**2, TYPICAL_PD, PD_SD**-2]
         self.error = np.append(squares, typical.double().numpy() ** 2).astype(np.float32)
         self.group, self.pairs = np.array(scanner.group), np.array(scanner.pairs)
@@ -122,48 +128,70 @@ class Head:
         """Shifts ``(C, 3)`` of the Gaussians, the network's last."""
         return unknown[self.scanner.size :].reshape(-1, 3)
 
-    def sums(self, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: tuple) -> Sums:
-        """Moments of some voxels; ``look_up`` are the tables of these unknowns."""
-        y, log_y, gaussian = self.y[voxels], self.log_y[voxels], np.zeros((0, 10), np.float32)
+    def cells(self) -> np.ndarray:
+        r"""Logarithms of the magnitudes, rounded ``(N, S)``: steps of :data:`CELL` of :math:`\int dy / \sigma(y)`.
+
+        .. math:: \sigma(y)^2 = \epsilon^2 y^2 + \sigma_0^2, \quad
+            \int_0^y \frac{dy}{\sigma(y)} = \frac{1}{\epsilon} \operatorname{asinh} \frac{\epsilon y}{\sigma_0}
+        """
+        sigma, relative = np.sqrt(self.noise), max(float(np.hypot(self.errors.model, self.errors.own)), 1e-3)
+        dim = ((self.y > 0) & (self.y < DIM * sigma)).any(1, keepdims=True)
+        side = relative * CELL * np.where(dim, FINER, 1.0)
+        level = np.rint(np.arcsinh(self.y * (relative / self.absolute)) / side)
+        return self._log(np.sinh(level * side) * (self.absolute / relative), sigma)
+
+    def _log(self, y: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        """Logarithms of magnitudes, of which those far below the noise have none."""
+        return np.log(np.maximum(y, FLOOR * sigma)).astype(np.float32)
+
+    def sums(
+        self, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: tuple, cells: np.ndarray | None = None
+    ) -> Sums:
+        """Moments of some voxels.
+
+        Args:
+            unknown: the unknowns.
+            voxels: which.
+            look_up: the tables of these unknowns.
+            cells: magnitudes about which the likelihood is made linear, see :meth:`cells`; None for their own.
+        """
+        log_y, gaussian = self.log_y[voxels], np.zeros((0, 10), np.float32)
+        middle = np.where(self.y[voxels] > 0, log_y if cells is None else cells[voxels], NOTHING)
         if self.network is not None:
             gaussian = _conditional(*(part[voxels].astype(float) for part in self.network))
             gaussian[:, :3] += self.shift(unknown)[-1]
             gaussian[:, 9] += log(max(self.weight[-1], 1e-12))
-        count, scans = y.shape
+        count, scans = log_y.shape
         out = Sums(
             *(np.empty((count, *shape), np.float32)
               for shape in ((3,), (6,), (), (len(self.mixture.names), 10), (4, self.scanner.size), (scans,), ()))
         )  # fmt: skip
         signal, star, slopes, log_t, fluid, log_cell, log_prior, log_pd, members, first = look_up
         precision = (1 / self.mixture.pd_variance).astype(np.float32)
+        order, likely = np.lexsort(middle.T), np.empty((count, first[-1]), np.uint8)
+        images = self.group, self.scanner.gains, self.noise, self.error
+        likely_blocks(middle, order, *images, first, precision, gaussian, likely)
         moments(
-            y, log_y, self.group, self.scanner.gains, self.noise, self.error, signal, star, slopes, self.pairs, log_t,
-            fluid, log_cell, log_prior, log_pd, members, precision, first, gaussian, self.scanner.size,
-            out.mean, out.covariance, out.evidence, out.component, out.scanner, out.misfit,
-            out.fluid,
+            log_y, middle, order, *images, signal, star, slopes, self.pairs, log_t, fluid, log_cell, log_prior, log_pd,
+            members, precision, gaussian, likely, self.scanner.size, out.mean, out.covariance, out.evidence,
+            out.component, out.scanner, out.misfit, out.fluid,
         )  # fmt: skip
         return out
 
     def scores(self, unknown: np.ndarray, voxels: np.ndarray | slice, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
         """Mean score by all unknowns ``(N, U)``, and its covariance with ln PD, ln T1, ln T2 ``(N, 3, U)``."""
-        score = [sums.scanner[:, 0]]
-        link = [sums.scanner[:, 1:]]
-        shift, plain = self.shift(unknown), self.mixture.gaussians
-        shown = [*range(plain), *([len(self.mixture.names) - 1] if self.network is not None else [])]
-        for number, k in enumerate(shown):
-            r, x, xx = np.split(sums.component[:, k], [1, 4], 1)
-            square = xx[:, SYMMETRIC].reshape(-1, 3, 3)
-            if number < plain:
-                mean, precision = (self.mixture.mean[k] + shift[k]).astype(np.float32), self.mixture.precision[k]
-                own = (x - r * mean) @ precision.astype(np.float32)
-                joint = (square - x[:, :, None] * mean) @ precision.astype(np.float32)
-            else:
-                mean = (self.network[0][voxels] + shift[-1]).astype(np.float32)
-                precision = np.linalg.inv(self.network[1][voxels].astype(float)).astype(np.float32)
-                own = ((x - r * mean)[:, None] @ precision)[:, 0]
-                joint = (square - x[:, :, None] * mean[:, None]) @ precision
+        score, link, shift = [sums.scanner[:, 0]], [sums.scanner[:, 1:]], self.shift(unknown)
+        means, precisions = self.mixture.mean + shift[: self.mixture.gaussians], self.mixture.precision
+        # Both are linear in the moments of a component: what each moment adds is what it gives alone.
+        alone = np.array([np.hstack(_scores(np.eye(10), *gaussian)) for gaussian in zip(means, precisions)], np.float32)
+        found = [np.split(sums.component[:, k] @ linear, [3], 1) for k, linear in enumerate(alone)]
+        if self.network is not None:
+            mean, covariance = (part[voxels].astype(float) for part in self.network)
+            precision = np.linalg.inv(covariance).astype(np.float32)
+            found.append(_scores(sums.component[:, -1], (mean + shift[-1]).astype(np.float32), precision))
+        for own, joint in found:
             score.append(own)
-            link.append(joint - sums.mean[:, :, None] * own[:, None])
+            link.append(joint.reshape(-1, 3, 3) - sums.mean[:, :, None] * own[:, None])
         return np.concatenate(score, 1), np.concatenate(link, 2)
 
     def look_up(self, unknown: np.ndarray) -> tuple:
@@ -181,6 +209,14 @@ class Head:
         pieces = np.array_split(voxels, 2) if len(voxels) > 1 else [voxels]
         sums, scores = zip(*in_parallel(part, pieces, torch.device("cpu")))
         return Sums(*(np.concatenate(parts) for parts in zip(*sums))), np.concatenate(scores).astype(np.float64)
+
+
+def _scores(moments: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean score by the mean of a Gaussian ``(N, 3)``, and its product with ln PD, ln T1, ln T2 ``(N, 9)``."""
+    r, x, xx = np.split(moments, [1, 4], 1)
+    square = xx[:, SYMMETRIC].reshape(-1, 3, 3)
+    joint = (square - x[:, :, None] * np.atleast_2d(mean)[:, None]) @ precision
+    return ((x - r * mean)[:, None] @ precision)[:, 0], joint.reshape(-1, 9)
 
 
 def _conditional(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -221,10 +257,14 @@ def every_voxel(head: Head, unknown: np.ndarray, unknown_covariance: np.ndarray)
     count = len(head.y)
     whole = Voxels(*(np.empty((count, n), np.float32) for n in (3, 6, len(CLASSES))), np.empty(count, bool))
 
+    cells = head.cells()
+    order = np.lexsort(cells.T)
+
     def part(start: int) -> None:
-        piece = slice(start, start + CHUNK)
-        sums = head.sums(unknown, piece, look_up)
-        spread = head.scores(unknown, piece, sums)[1] @ root
+        piece = order[start : start + CHUNK]
+        sums = head.sums(unknown, piece, look_up, cells)
+        link = head.scores(unknown, piece, sums)[1]
+        spread = (link.reshape(-1, link.shape[2]) @ root).reshape(len(piece), 3, -1)
         # Where the posterior is narrower than the lattice, one node has all of it.
         sums.covariance[:, TIMES] = np.maximum(sums.covariance[:, TIMES], np.square(SPACING) / 12)
         covariance = sums.covariance[:, SYMMETRIC].reshape(-1, 3, 3) + spread @ spread.transpose(0, 2, 1)

@@ -11,9 +11,13 @@
 
 """The per-voxel sums of the posterior over the lattice of (ln T1, ln T2), compiled.
 
-:mod:`.reference` has the same sums in a few lines of torch, and the formulas. Here the nodes of the lattice come in
-blocks of :data:`LANES`, which the processor computes at once. A first pass over one node of each block, with a
-likelihood made broad enough to miss no peak, says which blocks matter. Only these are summed.
+:mod:`.reference` has the same sums in a few lines of torch, and the formulas. Three things make them fast here:
+
+- The nodes of the lattice come in blocks of :data:`LANES`. :mod:`.first_pass` says which blocks matter to a voxel.
+- Voxels of nearly the same magnitudes, those of one cell, share all that needs a logarithm, an exponential or a
+  division: about the middle of their cell, log likelihoods are exactly quadratic in the logarithms of magnitudes as
+  long as a, about which they are linear in ln PD, stays that of the middle.
+- The chosen nodes lie side by side in memory, and all loops run over many of them, see :mod:`.nodes`.
 """
 
 import math
@@ -21,152 +25,83 @@ import math
 import numpy as np
 from numba import njit
 
-from .arithmetic import compiled, fast_exp, fast_log
+from .arithmetic import compiled, fast_exp
+from .first_pass import MARGIN, OWN, SHARED
+from .nodes import (
+    FIELDS,
+    FIRST,
+    LAGGED,
+    LINEAR,
+    NOTHING,
+    RESIDUAL,
+    RHO,
+    SCORE,
+    WEIGHTED,
+    evidence,
+    join,
+    likelihood,
+    network,
+    open_cell,
+)
 
-# The functions that `moments` calls are inlined before they are compiled. Compiled by themselves, numba would run their
-# own code on the first call and other code, from its cache, in the next process: the last bits would differ.
 LANES = 16
 """Nodes of a block."""
-BROAD = 0.03
-"""Relative error added to every scan in the first pass, besides half the range of its signal in a block."""
-DROP = 9.0
-"""Blocks whose log score in the first pass is further below the best than this are left out."""
+FEW, WIDER = (0, 2, 5, 7, 8, 10, 13, 15), np.float32(math.log(2))
+"""Every other node of a block of 4 x 4, as on a chessboard, and what that adds to the log areas of their cells."""
+MANY = 32
+"""With more blocks than this, which only the network finds likely, a posterior is so wide that a few nodes suffice."""
 NEGLIGIBLE = 10.0
-"""Components whose log score in a block is further below the best than this are left out of the block."""
-HALF = 0.09
-"""Half the side of a block in ln T1 and ln T2: the first pass takes the network's Gaussian at the nearest point."""
-NOTHING = np.float32(-1e30)
-"""Log weight of what is not there."""
+"""Components whose log score in some blocks is further below the best than this are left out there."""
 
 
 @njit(fastmath=True, error_model="numpy", inline="always")
-def _keep(rows, at, first, x, y, z):
-    """Keeps three arrays as rows of ``rows[at]``; each in a loop of its own, which the compiler makes one copy."""
-    for c in range(len(x)):
-        rows[at, first, c] = x[c]
-    for c in range(len(x)):
-        rows[at, first + 1, c] = y[c]
-    for c in range(len(x)):
-        rows[at, first + 2, c] = z[c]
-
-
-@njit(fastmath=True, error_model="numpy", inline="always")
-def _likelihood(block, y, log_y, weight, signal, star, noise, error, extra, group, groups, rows, at, keep, lanes):
-    """Likelihood of a block's nodes with ln PD left open: ``Q - (A d^2 - 2 B d) / 2`` for ``d = ln PD - a``.
-
-    Leaves a, A, B, Q in ``lanes``; keeps in ``rows[at]``, if asked to: a, A, B, one of its own, then w rho, q, rho of
-    each scan, then f, A, B of each gain. The work itself is done on arrays of their own: else the compiler cannot tell
-    that they are apart, and computes one node at a time.
-    """
-    a, big_a, big_b, big_q, wr, q, rho, gain_a, gain_b = lanes
-    scans, size, one, half, zero = len(y), len(a), np.float32(1.0), np.float32(0.5), np.float32(0.0)
-    additive2, model2, own2, star2, middle, ridge = error[0], error[1], error[2], error[3], error[5], error[6]
-    for c in range(size):
-        gain_a[c], gain_b[c] = np.float32(1e-12), np.float32(1e-12)
-        big_a[c], big_b[c], big_q[c] = zero, zero, zero
-    for s in range(scans):
-        weight_y, this = weight[s] * y[s], weight[s]
-        for c in range(size):
-            gain_a[c] += weight_y * signal[block, s, c]
-            gain_b[c] += this * signal[block, s, c] * signal[block, s, c]
-    for c in range(size):
-        p = gain_a[c] * gain_a[c] / gain_b[c]
-        fitted = (fast_log(gain_a[c] / gain_b[c]) * p + middle * ridge) / (p + ridge)
-        a[c] = min(max(fitted, np.float32(-2.5)), one)
+def _move(start, stop, step, weight, group, groups, rows, big_b, big_q, lag):
+    """B and Q where magnitudes are ``e^step`` times those of the cell; exact for a, w and rho of the cell."""
+    scans, half, zero = len(step), np.float32(0.5), np.float32(0.0)
+    for c in range(start, stop):
+        big_b[c], big_q[c] = rows[2, c], rows[3, c]
     for g in range(groups):
-        for c in range(size):
-            gain_a[c], gain_b[c] = zero, zero
+        for c in range(start, stop):
+            lag[g, c] = zero
         for s in range(scans):
             if group[s] == g and weight[s] > 0:
-                sigma2, floor, ly = noise[s], noise[s] + additive2 * error[7 + s], log_y[s]
-                for c in range(size):
-                    m2 = signal[block, s, c] * fast_exp(a[c])
-                    m2 = m2 * m2
-                    total = m2 + sigma2
-                    inverse = one / total
-                    share = m2 * inverse
-                    slope = star[block, s, c] * share
-                    variance = (floor + own2 * m2) * inverse + star2 * slope * slope + extra * share * share
-                    w = one / variance
-                    residual = ly - half * fast_log(total)
-                    wr[c], q[c], rho[c] = w * share, residual, share
-                    big_q[c] -= half * (w * residual * residual + fast_log(variance))
-                for c in range(size):
-                    gain_a[c] += wr[c] * rho[c]
-                    gain_b[c] += wr[c] * q[c]
-                if keep:
-                    _keep(rows, at, 4 + 3 * s, wr, q, rho)
-        for c in range(size):
-            spread = one + model2 * gain_a[c]
-            f = model2 / spread
-            big_a[c] += gain_a[c] * (one - f * gain_a[c])
-            big_b[c] += gain_b[c] * (one - f * gain_a[c])
-            big_q[c] += half * (f * gain_b[c] * gain_b[c] - fast_log(spread))
-            wr[c] = f
-        if keep:
-            _keep(rows, at, 4 + 3 * (scans + g), wr, gain_a, gain_b)
-    if keep:
-        _keep(rows, at, 0, a, big_a, big_b)
+                d, own = step[s], FIRST + FIELDS * s
+                for c in range(start, stop):
+                    lag[g, c] += d * rows[own + WEIGHTED, c]
+                    big_q[c] -= d * (rows[own + SCORE, c] + half * d * rows[own, c])
+        f = FIRST + FIELDS * scans + 2 * g
+        for c in range(start, stop):
+            big_b[c] += rows[f + 1, c] * lag[g, c]
+            big_q[c] += half * rows[f, c] * lag[g, c] * lag[g, c]
 
 
 @njit(fastmath=True, error_model="numpy", inline="always")
-def _evidence(prior, log_pd, inverse_tau, lanes, value):
-    """Log evidence of a component at a block's nodes, ln PD integrated; its log prior and mean ln PD are given."""
-    a, big_a, big_b, big_q = lanes[0], lanes[1], lanes[2], lanes[3]
-    log_tau, half, top = -fast_log(inverse_tau), np.float32(0.5), NOTHING
-    for c in range(len(value)):
-        md = log_pd[c] - a[c]
-        precise, b = big_a[c] + inverse_tau, big_b[c] + md * inverse_tau
-        this = big_q[c] + prior[c] - half * (md * md * inverse_tau - b * b / precise + fast_log(precise) + log_tau)
-        value[c] = this
-        top = max(top, this)
-    return top
-
-
-@njit(fastmath=True, error_model="numpy", inline="always")
-def _network(block, net, log_t, log_cell, slack, prior, log_pd):
-    """Log prior and mean ln PD of the network's Gaussian ``net`` at a block's nodes.
-
-    ``net`` is: mean (3), slopes of ln PD (2), 1/tau^2, p11, p12, p22, constant.
-    """
-    m0, m1, m2, s1, s2, p11, p12, p22 = net[0], net[1], net[2], net[3], net[4], net[6], net[7], net[8]
-    constant, half, zero = net[9], np.float32(0.5), np.float32(0.0)
-    for c in range(len(prior)):
-        d1, d2 = log_t[block, 0, c] - m1, log_t[block, 1, c] - m2
-        # With slack, the nearest point of a block.
-        d1 = max(d1 - slack, zero) + min(d1 + slack, zero)
-        d2 = max(d2 - slack, zero) + min(d2 + slack, zero)
-        prior[c] = constant + log_cell[block, c] - half * (p11 * d1 * d1 + (p12 + p12) * d1 * d2 + p22 * d2 * d2)
-        log_pd[c] = m0 + s1 * d1 + s2 * d2
-
-
-@njit(fastmath=True, error_model="numpy", inline="always")
-def _add(a, big_a, big_b, score, log_pd, inverse_tau, top, t1, t2, total, powers, x0, va):
-    """Adds the moments of one component in one block to ``total (10,)``, and those of ln PD - a to ``powers``."""
-    p0, p1, p2, post = powers
-    one, zero = np.float32(1.0), np.float32(0.0)
-    for c in range(len(t1)):
-        va[c] = one / (big_a[c] + inverse_tau)
-        x0[c] = (big_b[c] + (log_pd[c] - a[c]) * inverse_tau) * va[c]
-        post[c] = fast_exp(score[c] - top)
-    for c in range(len(t1)):
-        p0[c] += post[c]
-        p1[c] += post[c] * x0[c]
-        p2[c] += post[c] * (x0[c] * x0[c] + va[c])
-        x0[c] += a[c]
-    r, x, x1, x2, xx, x01, x02, x11, x12, x22 = zero, zero, zero, zero, zero, zero, zero, zero, zero, zero
-    for c in range(len(t1)):
-        p_x, p_1, p_2 = post[c] * x0[c], post[c] * t1[c], post[c] * t2[c]
-        r += post[c]
+def _add(start, stop, k, top, centre1, centre2, rows, joint, big_b, out, log_t, powers, x0, total):
+    """Adds the moments of one component at nodes to ``total (10,)``, and those of ln PD - a to the powers."""
+    r, x, x1, x2, zero = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    xx, x01, x02, x11, x12, x22 = zero, zero, zero, zero, zero, zero
+    for c in range(start, stop):
+        out[k, c] = fast_exp(out[k, c] - top)
+    for c in range(start, stop):
+        x0[c] = (big_b[c] + joint[1, k, c]) * joint[2, k, c]
+    for c in range(start, stop):
+        powers[0, c] += out[k, c]
+        powers[1, c] += out[k, c] * x0[c]
+    for c in range(start, stop):
+        powers[2, c] += out[k, c] * (x0[c] * x0[c] + joint[2, k, c])
+    for c in range(start, stop):
+        post, z, t1, t2 = out[k, c], x0[c] + rows[0, c], log_t[0, c] - centre1, log_t[1, c] - centre2
+        p_x, p_1, p_2 = post * z, post * t1, post * t2
+        r += post
         x += p_x
         x1 += p_1
         x2 += p_2
-        xx += p_x * x0[c] + post[c] * va[c]
-        x01 += p_x * t1[c]
-        x02 += p_x * t2[c]
-        x11 += p_1 * t1[c]
-        x12 += p_1 * t2[c]
-        x22 += p_2 * t2[c]
+        xx += p_x * z + post * joint[2, k, c]
+        x01 += p_x * t1
+        x02 += p_x * t2
+        x11 += p_1 * t1
+        x12 += p_1 * t2
+        x22 += p_2 * t2
     total[0] += r
     total[1] += x
     total[2] += x1
@@ -179,28 +114,51 @@ def _add(a, big_a, big_b, score, log_pd, inverse_tau, top, t1, t2, total, powers
     total[9] += x22
 
 
+@njit(fastmath=True, error_model="numpy", inline="always")
+def _take(source, at, number, wider, table, own):
+    """Copies a number of nodes of the tables, from ``source`` on, to those from ``at`` on, whose cells are wider."""
+    signal, star, slopes, log_t, fluid, log_cell = table
+    own_signal, own_star, own_slopes, own_t, own_fluid, own_cell = own
+    for c in range(number):
+        own_t[0, at + c] = log_t[0, source + c]
+    for c in range(number):
+        own_t[1, at + c] = log_t[1, source + c]
+    for c in range(number):
+        own_fluid[at + c] = fluid[source + c]
+    for c in range(number):
+        own_cell[at + c] = log_cell[source + c] + wider
+    for s in range(len(own_signal)):
+        for c in range(number):
+            own_signal[s, at + c] = signal[s, source + c]
+        for c in range(number):
+            own_star[s, at + c] = star[s, source + c]
+    for v in range(len(own_slopes)):
+        for c in range(number):
+            own_slopes[v, at + c] = slopes[v, source + c]
+
+
 @compiled
 def moments(
-    y,  # (N, S) magnitudes in units of their gain; 0 where there is nothing
-    log_y,  # (N, S)
+    log_y,  # (N, S) logarithms of magnitudes in units of their gain
+    cell,  # (N, S) those of the middle of the voxel's cell; NOTHING where there is nothing
+    order,  # (N,) voxels, those of one cell one after the other
     group,  # (S,) number of the gain of each scan
     groups,
     noise,  # (S,) variance of the noise
     error,  # (7 + S,): additive, model, own variances, that of ln T2*, ..., middle and precision of ln PD, typical^2
-    signal,  # (B, S, L) expected magnitude of PD 1 at the nodes, gain included
-    star,  # (B, S, L) its relative derivative by ln T2*
-    slopes,  # (B, U, L) relative derivatives by the unknowns of the scanner, for each pair (scan, unknown)
+    signal,  # (S, B L) expected magnitude of PD 1 at the nodes of all blocks, gain included
+    star,  # (S, B L) its relative derivative by ln T2*
+    slopes,  # (U, B L) relative derivatives by the unknowns of the scanner, for each pair (scan, unknown)
     pairs,  # (U, 2) these pairs
-    log_t,  # (B, 2, L) ln T1, ln T2
-    fluid,  # (B, L) share of fluid
-    log_cell,  # (B, L) log area of the cell of a node; NOTHING where a Gaussian is not summed
-    log_prior,  # (B, K, L) log weight of each component at the nodes
-    log_pd,  # (B, K, L) its mean ln PD there
+    log_t,  # (2, B L) ln T1, ln T2
+    fluid,  # (B L,) share of fluid
+    log_cell,  # (B L,) log area of the cell of a node; NOTHING where a Gaussian is not summed
+    log_prior,  # (K, B L) log weight of each component at the nodes
+    log_pd,  # (K, B L) its mean ln PD there
     members,  # (B, K) components that matter in a block, then -1
     precision,  # (K,) inverse variance of ln PD there
-    # Of the first pass, one node a block: signal, star, log_t, log_prior, log_pd, log_cell, members, and how many.
-    first,
-    net,  # (N, 10) the network's Gaussian, see _network_evidence; (0, 10) without
+    net,  # (N, 10) the network's Gaussian, see network; (0, 10) without
+    likely,  # (N, B) which blocks of the lattice to sum, see likely_blocks
     scanner,  # number of unknowns of the scanner
     out_mean,  # (N, 3)
     out_cov,  # (N, 6)
@@ -210,144 +168,179 @@ def moments(
     out_misfit,  # (N, S)
     out_fluid,  # (N,)
 ):
-    count, scans = y.shape
-    lanes = log_t.shape[2]
-    blocks, components = log_prior.shape[0], log_prior.shape[1]
-    first_signal, first_star, first_t, first_prior, first_pd, first_cell, first_members, plain = first
-    network = net.shape[0] > 0
-    everything = components + 1 if network else components
-    rows = np.zeros((blocks, 4 + 3 * (scans + groups), lanes), np.float32)
-    out = np.zeros((blocks, everything, lanes), np.float32)
-    net_pd = np.zeros((blocks, lanes), np.float32)
-    own = np.zeros((19, lanes), np.float32)
-    work = own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7], own[8]
-    value, prior, powers, t1, t2 = own[9], own[10], (own[11], own[12], own[13], own[14]), own[15], own[16]
-    x0, va = own[17], own[18]
-    coarse = np.zeros((first_signal.shape[0], lanes), np.float32)
-    chosen, highest = np.zeros(blocks, np.int64), np.zeros((blocks, everything), np.float32)
-    weight = np.zeros(scans, np.float32)
-    by_scanner = np.zeros((4, scanner), np.float32)
-    none, one = np.float32(0.0), np.float32(1.0)
-    for n in range(count):
+    count, scans = log_y.shape
+    blocks, components, plain = members.shape[0], log_prior.shape[0], likely.shape[1]
+    with_network = net.shape[0] > 0
+    everything = components + 1 if with_network else components
+    none, one, pair = np.float32(0.0), np.float32(1.0), 2 * LANES
+    nodes, fields = (blocks + 2) * LANES, FIRST + FIELDS * scans + 2 * groups
+    middle, y, weight = np.zeros(scans, np.float32), np.zeros(scans, np.float32), np.zeros(scans, np.float32)
+    # Nodes of the blocks that matter: first those that all voxels of the cell share.
+    chosen, matters = np.zeros(blocks, np.int64), np.zeros((2, components), np.int64)
+    own_signal, own_star = np.zeros((scans, nodes), np.float32), np.zeros((scans, nodes), np.float32)
+    own_slopes, own_t = np.zeros((len(pairs), nodes), np.float32), np.zeros((2, nodes), np.float32)
+    own_fluid, own_cell = np.zeros(nodes, np.float32), np.zeros(nodes, np.float32)
+    own_prior, own_pd = np.zeros((everything, nodes), np.float32), np.zeros((everything, nodes), np.float32)
+    rows, joint = np.zeros((fields, nodes), np.float32), np.zeros((3, everything, nodes), np.float32)
+    # Spans of nodes where a component matters.
+    span_k, span = np.zeros(everything * blocks, np.int64), np.zeros((2, everything * blocks), np.uint64)
+    tops, sums = np.zeros(everything * blocks, np.float32), np.zeros((3, nodes), np.float32)
+    # Of the voxel.
+    step, by_scanner = np.zeros(scans, np.float32), np.zeros((4, scanner), np.float32)
+    big_b, big_q, lag = np.zeros(nodes, np.float32), np.zeros(nodes, np.float32), np.zeros((groups, nodes), np.float32)
+    out, powers = np.zeros((everything, nodes), np.float32), np.zeros((3, nodes), np.float32)
+    x0, constant, score = np.zeros(nodes, np.float32), np.zeros(nodes, np.float32), np.zeros((2, nodes), np.float32)
+    shared, spans = 0, 0
+    taken = own_signal, own_star, own_slopes, own_t, own_fluid, own_cell
+    table, few = (signal, star, slopes, log_t, fluid, log_cell), np.zeros(blocks * len(FEW), np.int64)
+    for b in range(blocks):
+        for j in range(len(FEW)):
+            few[b * len(FEW) + j] = b * LANES + FEW[j]
+    thin = signal[:, few], star[:, few], slopes[:, few], log_t[:, few], fluid[few], log_cell[few]
+    for i in range(count):
+        n = order[i]
+        other = i == 0
         for s in range(scans):
-            here = y[n, s]
-            weight[s] = one / (noise[s] + error[1] * here * here + error[0] * error[7 + s]) if here > 0 else none
-        best = NOTHING
-        for b in range(first_signal.shape[0]):
-            _likelihood(
-                b,
-                y[n],
-                log_y[n],
-                weight,
-                first_signal,
-                first_star,
-                noise,
-                error,
-                error[4],
-                group,
-                groups,
-                rows,
-                0,
-                False,
-                work,
-            )
-            row = coarse[b]
-            row[:] = NOTHING
-            for k in first_members[b]:
-                if k < 0:
-                    break
-                best = max(best, _evidence(first_prior[b, k], first_pd[b, k], precision[k], work, value))
-                for c in range(lanes):
-                    row[c] = max(row[c], value[c])
-            if network:
-                _network(b, net[n], first_t, first_cell, np.float32(HALF), prior, net_pd[0])
-                best = max(best, _evidence(prior, net_pd[0], net[n, 5], work, value))
-                for c in range(lanes):
-                    row[c] = max(row[c], value[c])
-        used, top, centre = 0, NOTHING, 0
-        for b in range(blocks):
-            # Blocks of voxels with fluid hold signals of all sizes: they are always summed.
-            if b < plain and coarse[b // LANES, b % LANES] < best - np.float32(DROP):
-                continue
-            chosen[used] = b
-            _likelihood(
-                b, y[n], log_y[n], weight, signal, star, noise, error, none, group, groups, rows, used, True, work
-            )
-            highest[used] = NOTHING
-            for k in members[b]:
-                if k < 0:
-                    break
-                highest[used, k] = _evidence(log_prior[b, k], log_pd[b, k], precision[k], work, out[used, k])
-                if highest[used, k] > top:
-                    top, centre = highest[used, k], b
-            if network:
-                _network(b, net[n], log_t, log_cell, none, prior, net_pd[used])
-                highest[used, components] = _evidence(prior, net_pd[used], net[n, 5], work, out[used, components])
-                if highest[used, components] > top:
-                    top, centre = highest[used, components], b
-            used += 1
+            other = other or cell[n, s] != middle[s]
+        if other:
+            shared = 0
+            open_cell(cell[n], noise, error, middle, y, weight)
+        used, low = 0, np.uint64(0 if other else shared)
+        if other:
+            for b in range(blocks):
+                # Blocks of voxels with fluid hold signals of all sizes: they are always summed.
+                if b >= plain or likely[n, b] == SHARED:
+                    chosen[used] = b
+                    used += 1
+            shared = (used * LANES + pair - 1) // pair * pair
+        # Those that only the network finds likely are of this voxel.
+        several = 0
+        if with_network:
+            for b in range(plain):
+                if likely[n, b] == OWN:
+                    chosen[used + several] = b
+                    several += 1
+        some, wider, width = (thin, WIDER, len(FEW)) if several > MANY else (table, none, LANES)
+        stop = np.uint64((shared + several * width + pair - 1) // pair * pair)
+        if low < stop:
+            # Some nodes without weight fill up the number that the processor computes at once.
+            for c in range(low, stop):
+                own_cell[c] = NOTHING
+            j = 0
+            while j < used + several:
+                # Blocks that follow one another.
+                last, until = j + 1, used if j < used else used + several
+                while last < until and chosen[last] == chosen[last - 1] + 1:
+                    last += 1
+                if j < used:
+                    source, at, number = chosen[j] * LANES, j * LANES, (last - j) * LANES
+                    _take(np.uint64(source), np.uint64(at), np.uint64(number), none, table, taken)
+                else:
+                    source, at, number = chosen[j] * width, shared + (j - used) * width, (last - j) * width
+                    _take(np.uint64(source), np.uint64(at), np.uint64(number), wider, some, taken)
+                j = last
+            likelihood(low, stop, middle, y, weight, own_signal, own_star, noise, error, none, group, groups, rows,
+                       sums)  # fmt: skip
+        if other:
+            matters[:] = 0
+            for k in range(components):
+                for c in range(np.uint64(0), np.uint64(shared)):
+                    own_prior[k, c] = NOTHING
+            for j in range(used):
+                at = (j - j % 2) * LANES
+                for k in members[chosen[j]]:
+                    if k < 0:
+                        break
+                    if matters[1, k] == 0:
+                        matters[0, k] = at
+                    matters[1, k] = at + pair
+                    for c in range(LANES):
+                        own_prior[k, j * LANES + c] = log_prior[k, chosen[j] * LANES + c]
+                        own_pd[k, j * LANES + c] = log_pd[k, chosen[j] * LANES + c]
+            top = NOTHING
+            for k in range(components):
+                low, high = np.uint64(matters[0, k]), np.uint64(matters[1, k])
+                join(low, high, k, own_prior, own_pd, precision[k], rows, joint)
+                top = max(top, evidence(low, high, k, joint, rows[2], rows[3], out))
+            spans = 0
+            for k in range(components):
+                until = 0
+                for at in range(matters[0, k], matters[1, k], pair):
+                    this = NOTHING
+                    for c in range(np.uint64(at), np.uint64(at + pair)):
+                        this = max(this, out[k, c])
+                    if this > top - np.float32(NEGLIGIBLE + MARGIN):
+                        if until != at or spans == 0 or span_k[spans - 1] != k:
+                            span_k[spans], span[0, spans] = k, np.uint64(at)
+                            spans += 1
+                        until = at + pair
+                        span[1, spans - 1] = np.uint64(until)
+        for s in range(scans):
+            step[s] = log_y[n, s] - middle[s] if weight[s] > 0 else none
+        low, high, all_spans = np.uint64(0), stop, spans
+        _move(low, high, step, weight, group, groups, rows, big_b, big_q, lag)
+        for c in range(low, high):
+            powers[0, c], powers[1, c], powers[2, c] = none, none, none
+        if with_network:
+            network(low, high, components, net[n], own_t, own_cell, none, own_prior, own_pd)
+            join(low, high, components, own_prior, own_pd, net[n, 5], rows, joint)
+            span_k[spans], span[0, spans], span[1, spans] = components, low, high
+            all_spans += 1
+        top, best = NOTHING, 0
+        for j in range(all_spans):
+            tops[j] = evidence(span[0, j], span[1, j], span_k[j], joint, big_b, big_q, out)
+            if tops[j] > top:
+                top, best = tops[j], j
+        # Moments about the likeliest node.
+        centre = span[0, best]
+        for c in range(span[0, best], span[1, best]):
+            if out[span_k[best], c] == top:
+                centre = c
+        centre1, centre2 = own_t[0, centre], own_t[1, centre]
         by_scanner[:] = none
         out_component[n] = none
-        centre1, centre2 = log_t[centre, 0, 0], log_t[centre, 1, 0]
         total_fluid = none
         for s in range(scans):
             out_misfit[n, s] = none
-        p0, p1, p2, _ = powers
-        for i in range(used):
-            b, some = chosen[i], False
-            for c in range(lanes):
-                t1[c], t2[c] = log_t[b, 0, c] - centre1, log_t[b, 1, c] - centre2
-            p0[:], p1[:], p2[:] = none, none, none
-            kept_a, kept_b, kept_c = rows[i, 0], rows[i, 1], rows[i, 2]
-            for k in range(everything):
-                if highest[i, k] > top - np.float32(NEGLIGIBLE):
-                    pd, inverse_tau = (log_pd[b, k], precision[k]) if k < components else (net_pd[i], net[n, 5])
-                    _add(
-                        kept_a,
-                        kept_b,
-                        kept_c,
-                        out[i, k],
-                        pd,
-                        inverse_tau,
-                        top,
-                        t1,
-                        t2,
-                        out_component[n, k],
-                        powers,
-                        x0,
-                        va,
+        for j in range(all_spans):
+            if tops[j] > top - np.float32(NEGLIGIBLE):
+                _add(span[0, j], span[1, j], span_k[j], top, centre1, centre2, rows, joint, big_b, out, own_t, powers,
+                     x0, out_component[n, span_k[j]])  # fmt: skip
+        for c in range(low, high):
+            total_fluid += powers[0, c] * own_fluid[c]
+        for s in range(scans):
+            if weight[s] > 0:
+                total, d, own, g = none, step[s], FIRST + FIELDS * s, group[s]
+                for c in range(low, high):
+                    total += (rows[own + RESIDUAL, c] + d) * powers[0, c] - rows[own + RHO, c] * powers[1, c]
+                out_misfit[n, s] += total
+                # The score is constant - linear u, for u = ln PD - a.
+                for c in range(low, high):
+                    constant[c] = (
+                        rows[own + RHO, c] * rows[own + SCORE, c]
+                        + rows[own + WEIGHTED, c] * d
+                        - rows[own + LAGGED, c] * lag[g, c]
                     )
-                    some = True
-            if not some:
-                continue
-            for c in range(lanes):
-                total_fluid += p0[c] * fluid[b, c]
-            for s in range(scans):
-                if weight[s] > 0:
-                    total = none
-                    for c in range(lanes):
-                        total += rows[i, 5 + 3 * s, c] * p0[c] - rows[i, 6 + 3 * s, c] * p1[c]
-                    out_misfit[n, s] += total
-            for j in range(len(pairs)):
-                s, p = pairs[j, 0], pairs[j, 1]
-                if weight[s] > 0:
-                    scan, gain = 4 + 3 * s, 4 + 3 * (scans + group[s])
-                    z0, z1, z2, z3 = none, none, none, none
-                    for c in range(lanes):
-                        wr, q, rho = rows[i, scan, c], rows[i, scan + 1, c], rows[i, scan + 2, c]
-                        f, big_a, big_b = rows[i, gain, c], rows[i, gain + 1, c], rows[i, gain + 2, c]
-                        # The score is constant - linear u, for u = ln PD - a.
-                        constant = wr * (q - rho * f * big_b) * slopes[b, j, c]
-                        linear = wr * rho * (one - f * big_a) * slopes[b, j, c]
-                        score = constant * p0[c] - linear * p1[c]
-                        z0 += score
-                        z1 += rows[i, 0, c] * score + constant * p1[c] - linear * p2[c]
-                        z2 += t1[c] * score
-                        z3 += t2[c] * score
-                    by_scanner[0, p] += z0
-                    by_scanner[1, p] += z1
-                    by_scanner[2, p] += z2
-                    by_scanner[3, p] += z3
+                for c in range(low, high):
+                    score[0, c] = constant[c] * powers[0, c] - rows[own + LINEAR, c] * powers[1, c]
+                for c in range(low, high):
+                    score[1, c] = (
+                        rows[0, c] * score[0, c] + constant[c] * powers[1, c] - rows[own + LINEAR, c] * powers[2, c]
+                    )
+                for v in range(len(pairs)):
+                    if pairs[v, 0] == s:
+                        z0, z1, z2, z3 = none, none, none, none
+                        for c in range(low, high):
+                            this = score[0, c] * own_slopes[v, c]
+                            z0 += this
+                            z1 += score[1, c] * own_slopes[v, c]
+                            z2 += (own_t[0, c] - centre1) * this
+                            z3 += (own_t[1, c] - centre2) * this
+                        p = pairs[v, 1]
+                        by_scanner[0, p] += z0
+                        by_scanner[1, p] += z1
+                        by_scanner[2, p] += z2
+                        by_scanner[3, p] += z3
         whole = none
         for k in range(everything):
             whole += out_component[n, k, 0]

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .kernel import LANES, NOTHING
+from .kernel import LANES
 from .mixture import FLUID, Mixture
+from .nodes import NOTHING
 from .scanner import T2_STAR_SD, Scanner
 
 SPACING = (0.06, 0.06)
@@ -107,8 +108,9 @@ def tables(scanner: Scanner, mixture: Mixture, unknown: np.ndarray, shift: np.nd
     first = _first_pass(image[:plain], star[:plain], log_prior[:plain], log_pd[:plain])
     log_t = np.concatenate([nodes.log_t, effective[:, 1:]])
     fluid = np.concatenate([np.zeros((plain, LANES)), np.tile(SHARE, (kinds, 1))])
-    single = [np.ascontiguousarray(part, np.float32)
-              for part in (image, star, slopes, log_t, fluid, log_cell, log_prior, log_pd)]  # fmt: skip
+    images = (part.swapaxes(0, 1).reshape(part.shape[1], -1) for part in (image, star, slopes, log_t))
+    priors = (part.swapaxes(0, 1).reshape(part.shape[1], -1) for part in (log_prior, log_pd))
+    single = (np.ascontiguousarray(part, np.float32) for part in (*images, fluid.ravel(), log_cell.ravel(), *priors))
     return Tables(*single, _members(log_prior), first)
 
 
@@ -169,25 +171,19 @@ def _first_pass(
     It has the middle of the block's range of ln S, and half the range as one more error beside that by T2*.
     """
     nodes, plain = lattice(), len(image)
-    block = np.pad(np.arange(plain), (0, -plain % LANES))
-    missing = (np.arange(len(block)) >= plain)[:, None]
 
     def centre(part: np.ndarray) -> np.ndarray:
         return part[np.arange(plain), :, nodes.centre]
 
-    def lanes(part: np.ndarray) -> np.ndarray:
-        part = part[block].reshape(-1, LANES, part.shape[1])
-        return np.ascontiguousarray(part.transpose(0, 2, 1), np.float32)
-
     high = np.log(image.max(2))
     low = np.maximum(np.log(image.min(2)), high - DEEPEST)
     broad = np.hypot(centre(star), (high - low) / (2 * T2_STAR_SD))
-    nothing = lanes(np.zeros((plain, 1))) + np.where(missing, NOTHING, 0).reshape(-1, 1, LANES)
-    prior = np.maximum(lanes(log_prior.max(2)) + nothing, NOTHING)
-    return (
-        lanes(np.exp((high + low) / 2)), lanes(broad), lanes(centre(nodes.log_t)), prior, lanes(centre(log_pd)),
-        (nothing + np.float32(LOG_AREA))[:, 0], _members(prior), plain,
-    )  # fmt: skip
+    prior = log_prior.max(2)
+    table = np.exp((high + low) / 2), broad, centre(nodes.log_t), prior, centre(log_pd), np.full((plain, 1), LOG_AREA)
+    # Loops over many nodes at once have no rest.
+    *table, log_cell = (np.pad(part.T, [(0, 0), (0, -plain % (2 * LANES))], "edge") for part in table)
+    table[3][:, plain:], log_cell[:, plain:] = NOTHING, NOTHING
+    return *(np.ascontiguousarray(part, np.float32) for part in (*table, log_cell[0])), plain
 
 
 def _with_fluid(fluid: np.ndarray, tissue: np.ndarray, fluid_pd: float, tissue_pd: float) -> np.ndarray:

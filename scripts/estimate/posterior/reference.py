@@ -130,18 +130,18 @@ def priors(
         \mathrm E[\ln PD | t_j] = m_0 + \Sigma_{0t} \Sigma_{tt}^{-1} (t_j - m_t), \quad
         \tau^2 = \Sigma_{00} - \Sigma_{0t} \Sigma_{tt}^{-1} \Sigma_{t0}
     """
-    log_prior, log_pd = (nodes(x)[None] for x in (look_up.log_prior, look_up.log_pd))
+    log_prior, log_pd = (torch.from_numpy(x).double()[None] for x in (look_up.log_prior, look_up.log_pd))
     variance = torch.from_numpy(head.mixture.pd_variance).double()[None, :, None]
     if head.network is None:
         return log_prior, log_pd, variance
     mean, covariance = (torch.from_numpy(x)[voxels].double() for x in head.network)
     mean = mean + torch.from_numpy(head.shift(unknown)[-1])
-    d = nodes(look_up.log_t) - mean[:, 1:, None]
+    d = torch.from_numpy(look_up.log_t).double() - mean[:, 1:, None]
     precision = torch.linalg.inv(covariance[:, 1:, 1:])
     slope = torch.einsum("nt,ntu->nu", covariance[:, 0, 1:], precision)
     distance2 = torch.einsum("ntj,ntu,nuj->nj", d, precision, d)
     scale = log(head.weight[-1]) + 0.5 * precision.logdet() - log(2 * pi)
-    own = scale[:, None] + nodes(look_up.log_cell[:, None])[0] - 0.5 * distance2
+    own = scale[:, None] + torch.from_numpy(look_up.log_cell).double() - 0.5 * distance2
     own_pd = mean[:, :1] + torch.einsum("nt,ntj->nj", slope, d)
     own_variance = covariance[:, 0, 0] - torch.einsum("nt,nt->n", slope, covariance[:, 0, 1:])
 
@@ -149,11 +149,6 @@ def priors(
         return torch.cat([shared.expand(len(mean), -1, -1), own[:, None]], 1)
 
     return last(log_prior, own), last(log_pd, own_pd), last(variance, own_variance[:, None])
-
-
-def nodes(part: np.ndarray) -> Tensor:
-    """A table with the blocks of nodes joined ``(B, X, L) -> (X, J)``."""
-    return torch.from_numpy(part).double().transpose(0, 1).flatten(1)
 
 
 def sums(head: Head, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: Tables) -> Sums:
@@ -178,8 +173,9 @@ def sums(head: Head, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: T
         look_up: the tables of these unknowns.
     """
     y = torch.from_numpy(head.y[voxels]).double()
-    log_t = nodes(look_up.log_t)
-    like = likelihood(head, y, nodes(look_up.signal), nodes(look_up.star))
+    tables = (look_up.log_t, look_up.signal, look_up.star, look_up.slopes, look_up.fluid)
+    log_t, signal, star, slopes, share = (torch.from_numpy(part).double() for part in tables)
+    like = likelihood(head, y, signal, star)
     log_prior, log_pd, variance = priors(head, unknown, voxels, look_up)
 
     a = like.a[:, None]
@@ -202,7 +198,6 @@ def sums(head: Head, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: T
     # Moments of u at each node, whatever the component: the score needs no more.
     p0, p1, p2 = p.sum(1), (p * x).sum(1), (p * (x**2 + v)).sum(1)
     scan, number = torch.tensor(head.scanner.pairs).T
-    slopes = nodes(look_up.slopes)
     constant, linear = like.constant[:, scan] * slopes, like.linear[:, scan] * slopes
     score = constant * p0[:, None] - linear * p1[:, None]
     score_u = constant * p1[:, None] - linear * p2[:, None]
@@ -212,6 +207,6 @@ def sums(head: Head, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: T
     by_scanner[:, 1:] -= mean[:, :, None] * by_scanner[:, :1]
 
     misfit = (y > 0) * (like.q * p0[:, None] - like.rho * p1[:, None]).sum(2)
-    fluid = p0 @ nodes(look_up.fluid[:, None])[0]
+    fluid = p0 @ share
     moments = mean, covariance[:, upper[0], upper[1]], evidence, component, by_scanner, misfit, fluid
     return Sums(*(part.numpy() for part in moments))
