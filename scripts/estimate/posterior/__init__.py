@@ -208,6 +208,8 @@ class Posterior:
         voxels = every_voxel(head, solution.unknown, solution.covariance)
         for whole, part in zip((*result.estimate, result.fractions), voxels):
             whole[:, inside] = torch.from_numpy(part.T)
+        bimodal = int(voxels.bimodal.sum())
+        del voxels  # neighbours take memory of their own
         if self.smoothing:
             log_maps, shares = result.estimate.log_maps, result.fractions
             covariance = Estimate(*(part[None] for part in result.estimate)).covariance[0]
@@ -220,9 +222,7 @@ class Posterior:
             shift, shift_sd = (head.shift(x)[self.tissues.index("WM"), 1:] for x in (solution.unknown, sd))
             result.factors[:] = torch.from_numpy(np.stack([np.exp(shift), shift_sd], 1))
         return result._replace(
-            bimodal=int(voxels.bimodal.sum()),
-            evidence=solution.evidence,
-            weights=dict(zip(mixture.names, head.weight.tolist())),
+            bimodal=bimodal, evidence=solution.evidence, weights=dict(zip(mixture.names, head.weight.tolist()))
         )
 
 

@@ -233,11 +233,11 @@ def moments(
                 while last < until and chosen[last] == chosen[last - 1] + 1:
                     last += 1
                 if j < used:
-                    source, at, number = chosen[j] * LANES, j * LANES, (last - j) * LANES
-                    _take(np.uint64(source), np.uint64(at), np.uint64(number), none, table, taken)
+                    own_width, at, whence, more = LANES, j * LANES, table, none
                 else:
-                    source, at, number = chosen[j] * width, shared + (j - used) * width, (last - j) * width
-                    _take(np.uint64(source), np.uint64(at), np.uint64(number), wider, some, taken)
+                    own_width, at, whence, more = width, shared + (j - used) * width, some, wider
+                source, number = np.uint64(chosen[j] * own_width), np.uint64((last - j) * own_width)
+                _take(source, np.uint64(at), number, more, whence, taken)
                 j = last
             likelihood(low, stop, middle, y, weight, own_signal, own_star, noise, error, none, group, groups, rows,
                        sums)  # fmt: skip
