@@ -21,7 +21,11 @@ from numba import njit
 
 
 def compiled(function: Callable) -> Callable:
-    """The function compiled on its first call, and kept on disk for the next run where that is possible."""
+    """The function compiled on its first call, and kept on disk for the next run where that is possible.
+
+    What is kept is for the file of the function alone: change a function that it inlines from another file, and the old
+    code runs until the folder ``__pycache__`` is removed.
+    """
     options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
         return njit(**options, cache=True)(function)
