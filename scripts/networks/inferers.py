@@ -36,7 +36,7 @@ from .device import bf16
 
 SLOPE = (0.5, 2.0)
 """Lowest and highest change of what is made by what is told, in units of each other, that a correction counts with."""
-FARTHEST = 4.0
+FARTHEST = 8.0
 """How far from what is asked a network is told to go, in standard deviations of the conditions."""
 
 
