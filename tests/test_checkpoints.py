@@ -12,8 +12,6 @@
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -31,6 +29,8 @@ from scripts.networks import PhysicsVAE
 from scripts.networks.weights import first_existing, load_file, load_weights, read_record, weights_digest
 from scripts.train.checkpoints import BEST, LAST, InitialWeights, TrainingState
 from scripts.train.data import FrozenEncoder
+
+from .processes import elsewhere
 
 MAKE = "train it first"
 ROOT = Path(__file__).resolve().parents[1]
@@ -258,16 +258,16 @@ def test_check_refuses_to_overwrite_unasked(tmp_path):
     assert names(tmp_path) == [LAST], "a check leaves nothing behind"
 
 
+def check(folder: Path) -> None:
+    state(folder)[0].check()
+
+
 def test_two_trainings_cannot_write_into_one_folder(tmp_path):
     kept = state(tmp_path)[0]
     kept.check()
     state(tmp_path)[0].check()  # of this same process
-    code = (
-        "import sys; from scripts.train.checkpoints import TrainingState\n"
-        "TrainingState(sys.argv[1], {}, None, None).check()"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert "found another run that is writing here; wait until it has ended" in done.stderr.splitlines()[-1]
+    with pytest.raises(UserError, match="found another run that is writing here; wait until it has ended"):
+        elsewhere(check, tmp_path)
 
 
 def test_check_refuses_a_folder_that_cannot_be_written(tmp_path):

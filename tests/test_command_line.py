@@ -13,25 +13,20 @@
 
 import json
 import logging
-import os
 import re
-import subprocess
 import sys
+from subprocess import CompletedProcess
 
 import pytest
 
 from scripts.commands.command_line import CommandLine, _hides_user_errors
 from scripts.errors import UserError, find_user_error, was_interrupted
 
+from .processes import bundle_run
 from .studies import INFER, ROOT, write_study, write_weights
 
 
-def bundle_run(*arguments: str, cwd) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "monai.bundle", "run", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env={**os.environ})
-
-
-def last_line(process: subprocess.CompletedProcess) -> str:
+def last_line(process: CompletedProcess) -> str:
     return process.stderr.strip().splitlines()[-1]
 
 
@@ -117,10 +112,7 @@ def test_log_lines_stand_above_a_progress_bar_and_only_ours_are_there(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     files = {"config_file": "config.json"}
     files |= {f"{kind}_file": str(ROOT / "configs" / name) for kind, name in QUIET.items()}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", "monai.bundle", "run", *(word for k, v in files.items() for word in (f"--{k}", v))]
-    options = {"capture_output": True, "text": True, "timeout": 120}
-    process = subprocess.run(command, cwd=tmp_path, env=environment, **options)
+    process = bundle_run(*(word for k, v in files.items() for word in (f"--{k}", v)), cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     lines = [line.split("\r")[-1] for line in process.stderr.split("\n")]
     logged = [line for line in lines if "INFO" in line]

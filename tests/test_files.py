@@ -10,9 +10,11 @@
 # limitations under the License.
 
 import os
+import resource
 import signal
-import subprocess
 import sys
+import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -32,35 +34,34 @@ from scripts.files import (
     write_atomically,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
+from .processes import FORKS, elsewhere, start
+
 LEFT = ".model.pt.0123456789abcdef.partial"
-WRITER = """
-import sys, time
-from pathlib import Path
-from scripts.files import lock_folder, replacing, scratch_folder
-folder = Path(sys.argv[1])
-lock = lock_folder(folder)
-with replacing(folder / "model.pt") as file, scratch_folder(folder, "sub-01") as scratch:
-    file.write(b"half")
-    file.flush()
-    (scratch / "half.nii").write_bytes(b"half")
-    print("writing", flush=True)
-    time.sleep(60)
-"""
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def write_for_long(folder: Path, writing: Event) -> None:
+    lock = lock_folder(folder)
+    with lock, replacing(folder / "model.pt") as file, scratch_folder(folder, "sub-01") as scratch:
+        file.write(b"half")
+        file.flush()
+        (scratch / "half.nii").write_bytes(b"half")
+        writing.set()
+        time.sleep(60)
+
+
 @pytest.fixture
 def writer(tmp_path):
     """Another process in the middle of writing a file and a folder."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
-    assert process.stdout.readline() == b"writing\n"
+    writing = FORKS.Event()
+    process = start(write_for_long, tmp_path, writing)
+    assert writing.wait(60)
     yield process
     process.kill()
-    process.wait()
+    process.join()
 
 
 def full_disk(*arguments):
@@ -109,16 +110,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
+def save_beyond_a_limit(path: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    save_atomically({"x": torch.ones(10000)}, path)
+
+
 def test_a_limit_on_the_size_of_files_is_met_inside_torch_save_too(tmp_path):
-    code = (
-        "import resource, sys, torch; from scripts.files import save_atomically\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "save_atomically({'x': torch.ones(10000)}, sys.argv[1])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "x.pt")], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.stderr.splitlines()[-1].startswith(f"scripts.errors.UserError: {tmp_path}: found a folder that cannot")
+    with pytest.raises(UserError, match=f"^{tmp_path}: found a folder that cannot"):
+        elsewhere(save_beyond_a_limit, tmp_path / "x.pt")
     assert names(tmp_path) == []
 
 
@@ -167,8 +166,8 @@ def test_leftovers_of_killed_runs_go_and_those_of_living_ones_stay(tmp_path, wri
     before = names(tmp_path)
     remove_leftovers(tmp_path)
     assert names(tmp_path) == before and len(before) == 3
-    writer.send_signal(signal.SIGKILL)
-    writer.wait()
+    writer.kill()
+    writer.join()
     assert names(tmp_path) == before
     remove_leftovers(tmp_path)
     assert names(tmp_path) == [".lock"]
@@ -214,7 +213,7 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path, writer):
     with pytest.raises(UserError, match="found another run that is writing here; wait until it has ended"):
         lock_folder(tmp_path)
     writer.kill()
-    writer.wait()
+    writer.join()
     with lock_folder(tmp_path):
         pass
     with lock_folder(tmp_path, wait=True), lock_folder(tmp_path, "other"):

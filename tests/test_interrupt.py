@@ -14,13 +14,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from .processes import bundle
 from .studies import CODEC, INFER, RENDER, ROOT, write_study, write_weights
 from .test_training import TINY, simulated, write_label_maps
 
@@ -52,30 +51,17 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing_partial(make, tmp_path):
     options, sign = make(tmp_path)
     out = tmp_path / "out"
     words = [word for key, value in options.items() for word in (f"--{key}", json.dumps(value).replace('"', "'"))]
-    command = [
-        sys.executable,
-        "-m",
-        "monai.bundle",
-        "run",
-        "--config_file",
-        str(ROOT / f"configs/{make.__name__}.json"),
-    ]
-    with open(tmp_path / "stderr", "wb") as stderr:
-        process = subprocess.Popen(
-            [*command, *words, "--output_dir", str(out)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            cwd=tmp_path,
-        )
-        deadline = time.time() + 120
-        while not [*out.glob(sign)] and time.time() < deadline and process.poll() is None:
-            time.sleep(0.01)
-        assert process.poll() is None, (tmp_path / "stderr").read_text()
-        process.send_signal(signal.SIGINT)
-        code = process.wait(60)
+    config = str(ROOT / f"configs/{make.__name__}.json")
+    words = ["run", "--config_file", config, *words, "--output_dir", str(out)]
+    process = bundle(*words, cwd=tmp_path, errors=tmp_path / "stderr")
+    deadline = time.time() + 120
+    while not [*out.glob(sign)] and time.time() < deadline and process.is_alive():
+        time.sleep(0.01)
+    assert process.is_alive(), (tmp_path / "stderr").read_text()
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
     said = (tmp_path / "stderr").read_text()
-    assert code == 130, said
+    assert process.exitcode == 130, said
     assert said.splitlines()[-1] == "interrupted: what is complete stays" and "Traceback" not in said
     assert "terminating due to exception" not in said
     # In the cache a process that is ended with its parent may leave a slice, which goes when the next run starts.

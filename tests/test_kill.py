@@ -11,16 +11,13 @@
 """kill -9 in the middle of inference and generation, then the same command again."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import nibabel as nib
 import pytest
 
+from .processes import bundle
 from .studies import CODEC, INFER, RENDER, ROOT, files, workflow, write_study, write_weights
 
 
@@ -38,18 +35,13 @@ def test_killed_and_run_again_equals_undisturbed(config, tmp_path):
     options = {**options_of(config, tmp_path), "render": RENDER, "threads": 1}
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     words = [word for key, value in options.items() for word in (f"--{key}", json.dumps(value).replace('"', "'"))]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(ROOT / f"configs/{config}.json")]
-    process = subprocess.Popen(
-        [*command, *words, "--output_dir", str(cut)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    words = ["run", "--config_file", str(ROOT / f"configs/{config}.json"), *words, "--output_dir", str(cut)]
+    process = bundle(*words, cwd=tmp_path)
     deadline = time.time() + 120
-    while not [*cut.glob("sub-*/anat/*_manifest.json")] and time.time() < deadline and process.poll() is None:
+    while not [*cut.glob("sub-*/anat/*_manifest.json")] and time.time() < deadline and process.is_alive():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
 
     finished = {path.name for path in cut.rglob("*_manifest.json")}
     for image in cut.glob("sub-*/anat/*.nii.gz"):

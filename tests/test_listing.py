@@ -13,9 +13,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -25,6 +22,8 @@ import pytest
 from scripts.acquisition import FIELDS
 from scripts.commands.listing import Listing
 from scripts.errors import UserError
+
+from .processes import bundle_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCANS = {
@@ -129,11 +128,9 @@ def test_an_impossible_request_is_refused_before_anything_is_written(tmp_path):
 
 def test_the_command_ends_with_1_where_scans_are_to_be_completed(tmp_path):
     study(tmp_path / "in", {**SCANS, **UNUSABLE})
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(ROOT / "configs/acquisitions.json")]
-    options = ["--dataset_dir", str(tmp_path / "in"), "--output_dir", str(tmp_path / "out")]
-    result = subprocess.run(
-        [*command, *options], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
+    config = ["--config_file", str(ROOT / "configs/acquisitions.json")]
+    folders = ["--dataset_dir", str(tmp_path / "in"), "--output_dir", str(tmp_path / "out")]
+    result = bundle_run(*config, *folders, cwd=tmp_path)
     assert result.returncode == 1, result.stderr[-2000:]
     assert result.stderr.splitlines()[-1].startswith("error: 2 scans")
     assert (tmp_path / "out" / "acquisitions.tsv").exists()

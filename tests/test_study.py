@@ -12,8 +12,6 @@
 """The folder of a run: whole or not at all, resumable, never silently mixed."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,8 @@ from scripts.commands.study import Plan, Study
 from scripts.errors import UserError
 from scripts.estimate.maps import Maps
 
-from .studies import RENDER, ROOT, files
+from .processes import elsewhere
+from .studies import RENDER, files
 
 SESSION = Session("01", None, ())
 FACTS = {"weights": "abc", "inputs": {"a": "1"}}
@@ -238,11 +237,9 @@ def test_a_file_in_the_way_of_the_folder_is_a_user_error(tmp_path):
 
 
 def test_two_runs_cannot_write_into_one_folder(tmp_path):
-    study = make(tmp_path)
-    other = "import sys; from scripts.commands.study import Study; Study(sys.argv[1], 'test', {}).open()"
-    command = [sys.executable, "-c", other, str(study.root)]
-    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert "found another run that is writing here" in process.stderr.splitlines()[-1]
+    study = make(tmp_path)  # noqa: F841 (it holds the lock)
+    with pytest.raises(UserError, match="found another run that is writing here"):
+        elsewhere(make, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,6 @@
 
 import importlib.util
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,6 +26,8 @@ from scripts.errors import UserError
 from scripts.train import EarlyStop
 from scripts.train.monitor import draw_curves, draw_example
 from scripts.train.vae import judged_samples
+
+from .processes import bundle, bundle_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -67,25 +66,19 @@ def configs(stage: str) -> list[str]:
 
 
 def command(stage: str, study: Path, runs: Path, *extra: str, overrides: dict | None = None) -> list[str]:
-    """The same as a command line."""
+    """The same as words for ``python -m monai.bundle``."""
     options = {**(TINY if stage == "vae" else TINY_LDM), "dataset_dir": study, "runs_dir": runs, **(overrides or {})}
-    run = ["-m", "monai.bundle", "run", "training"]
-    arguments = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    return [*run, *arguments, *extra]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return ["run", "training", *(word for key, value in options.items() for word in (f"--{key}", str(value))), *extra]
 
 
 def kill_after_an_epoch(words: list[str], last: Path) -> None:
     """Starts a training of three epochs and kills it when its first checkpoint is there."""
-    process = subprocess.Popen([sys.executable, *words], env=environment(), stderr=subprocess.DEVNULL)
+    process = bundle(*words, cwd=ROOT)
     deadline = time.time() + 300
-    while not last.exists() and time.time() < deadline and process.poll() is None:
+    while not last.exists() and time.time() < deadline and process.is_alive():
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert torch.load(last, weights_only=True)["epoch"] < 3, "killed too late to show anything"
 
 
@@ -271,8 +264,7 @@ def test_losses_that_weigh_nothing_are_not_built():
 def test_the_paper_asks_for_lpips_before_anything_is_done(tmp_path):
     files = str([str(ROOT / f"configs/{name}.json") for name in ("train_vae", "paper")])
     paths = ["--default_data_dir", str(tmp_path / "data"), "--runs_dir", str(tmp_path / "runs")]
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", files, *paths]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    result = bundle_run("training", "--config_file", files, *paths, cwd=ROOT)
     assert result.returncode == 2, result.stderr[-2000:]
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("error: perceptual loss 'alex': found no package lpips") and "--no-deps lpips" in last

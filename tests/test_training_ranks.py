@@ -23,7 +23,7 @@ import torch
 
 from scripts.networks import PhysicsVAE
 
-from .test_training import ADVERSARIAL, ROOT, TINY, command, configs, environment, simulated, train
+from .test_training import ADVERSARIAL, ROOT, TINY, command, configs, simulated, train
 
 
 def two_ranks(words: list[str], tmp_path: Path) -> subprocess.CompletedProcess:
@@ -32,9 +32,10 @@ def two_ranks(words: list[str], tmp_path: Path) -> subprocess.CompletedProcess:
     watch += "    names = lambda: [open(f'{tasks}/{task}/comm').read() for task in os.listdir(tasks)]\n"
     watch += f"    record = lambda: open(f'{tmp_path}/threads-' + os.environ['RANK'], 'w').write(''.join(names()))\n"
     (tmp_path / "sitecustomize.py").write_text(watch + "    atexit.register(record)\n")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *words]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "monai.bundle"]
     paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    result = subprocess.run(launch, env=environment() | paths, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **paths}
+    result = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     threads = [(tmp_path / f"threads-{rank}").read_text() for rank in range(2)]
     assert all("python" in names and "gloo" not in names for names in threads), threads

@@ -11,13 +11,11 @@
 
 """Both training stages on slices that are simulated while they run."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-from .test_training import ROOT, assert_same_state, command, configs, environment, kill_after_an_epoch, simulated, train
+from .processes import bundle_run
+from .test_training import ROOT, assert_same_state, command, configs, kill_after_an_epoch, simulated, train
 
 
 def test_both_stages_train_on_simulated_slices(tmp_path):
@@ -52,7 +50,6 @@ def test_who_simulates_the_slices_and_when_changes_nothing(tmp_path):
 def test_volumes_without_a_folder_are_refused_in_one_line(stage, tmp_path):
     config = ["--config_file", str(configs(stage))]
     options = {"cache_dir": tmp_path / "slices", "spatial_dims": 3, "dataset_dir": "None"}
-    words = command(stage, None, tmp_path, *config, overrides=options)
-    result = subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
+    result = bundle_run(*command(stage, None, tmp_path, *config, overrides=options)[1:], cwd=ROOT)
     assert result.returncode == 2 and not (tmp_path / "slices").exists()
     assert result.stderr.splitlines()[-1].startswith("error: spatial_dims: found 3 without a folder of scans; ")
