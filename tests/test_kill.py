@@ -24,9 +24,9 @@ from .studies import CODEC, INFER, RENDER, ROOT, files, workflow, write_study, w
 def options_of(config: str, tmp_path: Path) -> dict:
     weights = write_weights(tmp_path / "weights")
     if config == "inference":
-        scans = str(write_study(tmp_path / "scans", subjects=6))
+        scans = str(write_study(tmp_path / "scans", subjects=3))
         return {"dataset_dir": scans, "weights": weights["vae"], **INFER}
-    sampling = {"count": 12, "latent_size": [4, 6], "num_inference_steps": 5}
+    sampling = {"count": 4, "latent_size": [4, 6], "num_inference_steps": 5}
     return {"codec_weights": weights["codec"], "weights": weights["transformer"], **sampling, **CODEC}
 
 

@@ -24,6 +24,7 @@ from scripts.estimate.posterior import head as heads
 from scripts.estimate.posterior import lattice, reference
 from scripts.estimate.posterior.fractions import APART, bimodal
 from scripts.estimate.posterior.head import TRIANGLE, Errors, Head, Sums, every_voxel
+from scripts.estimate.posterior.kernel import moments
 from scripts.estimate.posterior.unknowns import Solution, solve
 from scripts.parallel import use_threads
 
@@ -244,21 +245,20 @@ def test_every_covariance_is_positive_definite(scans, network):
     assert (variance[:, 1:] >= 0.99 * CELL[1:] ** 2).all()
 
 
-FIRST_AND_KEPT = """
-import sys
-import numpy as np
-from tests.heads import IR, SE_LONG, make_head
-head = make_head((IR, SE_LONG), (0, 1), network=True)
-sums = head.sums(head.mean, slice(None), head.look_up(head.mean))
-sys.stdout.buffer.write(b"".join(part.tobytes() for part in sums))
-"""
+def bits() -> bytes:
+    head = make_head((IR, SE_LONG), (0, 1), network=True)
+    return b"".join(part.tobytes() for part in head.sums(head.mean, slice(None), head.look_up(head.mean)))
 
 
 def test_the_first_run_which_compiles_and_the_next_give_the_same_bits(tmp_path):
-    command, root = [sys.executable, "-W", "ignore", "-c", FIRST_AND_KEPT], Path(__file__).parents[1]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    first, kept = (
-        subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, check=True).stdout for _ in range(2)
-    )
-    assert [*tmp_path.rglob("*.nbc")] and len(first) > 1000
-    assert first == kept
+    """Of this process and another, one compiles the kernel, which takes long, and one finds it on the disk."""
+    mine = bits()
+    environment = dict(os.environ)
+    if moments.stats.cache_hits:
+        environment["NUMBA_CACHE_DIR"] = str(tmp_path)
+    code = "import sys; from tests.test_posterior_kernel import bits, moments\n"
+    code += "sys.stdout.buffer.write(bits()); sys.exit(not moments.stats.cache_hits)"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    other = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, stdout=subprocess.PIPE)
+    assert bool(other.returncode) == bool(moments.stats.cache_hits)
+    assert other.stdout == mine and len(mine) > 1000

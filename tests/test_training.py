@@ -11,7 +11,6 @@
 """Both training stages through their configs, on a small simulated study."""
 
 import importlib.util
-import os
 import time
 from pathlib import Path
 
