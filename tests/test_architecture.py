@@ -14,6 +14,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def imports(path: Path, tree: ast.AST) -> Iterator[tuple[str, ...]]:
             yield from ((*module, alias.name) for alias in node.names)
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
