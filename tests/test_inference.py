@@ -52,6 +52,22 @@ def test_a_2d_network_sees_each_slice_alone_and_none_that_is_empty(calibrated):
     assert not any(part[..., [0, 3]].any() for part in found)
 
 
+def test_between_slices_2_mm_apart_a_2d_network_is_interpolated():
+    network, image, mask = tiny_vae(), torch.randn(1, 2, 13, 18, 6), torch.zeros(1, 1, 13, 18, 6)
+    every = MapInferer()(image, network, ROWS)
+    assert all(torch.equal(*parts) for parts in zip(every, MapInferer()(image, network, ROWS, spacing=1.1)))
+    thin = MapInferer()(image, network, ROWS, spacing=1.0)
+    for whole, part in zip(every, thin):
+        expected = whole.clone()
+        expected[..., [1, 3]] = (whole[..., [0, 2]] + whole[..., [2, 4]]) / 2
+        torch.testing.assert_close(part, expected, rtol=0, atol=1e-6)
+    # The only slice of the foreground is none that the network sees.
+    mask[..., 3] = 1
+    near = MapInferer()(image, network, ROWS, mask, spacing=1.0)
+    assert all(torch.equal(part[..., 3], own[..., 3]) for part, own in zip(near, thin))
+    assert not any(part[..., [0, 5]].any() for part in near)
+
+
 def test_a_3d_network_sees_the_volume():
     network, image = tiny_vae(3), torch.randn(1, 2, 9, 10, 6)
     with torch.no_grad():

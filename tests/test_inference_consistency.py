@@ -96,7 +96,7 @@ def test_scaling_is_undone_exactly_where_there_is_nothing_and_to_rounding_elsewh
 def test_without_data_consistency_the_maps_are_those_of_the_network(network, volume):
     maps, about = estimator(network, data_consistency=False)(volume, NAMES)
     image, mask, rows = volume["image"].as_tensor()[None], volume["mask"][None], volume["acquisition"][None]
-    found = MapInferer()(image, network, rows, mask)
+    found = MapInferer()(image, network, rows, mask, spacing=1.0)
     # Relative to white matter: a factor common to all voxels of PD.
     ratio = maps.values / found.maps[0].numpy()
     inside = mask[0, 0].numpy() > 0
@@ -153,7 +153,7 @@ def test_the_field_of_view_changes_nothing(network, volume):
 def test_correlations_on_request(network, volume):
     maps, _ = estimator(network, data_consistency=False, correlations=True)(volume, NAMES)
     mask = volume["mask"][None]
-    found = MapInferer()(volume["image"].as_tensor()[None], network, volume["acquisition"][None], mask)
+    found = MapInferer()(volume["image"].as_tensor()[None], network, volume["acquisition"][None], mask, 1.0)
     np.testing.assert_allclose(maps.correlations, (found.correlations[0] * mask[0]).numpy(), atol=1e-5)
     assert (np.abs(maps.correlations) <= 1 + 1e-5).all() and maps.correlations.any()
 

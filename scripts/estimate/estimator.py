@@ -77,6 +77,7 @@ class Estimator:
             "correlations": self.correlations,
             "fractions": self.fractions,
             "amp": self.inferer.amp,
+            "slice_distance": self.inferer.distance,
         }
 
     def __call__(self, volume: dict, names: Sequence[str]) -> tuple[Maps, dict]:
@@ -92,7 +93,8 @@ class Estimator:
         low, high = generate_spatial_bounding_box(volume["mask"], margin=MARGIN, allow_smaller=True)
         box = (slice(None), *map(slice, low, high))
         image, mask = volume["image"].as_tensor()[box][None], (volume["mask"][box] > 0)[None]
-        scans = Scans(image, volume["window"][None], volume["acquisition"][None], volume["gains"], mask)
+        spacing = float(volume["image"].pixdim[2])
+        scans = Scans(image, volume["window"][None], volume["acquisition"][None], volume["gains"], mask, spacing)
         scans, chosen = self._choose(scans, volume, names)
         estimate, white_matter, about, shares = self.estimate(scans, names)
         about |= chosen
@@ -120,7 +122,7 @@ class Estimator:
             return scans, {}
         unknown = torch.stack([Acquisition(UNKNOWN).to_row() if one.alternatives else row
                                for one, row in zip(volume["acquisitions"], scans.rows[0].cpu())])  # fmt: skip
-        start = self.inferer(scans.image, self.network, unknown[None].to(scans.rows), scans.mask)
+        start = self.inferer(scans.image, self.network, unknown[None].to(scans.rows), scans.mask, scans.spacing)
         volume["acquisitions"], about = choose(self.posterior, start, scans, volume["acquisitions"], names)
         rows = torch.stack([one.to_row() for one in volume["acquisitions"]])
         return scans._replace(rows=rows[None].to(scans.rows)), about
@@ -134,7 +136,7 @@ class Estimator:
             scans: of the session.
             names: of the scans in the sidecars.
         """
-        estimate = self.inferer(scans.image, self.network, scans.rows, scans.mask)
+        estimate = self.inferer(scans.image, self.network, scans.rows, scans.mask, scans.spacing)
         mask, fit = scans.mask[0, 0], None
         if self.data_consistency:
             fit = self.posterior(estimate, scans.intensities[0], scans.rows[0], mask, scans.gains)

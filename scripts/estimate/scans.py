@@ -12,6 +12,7 @@
 """The scans that an estimate is made from."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 from torch import Tensor
@@ -26,6 +27,7 @@ class Scans(NamedTuple):
         rows: their acquisitions ``(1, M, A)``.
         gains: which gain each scan has ``(M,)``; equal numbers share one.
         mask: head or brain, boolean ``(1, 1, ...)``.
+        spacing: distance of one axial slice from the next [mm]; infinite where they are no neighbours.
     """
 
     image: Tensor
@@ -33,6 +35,7 @@ class Scans(NamedTuple):
     rows: Tensor
     gains: Sequence[int]
     mask: Tensor
+    spacing: float = inf
 
     @property
     def intensities(self) -> Tensor:

@@ -11,11 +11,12 @@
 
 """Networks on whole images: volumes of contrasts -> estimate, noise -> log maps."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from hashlib import sha256
-from math import prod
+from itertools import pairwise
+from math import floor, inf, prod
 from types import MappingProxyType
 
 import torch
@@ -45,26 +46,31 @@ class MapInferer(Inferer):
 
     A 2D network sees axial slices, each by itself, a 3D network the whole volume. Slices run side by side on a CPU, one
     after the other elsewhere, and only what a network call needs is on its device, so memory does not grow with their
-    number. (MONAI's SliceInferer knows no side by side.) Slices without foreground are skipped.
+    number. (MONAI's SliceInferer knows no side by side.) Slices without foreground are skipped. Of thin slices the
+    network sees some; between them its estimate, logarithms and Cholesky factor, is interpolated linearly.
 
     Args:
         spatial_dims: those of the network.
         amp: bfloat16 autocast. It changes the network's T1 by about a percent. Data consistency leaves less than a
             tenth of that in white and grey matter.
+        distance: how far apart the slices are that the network sees, at most, where the scans have thinner ones [mm].
     """
 
-    def __init__(self, spatial_dims: int = 2, amp: bool = False) -> None:
-        self.spatial_dims, self.amp = spatial_dims, amp
+    def __init__(self, spatial_dims: int = 2, amp: bool = False, distance: float = 2.0) -> None:
+        self.spatial_dims, self.amp, self.distance = spatial_dims, amp, distance
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, network: nn.Module, rows: Tensor, mask: Tensor | None = None) -> Estimate:
+    def __call__(
+        self, inputs: Tensor, network: nn.Module, rows: Tensor, mask: Tensor | None = None, spacing: float = inf
+    ) -> Estimate:
         """The estimate ``(1, 3, X, Y, Z)``, on the CPU in float32.
 
         Args:
             inputs: contrasts ``(1, M, X, Y, Z)`` scaled to about [-1, 1].
             network: a physics VAE, see :meth:`scripts.networks.PhysicsVAE.estimate`; it is used in eval mode.
             rows: acquisitions ``(1, M, A)``.
-            mask: foreground ``(1, 1, X, Y, Z)``; slices without it are 0 in the result.
+            mask: foreground ``(1, 1, X, Y, Z)``; slices far from it are 0 in the result.
+            spacing: distance of one slice from the next [mm]; slices that are no neighbours are infinitely far.
         """
         device = next(network.parameters()).device
         mask = torch.ones_like(inputs[:, :1]) if mask is None else mask.to(inputs)
@@ -79,10 +85,22 @@ class MapInferer(Inferer):
         with eval_mode(network):
             if self.spatial_dims == 3:
                 return estimate(inputs, mask)
-            count = inputs.shape[-1]
-            slices = in_parallel(lambda z: estimate(inputs[..., z], mask[..., z]), range(count), device)
-            parts = zip(*tqdm(slices, "network", count, unit=" slices"))
-            return Estimate(*(torch.stack(part, -1) for part in parts))
+            step = max(1, floor(self.distance / spacing + 1e-3))
+            last = inputs.shape[-1] - 1
+            seen = [*range(0, last, step), last]
+            # A slice counts for the foreground of those on which its estimate bears.
+            near = (mask[..., max(z - step + 1, 0) : z + step] for z in seen)
+            slices = in_parallel(lambda pair: estimate(inputs[..., pair[0]], pair[1]), [*zip(seen, near)], device)
+            parts = zip(*tqdm(slices, "network", len(seen), unit=" slices"))
+            return Estimate(*(_between(part, seen) for part in parts))
+
+
+def _between(slices: Sequence[Tensor], places: Sequence[int]) -> Tensor:
+    """Slices at these places, the first 0, and between them linearly ``(..., Z)``."""
+    found = [slices[0]]
+    for (low, before), (high, after) in pairwise(zip(places, slices)):
+        found += [torch.lerp(before, after, (z - low) / (high - low)) for z in range(low + 1, high + 1)]
+    return torch.stack(found, -1)
 
 
 class MapSampler(Inferer):

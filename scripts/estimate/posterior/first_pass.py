@@ -47,7 +47,10 @@ def likely_blocks(cell, order, group, groups, noise, error, first, precision, ne
     sums, joint = np.zeros((3, end), np.float32), np.zeros((3, components + 1, end), np.float32)
     out, prior = np.zeros((components + 1, end), np.float32), np.zeros((components + 1, end), np.float32)
     pd = np.zeros((components + 1, end), np.float32)
-    prior[:components], pd[:components] = log_prior, log_pd
+    # Numbers one by one: to assign a whole array, numba would compile five more seconds of code.
+    for k in range(components):
+        for b in range(end):
+            prior[k, b], pd[k, b] = log_prior[k, b], log_pd[k, b]
     shared = np.zeros(plain, np.uint8)
     best_shared = NOTHING
     for i in range(count):
@@ -67,7 +70,8 @@ def likely_blocks(cell, order, group, groups, noise, error, first, precision, ne
                 for k in range(components):
                     top = max(top, out[k, b])
                 shared[b] = top >= best_shared - np.float32(DROP + MARGIN)
-        likely[n] = shared
+        for b in range(plain):
+            likely[n, b] = shared[b]
         if with_network:
             network(begin, end, own, net[n], log_t, log_cell, np.float32(HALF), prior, pd)
             join(begin, end, own, prior, pd, net[n, 5], rows, joint)
