@@ -14,6 +14,7 @@
 import argparse
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
@@ -104,19 +105,21 @@ def run(options: argparse.Namespace) -> Path:
     tests = make_samples(held_out, "physics", options.seed + 1, 1)
     scans, lesions, brain = patient(data)
     rows, tissues, pictures = [], [], {}
-    for way, (source, contrasts) in WAYS.items():
-        for seed in range(options.seed, options.seed + options.seeds):
-            print(f"{way}, seed {seed}", flush=True)
-            started = time.process_time()
-            network = train(*make_samples(shapes[source], contrasts, seed, options.draws), options.iterations, seed)
-            minutes = (time.process_time() - started) / 60
-            probability = shares(network, scans)
-            name = {"training data": way, "seed": seed, "CPU minutes": minutes}
-            rows.append(name | lesion_scores(probability, lesions, brain))
-            found = shares(network, tests[0]).argmax(1)
-            every = {tissue: dice(found == n, tests[1] == n) for n, tissue in enumerate(TISSUES) if n}
-            tissues.append({"training data": way, "seed": seed} | every)
-            pictures.setdefault(way, probability[:, LESION])
+    # Seed by seed: what is printed can be compared before all networks are trained.
+    for seed, way in product(range(options.seed, options.seed + options.seeds), WAYS):
+        source, contrasts = WAYS[way]
+        print(f"{way}, seed {seed}", flush=True)
+        started = time.process_time()
+        network = train(*make_samples(shapes[source], contrasts, seed, options.draws), options.iterations, seed)
+        minutes = (time.process_time() - started) / 60
+        probability = shares(network, scans)
+        rows.append({"training data": way, "seed": seed, "CPU minutes": minutes})
+        rows[-1] |= lesion_scores(probability, lesions, brain)
+        found = shares(network, tests[0]).argmax(1)
+        every = {tissue: dice(found == n, tests[1] == n) for n, tissue in enumerate(TISSUES) if n}
+        tissues.append({"training data": way, "seed": seed} | every)
+        pictures.setdefault(way, probability[:, LESION])
+        print(rows[-1], tissues[-1], flush=True)
     parts = report(rows, tissues, pictures, scans, lesions, options)
     for part in parts:
         if isinstance(part, Table):

@@ -76,7 +76,8 @@ def sound_metrics(network: PhysicsVAE, objective: VAEObjective, dataset: Trainin
     """Means over the slices that show the head, with maps decoded from the mean of the posterior.
 
     ``SSIM T1w`` and ``NRMSE T1w`` are of one scan, see :func:`scan_names`, inside the head; ``SSIM`` and ``NRMSE`` are
-    means over the scans. Where true maps exist, ``T1 error WM`` and the like are median relative errors; PD has a free unit.
+    means over the scans. Where true maps exist, ``T1 error WM`` and the like are median relative errors; PD has a free
+    unit.
 
     Args:
         network: the VAE.

@@ -118,7 +118,8 @@ class UnseenContrasts:
 
         Raises:
             UserError: for unusable weights, a gain that a scan left out cannot have, scans to leave out that no session
-                has or that are all of one, and where no session can be evaluated. What is wrong with one session only stands in ``failures``, and on the page.
+                has or that are all of one, and where no session can be evaluated. What is wrong with one session only
+                stands in ``failures``, and on the page.
         """
         if self.gain not in GAINS:
             do = f"use one of {', '.join(GAINS)}; a network regresses gains of scans that it is shown"
