@@ -110,10 +110,12 @@ def run(options: argparse.Namespace) -> Path:
         source, contrasts = WAYS[way]
         print(f"{way}, seed {seed}", flush=True)
         started = time.process_time()
-        network = train(*make_samples(shapes[source], contrasts, seed, options.draws), options.iterations, seed)
+        images, labels = make_samples(shapes[source], contrasts, seed, options.draws)
+        network = train(images, labels, options.iterations, seed)
         minutes = (time.process_time() - started) / 60
         probability = shares(network, scans)
-        rows.append({"training data": way, "seed": seed, "CPU minutes": minutes})
+        shown = 100 * float((labels == LESION).sum() / (labels > 0).sum())
+        rows.append({"training data": way, "seed": seed, "CPU minutes": minutes, "lesion shown [%]": shown})
         rows[-1] |= lesion_scores(probability, lesions, brain)
         found = shares(network, tests[0]).argmax(1)
         every = {tissue: dice(found == n, tests[1] == n) for n, tissue in enumerate(TISSUES) if n}
@@ -133,7 +135,10 @@ def report(
     """Texts, tables and the picture."""
     text = f"{about.splitlines()[0]} {options.iterations} iterations each, of {options.draws} draws of each slice."
     own_note = "These images are of the same physics, which favours the networks that learned from it."
-    real_note = "One patient: differences between networks say little about other patients. No tissue truth is known."
+    real_note = (
+        "Lesion shown: its share of the brain in the training data. One patient: differences between networks say "
+        "little about other patients. No tissue truth is known."
+    )
     return [
         Text(text),
         Table("lesions", f"Lesions of a real patient, {len(scans)} slices", rows, note=real_note),
