@@ -15,6 +15,8 @@
 import json
 from itertools import product
 from math import log10
+from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -28,6 +30,7 @@ from scripts.evaluate import Ablation, ablation
 from scripts.evaluate.ablation import OPTIONS, PUBLISHED, row_options
 from scripts.evaluate.ablation_tables import pairs, parts
 from scripts.evaluate.contrasts import published_scores
+from scripts.evaluate.reconstruction import scan_names
 from scripts.networks import GainRegressor, PublishedVAE
 from scripts.train import VAEObjective
 from scripts.train.data.sessions import SessionDataset
@@ -166,6 +169,31 @@ def test_finished_rows_are_not_trained_again_and_others_go_on(tmp_path, monkeypa
         Ablation(**options, dataset_dir="scans").run()
     with pytest.raises(UserError, match="rows: found 17; use numbers from 1 to 16"):
         Ablation(**options | {"rows": [17]}).run()
+
+
+def test_a_row_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+    def train(self, row: int, seed: int) -> dict:
+        if row == 1:
+            raise ValueError("not finite")
+        return result(row, seed) | {"settings": self.digest}
+
+    monkeypatch.setattr(Ablation, "_train", train)
+    some = Ablation([], tmp_path, rows=[1, 2], seeds=2)
+    page = some.run()
+    assert [*some.failures] == ["row-01_seed-0", "row-01_seed-1"] and "row-01_seed-1" in page.read_text()
+    tables = json.loads((tmp_path / "ablation.json").read_text())["tables"]
+    assert [row["row"] for row in tables["table1"]["rows"]] == [2] and len(tables["failures"]["rows"]) == 2
+    with pytest.raises(UserError, match="no row that could be evaluated"):
+        Ablation([], tmp_path, rows=[1], seeds=1).run()
+
+
+def test_scans_of_one_suffix_have_names_of_their_own():
+    def named(*ends: str) -> SimpleNamespace:
+        scans = [SimpleNamespace(suffix=end.split("_")[-1], path=Path(f"sub-01_{end}.nii.gz")) for end in ends]
+        return SimpleNamespace(name="sub-01", contrasts=scans)
+
+    assert scan_names(named("acq-a_T1w", "T2w")) == ["T1w", "T2w"]
+    assert scan_names(named("acq-a_T1w", "acq-b_T1w", "T2w")) == ["acq-a_T1w", "acq-b_T1w", "T2w"]
 
 
 def test_a_row_trains_with_its_options_and_is_measured(tmp_path, scans, monkeypatch):

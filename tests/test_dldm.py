@@ -24,7 +24,7 @@ from scripts.networks.disentangled import DisentangledLDM
 from .test_training import ROOT, assert_same_state
 
 TINY = {
-    **{"network_def::channels": [8, 8, 8, 8], "network_def::latent_channels": 2, "network_def::unet_channels": [8, 8]},
+    **{"network_def::channels": [8, 8, 8], "network_def::latent_channels": 2, "network_def::unet_channels": [8, 8]},
     **{"network_def::norm_num_groups": 4},
 }
 TRAINING = {"population::size": [32, 48], "slices": 4, "validation_slices": 2, "batch_size": 4, "max_epochs": 2}
@@ -90,7 +90,7 @@ def test_a_contrast_that_it_has_not_seen_is_refused(folder, trained):
 
 def test_the_decoder_reads_the_structure_and_one_style():
     network = DisentangledLDM("oasis3", (8, 8), 2, (8, 8), 4)
-    structure, styles = network.encode(torch.rand(2, 3, 16, 16))
+    structure, styles = network.encode(torch.rand(2, 3, 32, 32))
     assert structure.shape == (2, 2, 8, 8) and styles.shape == (2, 3, 2, 8, 8)
     labels = torch.tensor([2, 0])
     raw = network.pairs(structure, styles, labels)
@@ -99,4 +99,4 @@ def test_the_decoder_reads_the_structure_and_one_style():
     scaled = network.pairs(structure, styles, labels)
     torch.testing.assert_close(scaled.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(scaled.std((0, 2, 3)), torch.ones(4), atol=1e-4, rtol=0)
-    assert network.decode(structure, styles[:, 1]).shape == (2, 16, 16)
+    assert network.decode(structure, styles[:, 1]).shape == (2, 32, 32)

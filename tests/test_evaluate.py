@@ -188,6 +188,9 @@ def test_scans_to_leave_out_that_no_session_has_are_refused(evaluation):
     evaluation.left_out = {"t1": ["T1w"], "bold": ["bold"]}
     with pytest.raises(UserError, match="left_out: found 'bold', whose scans no session has; use ends of .*FLAIR"):
         evaluation.run()
+    evaluation.gain = "regressed"
+    with pytest.raises(UserError, match="gain: found 'regressed'; use one of profiled, unit"):
+        evaluation.run()
 
 
 def test_scans_of_a_protocol_are_left_out_together(evaluation):

@@ -14,6 +14,7 @@
 import argparse
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
@@ -104,19 +105,23 @@ def run(options: argparse.Namespace) -> Path:
     tests = make_samples(held_out, "physics", options.seed + 1, 1)
     scans, lesions, brain = patient(data)
     rows, tissues, pictures = [], [], {}
-    for way, (source, contrasts) in WAYS.items():
-        for seed in range(options.seed, options.seed + options.seeds):
-            print(f"{way}, seed {seed}", flush=True)
-            started = time.process_time()
-            network = train(*make_samples(shapes[source], contrasts, seed, options.draws), options.iterations, seed)
-            minutes = (time.process_time() - started) / 60
-            probability = shares(network, scans)
-            name = {"training data": way, "seed": seed, "CPU minutes": minutes}
-            rows.append(name | lesion_scores(probability, lesions, brain))
-            found = shares(network, tests[0]).argmax(1)
-            every = {tissue: dice(found == n, tests[1] == n) for n, tissue in enumerate(TISSUES) if n}
-            tissues.append({"training data": way, "seed": seed} | every)
-            pictures.setdefault(way, probability[:, LESION])
+    # Seed by seed: what is printed can be compared before all networks are trained.
+    for seed, way in product(range(options.seed, options.seed + options.seeds), WAYS):
+        source, contrasts = WAYS[way]
+        print(f"{way}, seed {seed}", flush=True)
+        started = time.process_time()
+        images, labels = make_samples(shapes[source], contrasts, seed, options.draws)
+        network = train(images, labels, options.iterations, seed)
+        minutes = (time.process_time() - started) / 60
+        probability = shares(network, scans)
+        shown = 100 * float((labels == LESION).sum() / (labels > 0).sum())
+        rows.append({"training data": way, "seed": seed, "CPU minutes": minutes, "lesion shown [%]": shown})
+        rows[-1] |= lesion_scores(probability, lesions, brain)
+        found = shares(network, tests[0]).argmax(1)
+        every = {tissue: dice(found == n, tests[1] == n) for n, tissue in enumerate(TISSUES) if n}
+        tissues.append({"training data": way, "seed": seed} | every)
+        pictures.setdefault(way, probability[:, LESION])
+        print(rows[-1], tissues[-1], flush=True)
     parts = report(rows, tissues, pictures, scans, lesions, options)
     for part in parts:
         if isinstance(part, Table):
@@ -130,7 +135,10 @@ def report(
     """Texts, tables and the picture."""
     text = f"{about.splitlines()[0]} {options.iterations} iterations each, of {options.draws} draws of each slice."
     own_note = "These images are of the same physics, which favours the networks that learned from it."
-    real_note = "One patient: differences between networks say little about other patients. No tissue truth is known."
+    real_note = (
+        "Lesion shown: its share of the brain in the training data. One patient: differences between networks say "
+        "little about other patients. No tissue truth is known."
+    )
     return [
         Text(text),
         Table("lesions", f"Lesions of a real patient, {len(scans)} slices", rows, note=real_note),

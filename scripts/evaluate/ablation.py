@@ -16,6 +16,8 @@ The training is that of ``configs/train_vae.json`` under ``configs/paper.json``;
 """
 
 import json
+import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +30,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import UserError, log_failure
 from ..files import check_writable, lock_folder, make_folder, replacing, write_atomically
 from ..networks.device import unwrap
 from ..networks.weights import load_weights
@@ -47,6 +49,7 @@ DONE, VALUES = "result.json", "maps.npz"
 FIGURE4 = {"without the prior (row 2)": 2, "with the prior (row 4)": 4}
 """Source of maps -> row of the paper's Figure 4; its generated brains are draws from the posterior of scans here."""
 TRUE = "true maps"
+logger = logging.getLogger(__name__)
 
 
 def row_options(row: int) -> dict[str, object]:
@@ -62,8 +65,8 @@ class Ablation:
     """Trains and evaluates the rows of the table, the first seed of all rows first.
 
     Each row and seed has a folder ``row-04_seed-0`` with its training and, when it is evaluated, ``result.json``.
-    Finished ones are not trained again; one that was stopped in the middle goes on after its last epoch. Building this
-    object reads and writes nothing.
+    Finished ones are not trained again; one that was stopped in the middle goes on after its last epoch. One that
+    fails, such as a training that diverges, does not stop the others. Building this object reads and writes nothing.
 
     Args:
         training: config files of the training.
@@ -73,6 +76,9 @@ class Ablation:
         seeds: how many trainings of each row, with the seeds 0, 1, ...
         sizes: options of the training that all rows share, such as its length; none for the size of the paper.
         overwrite: train finished rows anew.
+
+    Attributes:
+        failures: why rows have no result, by the name of their folder.
     """
 
     training: Sequence[str | Path]
@@ -82,6 +88,7 @@ class Ablation:
     seeds: int = 3
     sizes: Mapping[str, object] = field(default_factory=dict)
     overwrite: bool = False
+    failures: dict[str, Exception] = field(default_factory=dict, init=False)
 
     @property
     def root(self) -> Path:
@@ -102,18 +109,29 @@ class Ablation:
             The page.
 
         Raises:
-            UserError: for a row that is none, or a folder with results of other settings.
+            UserError: for a row that is none, a folder with results of other settings, and where every row fails. What
+                is wrong with one row only stands in ``failures``, and on the page.
         """
-        rows = self._rows()
+        rows, self.failures = self._rows(), {}
         with lock_folder(check_writable(self.root)):
             runs = [(row, seed) for seed in range(self.seeds) for row in rows]
             results = {run: self._result(*run) for run in runs}
             missing = [run for run in runs if results[run] is None]
             for row, seed in tqdm(missing, "rows of the table", unit="row", disable=not missing):
-                results[row, seed] = self._train(row, seed)
-                tqdm.write(f"row {row}, seed {seed}: {_line(results[row, seed])}")
-            found = [*parts(list(results.values()), PUBLISHED, OPTIONS), *self._figure4(rows)]
-            about = {"seeds": self.seeds, "settings": self.digest, "data": results[runs[0]]["data"]}
+                try:
+                    results[row, seed] = self._train(row, seed)
+                    tqdm.write(f"row {row}, seed {seed}: {_line(results[row, seed])}")
+                except Exception as error:
+                    folder = self._folder(row, seed).name
+                    self.failures[folder] = log_failure(logger, folder, error)
+            known = {run: result for run, result in results.items() if result is not None}
+            if not known:
+                raise UserError(self.root, "no row that could be evaluated", "see the reasons above")
+            found = [*parts(list(known.values()), PUBLISHED, OPTIONS), *self._figure4([r for r, s in known if s == 0])]
+            if self.failures:
+                reasons = [{"row": name, "reason": str(error)} for name, error in self.failures.items()]
+                found.append(Table("failures", "Rows without a result", reasons))
+            about = {"seeds": self.seeds, "settings": self.digest, "data": next(iter(known.values()))["data"]}
             page = write_page(self.root, "ablation", "Ablation of the published VAE", found, about)
         for part in found:
             if isinstance(part, Table):
@@ -164,6 +182,8 @@ class Ablation:
         result["data"] = f"{len(workflow.parser.get_parsed_content('train#dataset'))} slices to train on, "
         result["data"] += f"{len(dataset)} to evaluate"
         result["published"] = published_metrics(network, objective, batches, seed)
+        if not math.isfinite(result["published"].get("MSE", math.nan)):
+            raise UserError(folder, "a training that diverged", "lower --sizes::learning_rate, for all rows alike")
         result["sound"] = sound_metrics(network, objective, dataset)
         result["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         result["seconds"] = round(time.perf_counter() - start, 1)

@@ -19,6 +19,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from ..bids import Session
 from ..networks import PhysicsVAE, PosteriorSample
 from ..networks.device import unwrap
 from ..randomness import generator
@@ -74,8 +75,9 @@ def published_metrics(
 def sound_metrics(network: PhysicsVAE, objective: VAEObjective, dataset: TrainingDataset) -> dict[str, float]:
     """Means over the slices that show the head, with maps decoded from the mean of the posterior.
 
-    ``SSIM T1w`` and ``NRMSE T1w`` are of one contrast, inside the head; ``SSIM`` and ``NRMSE`` are means over the
-    contrasts. Where true maps exist, ``T1 error WM`` and the like are median relative errors; PD has a free unit.
+    ``SSIM T1w`` and ``NRMSE T1w`` are of one scan, see :func:`scan_names`, inside the head; ``SSIM`` and ``NRMSE`` are
+    means over the scans. Where true maps exist, ``T1 error WM`` and the like are median relative errors; PD has a free
+    unit.
 
     Args:
         network: the VAE.
@@ -95,7 +97,7 @@ def sound_metrics(network: PhysicsVAE, objective: VAEObjective, dataset: Trainin
         sample = network.sample_posterior(image, batch["acquisition"], noise, image.new_ones(1))
         log_maps, compared = sample.estimate.log_maps, Compared.of(batch)
         signal = objective.render(log_maps, compared, sample.gain)
-        names = [contrast.suffix for contrast in dataset.record(index)["session"].contrasts]
+        names = scan_names(dataset.record(index)["session"])
         score = {}
         for name, rendered, target in zip(names, signal[0], compared.target[0]):
             if target[inside].any():
@@ -109,6 +111,13 @@ def sound_metrics(network: PhysicsVAE, objective: VAEObjective, dataset: Trainin
             score |= {key: value for key, value in errors.items() if not key.startswith("PD")}
         scores.append(score)
     return means(scores)
+
+
+def scan_names(session: Session) -> list[str]:
+    """Names of the scans of a session: their suffixes, or the ends of their BIDS names where these are not unique."""
+    suffixes = [contrast.suffix for contrast in session.contrasts]
+    names = [contrast.path.name.split(".")[0].removeprefix(f"{session.name}_") for contrast in session.contrasts]
+    return suffixes if len(set(suffixes)) == len(suffixes) else names
 
 
 def _latent(network: PhysicsVAE, image: Tensor) -> tuple[int, ...]:

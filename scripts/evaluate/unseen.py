@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..acquisition import UNKNOWN, to_sidecar
-from ..bids import Session, resolve
+from ..bids import resolve
 from ..errors import UserError, log_failure
 from ..estimate import Posterior
 from ..estimate.posterior import CLASSES
@@ -41,12 +41,13 @@ from ..train import VAEObjective
 from .contrasts import closest_rescaled, correlation, nrmse, render, ssim, with_gain
 from .estimators import BOTH, FLAT, NETWORK, Found, NetworkEstimator, Scans, refine, subset
 from .page import write_page
-from .reconstruction import published_metrics
+from .reconstruction import published_metrics, scan_names
 from .unseen_tables import NOTHING, draw, parts
 
 RESCALED, MONOTONE, PAPER = "closest input, rescaled", "closest input, best monotone curve", "published equations"
 """Ways to predict a scan besides those of :mod:`.estimators`."""
 TISSUES = region_numbers("WM", "GM", "CSF")
+GAINS = ("profiled", "unit")
 BATCH = 4
 logger = logging.getLogger(__name__)
 FEWEST = 20
@@ -116,9 +117,13 @@ class UnseenContrasts:
         """Evaluates what is missing and writes the page.
 
         Raises:
-            UserError: for unusable weights, scans to leave out that no session has or that are all of one, and where no
-                session can be evaluated. What is wrong with one session only stands in ``failures``, and on the page.
+            UserError: for unusable weights, a gain that a scan left out cannot have, scans to leave out that no session
+                has or that are all of one, and where no session can be evaluated. What is wrong with one session only
+                stands in ``failures``, and on the page.
         """
+        if self.gain not in GAINS:
+            do = f"use one of {', '.join(GAINS)}; a network regresses gains of scans that it is shown"
+            raise UserError("gain", repr(self.gain), do)
         records, root = [*self.sessions], check_writable(self.output_dir)
         sha256 = load_weights(self.network, self.weights, "name weights of the physics VAE with --weights")
         self.network.eval()
@@ -304,13 +309,6 @@ def slices_of(volume: dict, record: dict, count: int, protocol: str | None) -> S
     gains = torch.tensor(record["gains"])[None]
     scans = Scans(image[:, x, y][None], volume["acquisition"][None], head[x, y][None], gains)
     return Sliced(scans, rows, labels, scan_names(session))
-
-
-def scan_names(session: Session) -> list[str]:
-    """Names of the scans of a session: their suffixes, or the ends of their BIDS names where these are not unique."""
-    suffixes = [contrast.suffix for contrast in session.contrasts]
-    names = [contrast.path.name.split(".")[0].removeprefix(f"{session.name}_") for contrast in session.contrasts]
-    return suffixes if len(set(suffixes)) == len(suffixes) else names
 
 
 def _refuse_unknown(record: dict) -> None:

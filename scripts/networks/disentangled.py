@@ -17,13 +17,16 @@ Shapes: n contrasts, L latent channels; ``h, w`` are an eighth of ``H, W``.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.nets.autoencoderkl import Decoder, Encoder
 from monai.networks.schedulers import Scheduler
 from torch import Tensor, nn
 
 from ..acquisition import load_render
-from .group_norm import use_fast_group_norm
+
+FINEST = 2
+"""Voxels along each axis that the finest level of encoder and decoder takes as one, with a channel for each."""
 
 
 class DisentangledLDM(nn.Module):
@@ -34,7 +37,7 @@ class DisentangledLDM(nn.Module):
 
     Args:
         render: the contrasts, see :func:`scripts.acquisition.load_render`; their acquisitions are part of the weights.
-        channels: width of each level of encoder and decoder.
+        channels: width of each level of encoder and decoder, the finest first; that one has voxels of 2 mm.
         latent_channels: L.
         unet_channels: width of each level of the diffusion model.
         norm_num_groups: groups of every GroupNorm.
@@ -43,7 +46,7 @@ class DisentangledLDM(nn.Module):
     def __init__(
         self,
         render: object = "oasis3",
-        channels: Sequence[int] = (16, 32, 64, 64),
+        channels: Sequence[int] = (16, 32, 64),
         latent_channels: int = 4,
         unet_channels: Sequence[int] = (64, 128),
         norm_num_groups: int = 8,
@@ -62,8 +65,8 @@ class DisentangledLDM(nn.Module):
             "with_nonlocal_attn": False,
             "include_fc": False,
         }
-        self.encoder = Encoder(in_channels=count, out_channels=(count + 1) * latent_channels, **same)
-        self.decoder = Decoder(in_channels=2 * latent_channels, out_channels=1, **same)
+        self.encoder = Encoder(in_channels=FINEST**2 * count, out_channels=(count + 1) * latent_channels, **same)
+        self.decoder = Decoder(in_channels=2 * latent_channels, out_channels=FINEST**2, **same)
         self.unet = DiffusionModelUNet(
             spatial_dims=2,
             in_channels=2 * latent_channels,
@@ -75,19 +78,19 @@ class DisentangledLDM(nn.Module):
             norm_num_groups=norm_num_groups,
             num_class_embeds=count,
         )
-        for part in (self.encoder, self.decoder):
-            use_fast_group_norm(part)
         self.register_buffer("mean", torch.zeros(2 * latent_channels, 1, 1))
         self.register_buffer("sd", torch.ones(2 * latent_channels, 1, 1))
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Structure ``(B, L, h, w)`` and styles ``(B, n, L, h, w)`` of contrasts ``(B, n, H, W)`` from 0 to 1."""
-        structure, *styles = self.encoder(2 * image - 1).chunk(len(self.acquisitions) + 1, 1)
+        blocks = F.pixel_unshuffle(2 * image - 1, FINEST)
+        structure, *styles = self.encoder(blocks).chunk(len(self.acquisitions) + 1, 1)
         return structure, torch.stack(styles, 1)
 
     def decode(self, structure: Tensor, style: Tensor) -> Tensor:
         """One contrast ``(B, H, W)`` of a structure and a style ``(B, L, h, w)``."""
-        return (self.decoder(torch.cat([structure, style], 1))[:, 0] + 1) / 2
+        blocks = self.decoder(torch.cat([structure, style], 1))
+        return (F.pixel_shuffle(blocks, FINEST)[:, 0] + 1) / 2
 
     def pairs(self, structure: Tensor, styles: Tensor, labels: Tensor) -> Tensor:
         """Structure and the styles of these contrasts ``(B,)``, standardised for the diffusion ``(B, 2L, h, w)``."""

@@ -73,8 +73,8 @@ class DisentangledStep:
     """One training iteration: of the autoencoder in the first epochs, then of the diffusion model.
 
     Autoencoder: styles are those of another slice of the batch for half of the slices; the loss is the mean absolute
-    error of randomly chosen contrasts. Diffusion: a flow from noise to (structure, style) of a random contrast each,
-    ``x_t = (1 - t) x_0 + t n`` with ``x_0 - n`` as target.
+    error of a randomly chosen contrast of each. Diffusion: a flow from noise to (structure, style) of a random contrast
+    each, ``x_t = (1 - t) x_0 + t n`` with ``x_0 - n`` as target.
 
     Args:
         network: the DLDM on its device.
@@ -109,19 +109,15 @@ class DisentangledStep:
         return {"loss": float(loss.detach())}
 
     def reconstruction(self, image: Tensor, draw: torch.Generator) -> Tensor:
-        """Mean absolute error of the chosen contrasts of a batch, styles mixed within it."""
+        """Mean absolute error of a chosen contrast of each slice, styles mixed within the batch."""
         structure, styles = self.network.encode(image)
-        if len(image) > 1:
-            mixed = torch.rand(len(image), generator=draw) < 0.5
-            order = torch.where(mixed, torch.randperm(len(image), generator=draw), torch.arange(len(image)))
-            styles = styles[order.to(image.device)]
-        chosen = torch.rand(image.shape[1], generator=draw) < 0.5
-        chosen[torch.randint(image.shape[1], (), generator=draw)] = True
-        errors = [
-            (self.network.decode(structure, styles[:, n]) - image[:, n]).abs().mean() for n in chosen.nonzero()[:, 0]
-        ]
+        every = torch.arange(len(image))
+        mixed = torch.rand(len(image), generator=draw) < 0.5
+        order = torch.where(mixed, torch.randperm(len(image), generator=draw), every)
+        chosen = torch.randint(image.shape[1], (len(image),), generator=draw)
+        error = (self.network.decode(structure, styles[order, chosen]) - image[every, chosen]).abs().mean()
         # Standardising at the end of this stage takes any scale of the latents but one that runs away.
-        return torch.stack(errors).mean() + 1e-6 * (structure.square().mean() + styles.square().mean())
+        return error + 1e-6 * (structure.square().mean() + styles.square().mean())
 
     def diffusion(self, network: DisentangledLDM, image: Tensor, index: Tensor, epoch: int) -> Tensor:
         """Squared error of each sample ``(B,)``."""

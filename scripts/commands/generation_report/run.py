@@ -122,7 +122,8 @@ class GenerationReport:
         parts += [Table("published", "Published values, measured on other data", PUBLISHED["rows"], note=note)]
         for part in parts:
             print(f"\n{part.title}\n{text_table(part)}" if isinstance(part, Table) else "", end="\n")
-        about = {"samples": str(self.dataset_dir), "seed": self.seed, "features": self.features.name}
+        # A folder's place is nobody's business.
+        about = {"samples": Path(self.dataset_dir).resolve().name, "seed": self.seed, "features": self.features.name}
         page = write_page(self.output_dir, "generation", "Generated brains beside held-out heads", parts, about)
         print(f"written to {page}", flush=True)
         return page
@@ -186,7 +187,7 @@ class GenerationReport:
         return [
             Picture("samples", "Samples and held-out heads", _mosaic(ours, held_out, requests), "Evenly spread."),
             Table("distances", "Likeness of images to held-out heads", from_held_out, note=note),
-            Picture("sensitivity", "What the distance sees", _bars(from_held_out)),
+            Picture("sensitivity", "What the distance sees", _distances(from_held_out)),
             Table("distances_training", "Likeness of images to training heads", from_training, note=learned),
             Table("memorisation", "Nearest training neighbours", memory, note=MEMORY_NOTE),
             Table("diversity", "Similarity of random pairs: the lower, the more diverse", diversity),
@@ -262,11 +263,13 @@ def _mosaic(ours: Group, held_out: Group, requests: Sequence) -> bytes:
     return png_of(figure)
 
 
-def _bars(rows: Sequence[dict]) -> bytes:
+def _distances(rows: Sequence[dict]) -> bytes:
     figure = Figure((7, 0.35 * len(rows) + 0.8))
     axis = figure.subplots()
-    axis.barh([row[""] for row in rows][::-1], [max(row[images.FRECHET], 1e-6) for row in rows][::-1], color="#4477aa")
+    # A bar would have no start on a logarithmic axis.
+    axis.plot([max(row[images.FRECHET], 1e-6) for row in rows][::-1], [row[""] for row in rows][::-1], "o")
     axis.set_xscale("log")
+    axis.grid(alpha=0.3)
     axis.set_xlabel("Fréchet distance from one half of the held-out heads")
     return png_of(figure)
 
