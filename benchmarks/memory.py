@@ -46,10 +46,8 @@ def main() -> None:
     batch = scans(step.vae.default_acquisition[None, : options.contrasts], options.size)
     before, start = peak(), time.process_time()
     losses = step(ENGINE, batch)
-    size = "x".join(map(str, options.size))
-    print(
-        f"one step, {options.contrasts} contrasts of {size}: peak {peak():.1f} GB, {before:.1f} GB of it before the step"
-    )
+    what = f"one step, {options.contrasts} contrasts of {'x'.join(map(str, options.size))}"
+    print(f"{what}: peak {peak():.1f} GB, {before:.1f} GB of it before the step")
     print(f"{time.process_time() - start:.0f} s of processor time; losses", {k: f"{v:.3g}" for k, v in losses.items()})
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 AT_ONCE = 2**24
-"""Numbers of which a gradient holds copies with the channels first; of larger volumes it takes some groups at a time."""
+"""Numbers that a gradient holds copies of with the channels first: of larger volumes it takes some groups at a time."""
 
 
 def channels_last(x: Tensor) -> bool:
