@@ -29,6 +29,7 @@ from monai.inferers import DiffusionInferer
 from monai.losses import JukeboxLoss
 from monai.networks.nets import PatchDiscriminator
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+from torch import Tensor
 
 from scripts.commands.study.brains import Brain
 from scripts.networks import (
@@ -47,6 +48,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"unet": ("vae_latents",), "paper": ("paper",)}
 """Size -> overlays of the training configs, which say what is measured."""
 NETWORKS = {"unet": (PhysicsVAE, LatentDiffusionUNet), "paper": (PublishedVAE, PublishedDiffusionUNet)}
+ENGINE = SimpleNamespace(state=SimpleNamespace(epoch=1, device=torch.device("cpu")))
+"""What an iteration is told by its trainer."""
 SAMPLES = 8
 """Samples of a step of ``configs/generate.json``."""
 NOISE = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0205}
@@ -113,16 +116,16 @@ def vae_step(
         seed=0,
         amp=amp,
     )
-    batch = {
-        "image": torch.rand(batch_size, 3, 160, 224) * 2 - 1,
-        "window": torch.tensor([0.0, 500.0]).expand(batch_size, 3, 2),
-        "acquisition": rows,
-        "mask": torch.ones(batch_size, 1, 160, 224),
-        "maps": torch.rand(batch_size, 3, 160, 224) + 0.1,
-        "index": torch.arange(batch_size),
-    }
-    engine = SimpleNamespace(state=SimpleNamespace(epoch=1, device=torch.device("cpu")))
-    return lambda: step(engine, batch)
+    maps = {"mask": torch.ones(batch_size, 1, 160, 224), "maps": torch.rand(batch_size, 3, 160, 224) + 0.1}
+    batch = scans(rows, (160, 224)) | maps
+    return lambda: step(ENGINE, batch)
+
+
+def scans(rows: Tensor, size: Sequence[int]) -> dict[str, Tensor]:
+    """A batch of random scans for :class:`VAEStep`, of acquisitions ``(B, M, A)``."""
+    image = torch.rand(*rows.shape[:2], *size) * 2 - 1
+    window = torch.tensor([0.0, 500.0]).expand(*rows.shape[:2], 2)
+    return {"image": image, "window": window, "acquisition": rows, "index": torch.arange(len(rows))}
 
 
 def diffusion_step(
@@ -134,8 +137,7 @@ def diffusion_step(
     latents = torch.randn(2, batch_size, 6, 24, 28)
     indices = torch.arange(batch_size)
     batch = {"mean": latents[0], "sd": latents[1].abs(), "position": torch.zeros(batch_size), "index": indices}
-    engine = SimpleNamespace(state=SimpleNamespace(epoch=1, device=torch.device("cpu")))
-    return lambda: step(engine, batch)
+    return lambda: step(ENGINE, batch)
 
 
 def generator(overlays: Sequence[str] = (), **options: object) -> tuple:

@@ -20,6 +20,7 @@ from scripts.networks import (
     CoarseCodec,
     CoarseTransformer,
     DiffusionTransformer,
+    FractionCodec,
     HeadSampler,
     MapSampler,
     RefiningTransformer,
@@ -54,6 +55,12 @@ def sampler(refining: RefiningTransformer, slices: int = 37, steps=(2, 1, 1, 1, 
     coarse = CoarseCodec(4)
     torch.nn.init.normal_(coarse.basis, std=0.1), coarse.mean.fill_(1 / K)
     return HeadSampler(flow, coarse, refining, flow, ("", ""), 2, steps, (4, 4, 2), (4, 6), slices, batch_size=4)
+
+
+def small_codec() -> FractionCodec:
+    codec = FractionCodec(3, (8, 8, 8), (1, 1, 1), 4)
+    torch.nn.init.normal_(codec.basis), codec.mean.fill_(1 / K)
+    return codec.eval()
 
 
 @pytest.mark.parametrize("count", [1, 2, 16, 17, 37, 160])
@@ -147,7 +154,7 @@ def test_the_surroundings_matter(refining):
 
 @torch.no_grad()
 def test_a_head_is_a_function_of_its_address_and_what_is_asked(refining):
-    codec, made = type("Codec", (), {"latent_channels": 3})(), sampler(refining)
+    codec, made = small_codec(), sampler(refining)
     coarse = lively(CoarseTransformer((4, 4, 2), 4, width=32, depth=1, heads=2))
     one = made.latent((0, 5), codec, coarse, {"ventricle": 1.0})
     assert one.shape == (37, 3, 4, 6) and one.isfinite().all()
@@ -214,3 +221,22 @@ def test_coarse_volumes_come_back_from_all_channels():
     codec.basis.copy_(torch.linalg.qr(torch.randn(K * 8, K * 8))[0]), codec.mean.normal_(), codec.gain.uniform_(0.5, 2)
     torch.testing.assert_close(codec.decode(codec.encode(fractions)), fractions, atol=1e-3, rtol=0)
     torch.testing.assert_close(codec.decode(codec.encode(torch.rand(1, K, 4, 4, 4))).sum(1), torch.ones(1, 4, 4, 4))
+
+
+@torch.no_grad()
+def test_a_glimpse_sees_slices_of_the_head_that_is_made_and_what_they_lack_is_asked_for(refining, monkeypatch):
+    codec = small_codec()
+    made, coarse = sampler(refining), torch.rand(1, K, 8, 8, 4)
+    whole = made.refine(coarse, (0, 0), 3)
+    fractions = torch.stack([codec.decode(one[None])[0] for one in whole[::8]], -1)
+    wanted = measure_volumes(fractions[None], 37 / 5 / 1000)
+    assert made.glimpse(coarse, (0, 0), codec) == pytest.approx({name: float(value) for name, value in wanted.items()})
+
+    aims, network = [], lively(CoarseTransformer((4, 4, 2), 4, width=16, depth=1, heads=2))
+    monkeypatch.setattr(made, "volume", lambda _, __, asked: aims.append(asked) or coarse)
+    monkeypatch.setattr(made, "glimpse", lambda *_: {"ventricle": 24.0, "lesions": 9.0, "brain": 1.0})
+    made.latent((0, 0), codec, network, {"ventricle": 30.0, "lesions": 4.0})
+    assert aims == [{"ventricle": 30.0, "lesions": 4.0}, {"ventricle": 36.0, "lesions": 0.0}]
+    made.corrections = 0
+    made.latent((0, 0), codec, network, {"ventricle": 30.0})
+    assert len(aims) == 3

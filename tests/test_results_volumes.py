@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.results import volumes
+from benchmarks.results.thinned import KEPT, thin
 from scripts.bids import Session
 from scripts.commands.study.brains import Brain, write_fractions
 from scripts.commands.study.products import write_maps
@@ -89,9 +90,35 @@ def test_samples_are_compared_with_heads_and_with_estimates(tmp_path, monkeypatc
         # PD has a scale of its own.
         wrong = maps * np.array([2.0, 1.05, 0.9], np.float32).reshape(3, 1, 1, 1)
         write_maps(tmp_path / "maps", session, Maps(wrong, None, inside, affine), {})
+        thinned = Maps(wrong[..., KEPT], None, inside[..., KEPT], affine)
+        write_maps(tmp_path / "thinned", session, thinned, {})
     text = volumes.run(tmp_path / "samples", tmp_path / "maps", tmp_path, tmp_path, 0)
     assert (tmp_path / "results_volumes.jpg").exists()
     assert "4 of 4 (least 100.0 %)" in text and "| ventricle | 4 |" in text and "| 1.000 (1.000–1.000) |" in text
     assert "| WM | 0.0 % (0.0 %) | 5.0 % (5.0 %) | 10.0 % (10.0 %) |" in text
+    for number in range(4):
+        every, third = (
+            volumes.map_errors(tmp_path / "samples", tmp_path / maps, f"000{number}", ball((5, 6, 7, 9)[number]))
+            for maps in ("maps", "thinned")
+        )
+        assert third["WM"] == pytest.approx(every["WM"])
     with pytest.raises(UserError, match="no samples"):
         volumes.run(tmp_path, None, tmp_path, tmp_path, 0)
+
+
+def test_thinned_scans_lie_where_they_lay(tmp_path):
+    anat = tmp_path / "in" / "sub-0001" / "anat"
+    anat.mkdir(parents=True)
+    image = nib.Nifti1Image(np.random.default_rng(0).random((4, 5, 8), np.float32), np.diag([1.0, 1, 1, 1]))
+    nib.save(image, anat / "sub-0001_acq-x_T1w.nii.gz")
+    for name in ("sub-0001_acq-x_T1w.json", "../../dataset_description.json"):
+        (anat / name).write_text("{}")
+    thin(tmp_path / "in", tmp_path / "out")
+    made = nib.load(tmp_path / "out/sub-0001/anat/sub-0001_acq-x_T1w.nii.gz")
+    for number in range(made.shape[2]):
+        z = int((made.affine @ [0, 0, number, 1])[2])
+        np.testing.assert_array_equal(made.get_fdata()[:, :, number], image.get_fdata()[:, :, z])
+    assert {path.name for path in (tmp_path / "out").rglob("*.json")} == {
+        "dataset_description.json",
+        "sub-0001_acq-x_T1w.json",
+    }

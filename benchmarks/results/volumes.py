@@ -42,6 +42,7 @@ from scripts.tissue.fractions import VOLUMES, measure_volumes
 from .generation import HELD_OUT
 from .page import percent, table
 from .pictures import save, turned
+from .thinned import KEPT
 
 HEADS = 12
 """Held-out heads, random ones of two anatomies."""
@@ -76,7 +77,8 @@ def run(samples: Path, estimated: Path | None, label_maps: Path, pictures: Path,
 
     Args:
         samples: folder that ``configs/generate.json`` wrote under ``configs/heads.json``.
-        estimated: maps that ``configs/inference.json`` made of the contrasts of all or some of them; None for none.
+        estimated: maps that ``configs/inference.json`` made of the contrasts of all or some of them, or of what
+            :func:`.thinned.thin` left of them; None for none.
         label_maps: folder of the heads that are compared with.
         pictures: folder of the picture.
         seed: of the random heads.
@@ -256,11 +258,15 @@ def asked_table(generated: Sequence[Head]) -> str:
 def map_errors(samples: Path, estimated: Path, name: str, numbers: np.ndarray) -> dict[str, list[float]]:
     """Tissue -> median relative error of PD, T1 and T2 that were estimated; PD up to its scale.
 
+    Of all slices, or of those that :func:`.thinned.thin` left.
+
     Raises:
         UserError: where there are no such maps, or of another grid.
     """
     session = Session(name, None, ())
     true, found = (torch.from_numpy(read_maps(folder, session).values) for folder in (samples, estimated))
+    if found.shape == true[..., KEPT].shape:
+        true, numbers = true[..., KEPT], numbers[..., KEPT]
     if true.shape != found.shape:
         sizes = f"maps of {tuple(found.shape[1:])} voxels instead of {tuple(true.shape[1:])}"
         raise UserError(estimated, sizes, "estimate from the contrasts of the samples")

@@ -11,7 +11,7 @@
 
 """MONAI's encoder, conditioned on the acquisition."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .conditioning import adaptive_group_norm
+from .group_norm import activated
 
 
 def encode_contrasts(
-    encoder: Encoder, h: Tensor, conditions: Iterator[tuple[Tensor, Tensor] | None], checkpointing: bool = False
+    encoder: Encoder, h: Tensor, conditions: Iterable[tuple[Tensor, Tensor] | None], checkpointing: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """MONAI's encoder, block by block, with every GroupNorm made adaptive.
 
@@ -32,15 +33,29 @@ def encode_contrasts(
         encoder: that of an :class:`monai.networks.nets.AutoencoderKL`.
         h: single contrasts ``(N, 1, ...)``.
         conditions: scale and shift of each GroupNorm, in the encoder's order.
-        checkpointing: see :func:`recomputed`.
+        checkpointing: see :func:`recomputed`; contrasts are encoded one after another then.
 
     Returns:
         The encoder's output ``(N, L, ...)``, and the features at the end of each level but the coarsest, by its number.
     """
-    features = {}
+    if not checkpointing:
+        return _encode(encoder, h, conditions, False)
+    conditions, made = [*conditions], []
+    for number in range(len(h)):
+        own = [pair and tuple(one[number : number + 1] for one in pair) for pair in conditions]
+        made.append(recomputed(_encode, encoder, h[number : number + 1], own, True, enabled=True))
+    outputs, features = zip(*made)
+    return torch.cat(outputs), {level: torch.cat([one[level] for one in features]) for level in features[0]}
+
+
+def _encode(
+    encoder: Encoder, h: Tensor, conditions: Iterable[tuple[Tensor, Tensor] | None], checkpointing: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    features, conditions = {}, iter(conditions)
     for block in encoder.blocks:
         if isinstance(block, AEKLResBlock):
-            h = recomputed(_residual, block, h, next(conditions), next(conditions), enabled=checkpointing)
+            pairs = next(conditions), next(conditions)
+            h = recomputed(residual, block, h, *pairs, checkpointing, enabled=checkpointing)
         elif isinstance(block, SpatialAttentionBlock):
             tokens = adaptive_group_norm(block.norm, h, next(conditions)).flatten(2).transpose(1, 2)
             h = h + block.attn(tokens).transpose(1, 2).reshape(h.shape)
@@ -68,9 +83,27 @@ def recomputed(block: Callable[..., Tensor], *inputs: object, enabled: bool) -> 
     return checkpoint(block, *inputs, use_reentrant=False)
 
 
-def _residual(
-    block: AEKLResBlock, h: Tensor, first: tuple[Tensor, Tensor] | None, second: tuple[Tensor, Tensor] | None
+def residual(
+    block: AEKLResBlock,
+    h: Tensor,
+    first: tuple[Tensor, Tensor] | None = None,
+    second: tuple[Tensor, Tensor] | None = None,
+    checkpointing: bool = False,
 ) -> Tensor:
+    """MONAI's residual block with adaptive GroupNorms.
+
+    Args:
+        block: the block.
+        h: its input ``(N, C, ...)``.
+        first: scale and shift of its first GroupNorm; None for none.
+        second: of its second one.
+        checkpointing: only what is convolved and what is normalised is kept for gradients.
+    """
+    normed = activated if checkpointing else _activated
     x = block.nin_shortcut(h)
-    h = block.conv1(F.silu(adaptive_group_norm(block.norm1, h, first)))
-    return x + block.conv2(F.silu(adaptive_group_norm(block.norm2, h, second)))
+    h = block.conv1(normed(block.norm1, h, first))
+    return x + block.conv2(normed(block.norm2, h, second))
+
+
+def _activated(norm: nn.GroupNorm, h: Tensor, condition: tuple[Tensor, Tensor] | None) -> Tensor:
+    return F.silu(adaptive_group_norm(norm, h, condition))

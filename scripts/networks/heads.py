@@ -26,13 +26,15 @@ from ..errors import UserError
 from ..parallel import in_parallel
 from ..randomness import generator
 from ..tissue.fractions import VOLUMES, measure_volumes
-from .codec import CoarseCodec
+from .codec import CoarseCodec, FractionCodec
 from .inferers import MapSampler, denoise
 from .levels import CELL_MM, CENTRE_MM, halving_order
 from .refining import RefiningTransformer, Surroundings
 
 SLICE = 4
 """Third address of the noise of a slice."""
+GLIMPSE = 2
+"""Rounds of slices that volumes are measured in before all are made: those 8 mm apart, of the shipped sampler."""
 
 
 class HeadSampler(MapSampler):
@@ -54,7 +56,8 @@ class HeadSampler(MapSampler):
         slice_size: spatial size of the latent of a slice.
         slices: slices of a head, 1 mm apart.
         guidance: of the coarse volume, see :class:`.inferers.MapSampler`.
-        corrections: how often the coarse volume is asked for again, see :meth:`.inferers.MapSampler.closest`.
+        corrections: how often the coarse volume is asked for again, see :meth:`.inferers.MapSampler.closest`. Unless
+            it is 0, what the slices make of it is looked at, see :meth:`glimpse`, and it is asked to make up for that.
         batch_size: slices of a call of the network; calls run side by side on a CPU.
         amp: slices are made in bfloat16.
 
@@ -122,7 +125,24 @@ class HeadSampler(MapSampler):
             diffusion: the network that makes coarse volumes.
             asked: name of a condition -> its value, None where nothing is asked.
         """
-        return self.refine(self.volume(inputs, diffusion, asked), inputs, network.latent_channels)
+        coarse, wanted = self.volume(inputs, diffusion, asked), self.measurable(VOLUMES, diffusion, asked)
+        if wanted and self.corrections and self.guidance:
+            found = self.glimpse(coarse, inputs, network)
+            # Slices of one noise err alike: what they lack of one coarse volume, they lack of a similar one.
+            aims = {name: max(2 * asked[name] - found[name], 0.0) for name in wanted}
+            coarse = self.volume(inputs, diffusion, {**asked, **aims})
+        return self.refine(coarse, inputs, network.latent_channels)
+
+    def glimpse(self, coarse: Tensor, inputs: tuple[int, ...], network: FractionCodec) -> dict[str, float]:
+        """Volumes [mL] of the head that a coarse volume becomes, from those of its slices that are made first.
+
+        Arguments as of :meth:`refine`.
+        """
+        numbers = torch.cat([step.made for step in self.order[:GLIMPSE]]).sort().values
+        latents = self.refine(coarse, inputs, network.latent_channels, GLIMPSE)[numbers]
+        fractions = torch.stack([network.decode(one[None])[0] for one in latents], -1)
+        measured = measure_volumes(fractions[None], self.slices / len(numbers) / 1000)
+        return {name: float(value) for name, value in measured.items()}
 
     def volume(self, inputs: tuple[int, ...], diffusion: nn.Module, asked: Mapping[str, float | None]) -> Tensor:
         """Fractions of the coarse volume of one head ``(1, K, X, Y, Z)``; arguments as of :meth:`latent`."""
@@ -134,14 +154,17 @@ class HeadSampler(MapSampler):
         return self.closest(draw, measure, VOLUMES, diffusion, asked)
 
     @torch.no_grad()
-    def refine(self, coarse: Tensor, inputs: tuple[int, ...], channels: int) -> Tensor:
+    def refine(self, coarse: Tensor, inputs: tuple[int, ...], channels: int, rounds: int | None = None) -> Tensor:
         """The latents ``(Z, L, H, W)`` of the slices of one head.
 
         Args:
             coarse: fractions of its coarse volume ``(1, K, X, Y, Z)``.
             inputs: address of the head's noise.
             channels: L.
+            rounds: of the slices, those made first, those halfway between them, and so on; None for all. The latents
+                of others are 0.
         """
+        order = self.order[:rounds]
         made = coarse.new_zeros(self.slices, channels, *self.slice_size)
         told = torch.tensor([name == "position" for name in self.refining.conditions])
 
@@ -155,8 +178,11 @@ class HeadSampler(MapSampler):
             return denoise(scheduler, self.refining, begin, asked, amp=self.amp, around=known.channels)
 
         scheduler = deepcopy(self.refining_scheduler)
-        with tqdm(total=self.slices, desc="slices", unit=" slices") as progress, eval_mode(self.refining):
-            for step, count in zip(self.order, self.refining_steps):
+        with (
+            tqdm(total=sum(len(step.made) for step in order), desc="slices", unit=" slices") as progress,
+            eval_mode(self.refining),
+        ):
+            for step, count in zip(order, self.refining_steps):
                 scheduler.set_timesteps(count, input_img_size_numel=made[0, 0].numel())
                 parts = [*zip(*(one.split(self.batch_size) for one in (*step, step.distance)))]
                 for part, latents in zip(parts, in_parallel(make, parts, coarse.device)):

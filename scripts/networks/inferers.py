@@ -232,7 +232,7 @@ class MapSampler(Inferer):
             diffusion: the network that is asked.
             asked: name of a condition -> its value, None where nothing is asked.
         """
-        own = [name for name in diffusion.conditions if name in measurable and asked.get(name) is not None]
+        own = self.measurable(measurable, diffusion, asked)
         if not own or self.guidance == 0:
             return draw(asked)
         sd = torch.stack([diffusion.condition_sd[diffusion.conditions.index(name)] for name in own]).cpu()
@@ -248,6 +248,11 @@ class MapSampler(Inferer):
             last, told = (told, found), told + (wanted - found) / slope
             told = torch.minimum(torch.maximum(told, wanted - FARTHEST * sd), wanted + FARTHEST * sd)
         return min(answers, key=lambda answer: answer[0])[1]
+
+    @staticmethod
+    def measurable(names: Collection[str], diffusion: nn.Module, asked: Mapping[str, float | None]) -> list[str]:
+        """Which conditions of a diffusion network are among some names and are asked for."""
+        return [name for name in diffusion.conditions if name in names and asked.get(name) is not None]
 
     def pairs(self, network: nn.Module, diffusion: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
         """Each diffusion network with what decodes its latents."""

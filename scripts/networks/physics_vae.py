@@ -18,13 +18,14 @@ import torch
 import torch.nn.functional as F
 from monai.networks.blocks import Upsample
 from monai.networks.nets import AutoencoderKL
+from monai.networks.nets.autoencoderkl import AEKLResBlock
 from torch import Tensor, nn
 
 from ..acquisition import load_render, present
 from ..errors import UserError
 from ..tissue import MAPS, Estimate, TissuePrior
 from .conditioning import AcquisitionConditioning
-from .encoder import encode_contrasts, recomputed
+from .encoder import encode_contrasts, recomputed, residual
 from .fusion import product_of_experts
 from .gain import GainRegressor
 from .group_norm import use_fast_group_norm
@@ -248,13 +249,18 @@ class PhysicsVAE(AutoencoderKL):
         h, level = self.post_quant_conv(z), len(self.decoder.channels) - 1
         *blocks, last = self.decoder.blocks
         for block in blocks:
-            h = recomputed(block, h, enabled=self.checkpointing)
+            h = recomputed(self._block, block, h, enabled=self.checkpointing)
             if isinstance(block, Upsample):
                 level -= 1
                 h = h + skipped[str(level)] if str(level) in skipped else h
         log_maps = self.prior(last(h))
         cholesky = log_maps.new_zeros(h.shape[0], 6, *h.shape[2:]) if self.spread is None else self.spread(h)
         return Estimate(log_maps, cholesky)
+
+    def _block(self, block: nn.Module, h: Tensor) -> Tensor:
+        if isinstance(block, AEKLResBlock):
+            return residual(block, h, checkpointing=self.checkpointing)
+        return block(h)
 
     def _pad(self, image: Tensor) -> Tensor:
         """Edge-pad the end of each axis to a multiple of the factor."""
