@@ -30,6 +30,7 @@ from .fusion import product_of_experts
 from .gain import GainRegressor
 from .group_norm import use_fast_group_norm
 from .skips import PrecisionSkip
+from .slabs import use_slabs
 from .spread import SpreadHead
 
 DEFAULT_PROTOCOL = tuple(request.acquisition for request in load_render("oasis3"))
@@ -74,7 +75,8 @@ class PhysicsVAE(AutoencoderKL):
         prior: the maps that the prior is over, see :class:`scripts.tissue.TissuePrior`.
         gain_regressor: have a network for the gain of each contrast; the paper's ablation has one.
         num_draws: posterior draws behind the standard deviations of ``forward`` without ``covariance``.
-        checkpointing: training keeps the inputs of residual blocks alone, and takes a third longer for far less memory.
+        checkpointing: training keeps images and the inputs of the decoder's blocks alone, and encodes contrasts
+            one after another. It takes longer, for far less memory.
 
     Raises:
         UserError: for widths that are no multiples of the groups, or more skips than levels.
@@ -113,6 +115,8 @@ class PhysicsVAE(AutoencoderKL):
             include_fc=False,
         )
         use_fast_group_norm(self)
+        if checkpointing:
+            use_slabs(self)
         self.factor, self.checkpointing = 2 ** (len(channels) - 1), checkpointing
         self.pd_median, self.prior = pd_median, TissuePrior(pd_median=pd_median, over=prior)
         norms = [m for m in self.encoder.modules() if isinstance(m, nn.GroupNorm)]
