@@ -68,6 +68,12 @@ def test_between_slices_2_mm_apart_a_2d_network_is_interpolated():
     assert not any(part[..., [0, 5]].any() for part in near)
 
 
+@pytest.mark.parametrize("distance", [0, -1.0, float("nan"), "2"])
+def test_a_distance_that_is_none_is_refused(distance):
+    with pytest.raises(UserError, match="distance: found .*give millimetres"):
+        MapInferer(distance=distance)
+
+
 def test_a_3d_network_sees_the_volume():
     network, image = tiny_vae(3), torch.randn(1, 2, 9, 10, 6)
     with torch.no_grad():

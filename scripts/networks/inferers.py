@@ -54,9 +54,14 @@ class MapInferer(Inferer):
         amp: bfloat16 autocast. It changes the network's T1 by about a percent. Data consistency leaves less than a
             tenth of that in white and grey matter.
         distance: how far apart the slices are that the network sees, at most, where the scans have thinner ones [mm].
+
+    Raises:
+        UserError: for a distance that is none.
     """
 
     def __init__(self, spatial_dims: int = 2, amp: bool = False, distance: float = 2.0) -> None:
+        if not (is_number(distance) and distance > 0):
+            raise UserError("distance", repr(distance), "give millimetres, such as 2")
         self.spatial_dims, self.amp, self.distance = spatial_dims, amp, distance
 
     @torch.no_grad()
