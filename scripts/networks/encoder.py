@@ -99,7 +99,8 @@ def residual(
         second: of its second one.
         checkpointing: only what is convolved and what is normalised is kept for gradients.
     """
-    normed = activated if checkpointing else _activated
+    # On other devices native_group_norm may refuse what is stored channels last.
+    normed = activated if checkpointing and h.device.type == "cpu" else _activated
     x = block.nin_shortcut(h)
     h = block.conv1(normed(block.norm1, h, first))
     return x + block.conv2(normed(block.norm2, h, second))

@@ -30,7 +30,6 @@ from .fusion import product_of_experts
 from .gain import GainRegressor
 from .group_norm import use_fast_group_norm
 from .skips import PrecisionSkip
-from .slabs import use_slabs
 from .spread import SpreadHead
 
 DEFAULT_PROTOCOL = tuple(request.acquisition for request in load_render("oasis3"))
@@ -115,8 +114,6 @@ class PhysicsVAE(AutoencoderKL):
             include_fc=False,
         )
         use_fast_group_norm(self)
-        if checkpointing:
-            use_slabs(self)
         self.factor, self.checkpointing = 2 ** (len(channels) - 1), checkpointing
         self.pd_median, self.prior = pd_median, TissuePrior(pd_median=pd_median, over=prior)
         norms = [m for m in self.encoder.modules() if isinstance(m, nn.GroupNorm)]
