@@ -62,8 +62,8 @@ def test_checkpointing_changes_no_gradient_and_keeps_less():
         made.estimate.log_maps.sum().backward()
         gradients.append([p.grad for p in vae.parameters() if p.grad is not None])
         kept.append(sum(saved))
-    # The order of sums differs.
-    torch.testing.assert_close(*gradients, rtol=2e-3, atol=1e-3)
+    # Gradients are up to 1,600; in float32 the order of sums shows.
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-3)
     assert kept[1] < 0.7 * kept[0]
 
 

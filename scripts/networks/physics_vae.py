@@ -12,6 +12,7 @@
 """The physics VAE: scans and their acquisitions -> tissue maps."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -250,18 +251,16 @@ class PhysicsVAE(AutoencoderKL):
         h, level = self.post_quant_conv(z), len(self.decoder.channels) - 1
         *blocks, last = self.decoder.blocks
         for block in blocks:
-            h = recomputed(self._block, block, h, enabled=self.checkpointing)
+            lean = self.checkpointing and isinstance(block, AEKLResBlock)
+            h = recomputed(
+                partial(residual, block, checkpointing=True) if lean else block, h, enabled=self.checkpointing
+            )
             if isinstance(block, Upsample):
                 level -= 1
                 h = h + skipped[str(level)] if str(level) in skipped else h
         log_maps = self.prior(last(h))
         cholesky = log_maps.new_zeros(h.shape[0], 6, *h.shape[2:]) if self.spread is None else self.spread(h)
         return Estimate(log_maps, cholesky)
-
-    def _block(self, block: nn.Module, h: Tensor) -> Tensor:
-        if isinstance(block, AEKLResBlock):
-            return residual(block, h, checkpointing=self.checkpointing)
-        return block(h)
 
     def _pad(self, image: Tensor) -> Tensor:
         """Edge-pad the end of each axis to a multiple of the factor."""
