@@ -22,6 +22,7 @@ from scripts.networks.codec import COLOUR, DOUBT
 from scripts.networks.weights import weights_digest
 from scripts.tissue import FRACTIONS, class_values
 from scripts.tissue.fractions import mix_fractions
+from scripts.train.codec import LOSS_WEIGHTS, fraction_loss
 
 K = len(FRACTIONS)
 
@@ -70,6 +71,15 @@ def test_decoded_fractions_sum_to_one(codec):
     assert fractions.shape == (2, K, 32, 48) and fractions.dtype == torch.float32
     torch.testing.assert_close(fractions.sum(1), torch.ones(2, 32, 48))
     assert not ((fractions > 0) & (fractions < DOUBT)).any() and (fractions == 0).any()
+
+
+def test_the_loss_is_least_at_the_fractions_whatever_the_weights_of_their_classes():
+    fractions = draw(1).clamp_min(1e-4)
+    fractions = fractions / fractions.sum(1, keepdim=True)
+    weights = torch.tensor([LOSS_WEIGHTS.get(name, 1.0) for name in FRACTIONS]).view(-1, 1, 1)
+    for logits, least in ((fractions.log(), True), ((weights * fractions).log(), False)):
+        loss = fraction_loss(logits.requires_grad_(), fractions)
+        assert (torch.autograd.grad(loss, logits)[0].abs().max() < 1e-8) == least
 
 
 @pytest.mark.parametrize("field_strength", [1.5, 3.0, 7.0])
