@@ -46,6 +46,9 @@ LEAST = 1e-4
 DOUBT = 0.02
 """Fractions below it are the decoder's doubt, not partial volume: 1 % of white matter would shorten T2 of fluid by a
 fifth."""
+CRISPNESS = 1.5
+"""Factor of the logits where fractions are read: the least cross-entropy spreads doubt over the classes, at 1, as if it
+were partial volume. At 1.5 reconstructions of held-out heads are as mixed as the heads, and least wrong (L1)."""
 COARSE_DOUBT = 0.05
 """Likewise in coarse volumes: what the transform loses, not tissue."""
 COLOUR = 0.25
@@ -193,7 +196,7 @@ class FractionCodec(LinearLatent):
         return self.sharpness * self.reconstruct(z) + F.pixel_shuffle(self.decoder(z), 2).float()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Fractions ``(B, K, H, W)`` of latents, float32; those below :data:`DOUBT` are 0."""
-        fractions = self.logits(z).softmax(1)
+        """Fractions ``(B, K, H, W)`` of latents, float32: crisp, and 0 below :data:`DOUBT`."""
+        fractions = (CRISPNESS * self.logits(z)).softmax(1)
         kept = fractions * (fractions > DOUBT)
         return kept / kept.sum(1, keepdim=True)
