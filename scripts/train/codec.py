@@ -42,8 +42,8 @@ def fraction_loss(logits: Tensor, target: Tensor) -> Tensor:
     r"""Class-weighted cross-entropy that is least where ``softmax(logits)`` are the fractions, whatever the weights.
 
     Weights :math:`w` alone would be learned as well: the least loss of fractions :math:`p` is at :math:`w p`, up to a
-    factor, and rare tissue comes out too large. So the loss is that of the logits plus :math:`\ln w` (Menon et al. 2021,
-    Long-tail learning via logit adjustment, arXiv:2007.07314).
+    factor, and rare tissue comes out too large. So the loss is that of the logits plus :math:`\ln w` (Menon et al.
+    2021, Long-tail learning via logit adjustment, arXiv:2007.07314).
 
     Args:
         logits: ``(B, K, H, W)``.
