@@ -23,6 +23,7 @@ from scripts.networks.weights import weights_digest
 from scripts.tissue import FRACTIONS, class_values
 from scripts.tissue.fractions import mix_fractions
 from scripts.train.codec import LOSS_WEIGHTS, fraction_loss
+from scripts.train.finishing import OFFSETS, RARE, PairBalance, class_pairs
 
 K = len(FRACTIONS)
 
@@ -80,6 +81,27 @@ def test_the_loss_is_least_at_the_fractions_whatever_the_weights_of_their_classe
     for logits, least in ((fractions.log(), True), ((weights * fractions).log(), False)):
         loss = fraction_loss(logits.requires_grad_(), fractions)
         assert (torch.autograd.grad(loss, logits)[0].abs().max() < 1e-8) == least
+
+
+def test_pairs_of_independent_classes_are_products_and_those_of_stripes_are_counted():
+    even = torch.full((2, K, 8, 8), 1 / K)
+    torch.testing.assert_close(class_pairs(even), torch.full((2, len(OFFSETS), K, K), 1 / K**2))
+    stripes = torch.zeros(1, K, 8, 8)
+    stripes[:, 0, :, ::2], stripes[:, 1, :, 1::2] = 1.0, 1.0
+    pairs = dict(zip(OFFSETS, class_pairs(stripes)[0]))
+    assert pairs[0, 1][0, 1] == pairs[0, 1][1, 0] == 0.5 and pairs[1, 0][0, 1] == pairs[0, 2][0, 1] == 0
+
+
+def test_the_balance_of_pairs_descends_the_squared_relative_error():
+    wanted, logits = class_pairs(draw(1)), draw(3, seed=1).log().requires_grad_()
+    made = class_pairs(logits.softmax(1))
+    error = (made.mean(0) - wanted[0]) / (wanted[0] + RARE)
+    found, slope = (
+        torch.autograd.grad(loss, logits, retain_graph=True)[0]
+        for loss in (PairBalance(decay=0.0)(made, wanted), K * error.square().mean() / 2)
+    )
+    torch.testing.assert_close(found, slope)
+    assert not torch.autograd.grad(PairBalance()(made, made.detach().mean(0, keepdim=True)), logits)[0].any()
 
 
 @pytest.mark.parametrize("field_strength", [1.5, 3.0, 7.0])

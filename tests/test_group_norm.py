@@ -43,6 +43,16 @@ def test_group_norm_and_its_gradient_are_those_of_torch(size, dtype):
         torch.testing.assert_close(one.contiguous(), other, **tolerance)
 
 
+def test_weights_behind_what_needs_no_gradient_have_theirs():
+    torch.manual_seed(0)
+    x, found = torch.randn(2, 12, 8, 6), []
+    for norm, inputs in ((GroupNorm(4, 12), x.contiguous(memory_format=torch.channels_last)), (nn.GroupNorm(4, 12), x)):
+        norm(inputs).square().sum().backward()
+        found.append((norm.weight.grad, norm.bias.grad))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("at_once", [1, 2**24])
 def test_what_is_computed_anew_for_gradients_changes_none(monkeypatch, at_once):
     monkeypatch.setattr(group_norm, "AT_ONCE", at_once)

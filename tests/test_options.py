@@ -53,6 +53,7 @@ OVERLAYS = {
     "vae_latents": "train_ldm",
     "heads": "generate",
     "harmonise": "inference",
+    "finish_codec": "train_codec",
     "train_heads": "train_ldm",
     "train_refining": "train_ldm",
     "smoke": "train_vae",

@@ -32,11 +32,11 @@ CODEC = {
 }
 
 
-def train(folder: Path, config: str = "train_ldm", name: str = "a", **overrides) -> Path:
+def train(folder: Path, config: str = "train_ldm", name: str = "a", overlay: tuple[str, ...] = (), **overrides) -> Path:
     tiny = TINY if config == "train_ldm" else CODEC
     options = {"cache_dir": str(folder / "cache"), "runs_dir": str(folder / name), **tiny, **overrides}
-    file = str(ROOT / f"configs/{config}.json")
-    workflow = ConfigWorkflow(file, logging_file=False, workflow_type="train", **options)
+    files = [str(ROOT / f"configs/{one}.json") for one in (config, *overlay)]
+    workflow = ConfigWorkflow(files, logging_file=False, workflow_type="train", **options)
     workflow.initialize()
     workflow.run()
     workflow.finalize()
@@ -98,3 +98,21 @@ def test_the_codec_is_trained_resumed_and_read_by_the_second_stage(folder):
     assert_same_state(codec, cut)
     train(folder, output_dir=str(folder / "after"), max_epochs=1)
     assert (folder / "after" / "model.pt").exists()
+
+
+def test_the_decoder_is_finished_on_samples(folder, trained):
+    tiny = {name: value for name, value in TINY.items() if name.startswith("diffusion_def")}
+    codec, weights = str(folder / "weights" / "codec.pt"), str(trained / "model.pt")
+    options = {"initial_weights": codec, "diffusion_weights": weights, **tiny, "frozen": ["decoder.blocks.0"]}
+    options["train::step::num_inference_steps"] = 2
+
+    def finish(name: str, **others) -> Path:
+        train(folder, "train_codec", name, ("finish_codec",), **options, **others)
+        return folder / name / "train_finish"
+
+    done = finish("f")
+    before, after = (torch.load(file, weights_only=True) for file in (codec, done / "model.pt"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder", "sharpness"}, "latents stay what they are"
+    finish("g", **{"train::trainer::max_epochs": 1})
+    assert_same_state(done, finish("g", resume=True))

@@ -195,8 +195,12 @@ class FractionCodec(LinearLatent):
         """Logarithms of the fractions up to a constant ``(B, K, H, W)``."""
         return self.sharpness * self.reconstruct(z) + F.pixel_shuffle(self.decoder(z), 2).float()
 
+    def crisp(self, z: Tensor) -> Tensor:
+        """Fractions ``(B, K, H, W)`` of latents before what is small is left out, float32; see :data:`CRISPNESS`."""
+        return (CRISPNESS * self.logits(z)).softmax(1)
+
     def decode(self, z: Tensor) -> Tensor:
         """Fractions ``(B, K, H, W)`` of latents, float32: crisp, and 0 below :data:`DOUBT`."""
-        fractions = (CRISPNESS * self.logits(z)).softmax(1)
+        fractions = self.crisp(z)
         kept = fractions * (fractions > DOUBT)
         return kept / kept.sum(1, keepdim=True)

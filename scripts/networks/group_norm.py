@@ -86,7 +86,9 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises ``x (N, C, ...)``."""
-        if channels_last(x) and x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled():
+        # torch's gradient of the weights alone, behind frozen layers, is a segmentation fault (2.13, channels last).
+        learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if learns and channels_last(x) and x.device.type == "cpu":
             return _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps, False)
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 

@@ -16,6 +16,7 @@ from .codec import CodecStep, CodecTransform, CodecValidationStep
 from .common import Handlers, freeze
 from .diffusion import ColumnScale, DiffusionStep, DiffusionValidationStep, LatentScale, MovingAverage
 from .early_stop import EarlyStop
+from .finishing import FinishingStep
 from .metrics import MeanOf, vae_metrics
 from .monitor import History, Progress
 from .objective import VAEObjective
@@ -34,6 +35,7 @@ __all__ = [
     "DiffusionStep",
     "DiffusionValidationStep",
     "EarlyStop",
+    "FinishingStep",
     "Handlers",
     "History",
     "InitialWeights",
