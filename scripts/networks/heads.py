@@ -65,6 +65,7 @@ class HeadSampler(MapSampler):
         UserError: as :class:`.inferers.MapSampler`; for too few ``refining_steps``.
     """
 
+    near = 0.0  # a coarse volume takes little time
     centre = CENTRE_MM
     stages = MappingProxyType({"diffusion": "heads", "coarse": "heads", "refining": "refining"})
 

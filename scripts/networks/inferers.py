@@ -37,8 +37,9 @@ from .device import bf16
 
 SLOPE = (0.5, 2.0)
 """Lowest and highest change of what is made by what is told, in units of each other, that a correction counts with."""
-FARTHEST = 8.0
-"""How far from what is asked a network is told to go, in standard deviations of the conditions."""
+LOWEST, HIGHEST = 2.0, 8.0
+"""How far below what is usual or asked, and above what is asked, a network is told to go, in standard deviations of the
+conditions. Further below, what it makes is no brain."""
 
 
 class MapInferer(Inferer):
@@ -118,13 +119,15 @@ class MapSampler(Inferer):
         guidance: scale ``w`` of classifier-free guidance, ``u + w (v - u)`` with the predictions ``v`` told the
             conditions and ``u`` told nothing (Ho and Salimans 2022, arXiv:2207.12598). 1 leaves it out, and with any
             other a step takes twice as long.
-        corrections: how often what can be measured is asked for again, see :meth:`closest`.
+        corrections: how often what can be measured is asked for again, at most, see :meth:`closest`.
 
     Raises:
         UserError: for a negative guidance; for DDPM with fewer steps than it was trained with, which MONAI's does not
             support.
     """
 
+    near: float = 0.03
+    """Distance from what is asked that is as good as none, in standard deviations of the conditions."""
     centre: float | None = None
     """Height of the middle of what is made, above the centre of the cerebrum [mm]; None where that is asked for."""
     parts: Mapping[str, tuple[nn.Module, str]] = MappingProxyType({})
@@ -138,7 +141,7 @@ class MapSampler(Inferer):
         num_inference_steps: int = 24,
         latent_size: tuple[int, ...] = (22, 28),
         guidance: float = 1.0,
-        corrections: int = 2,
+        corrections: int = 4,
     ) -> None:
         if not (is_number(guidance) and guidance >= 0):
             raise UserError("guidance", repr(guidance), "use 1 for none, or a scale of 1 to 3")
@@ -228,7 +231,8 @@ class MapSampler(Inferer):
 
         Areas and volumes that are asked for can be measured. So the network is asked again, with the same noise, for
         more of what came out too small and less of what came out too large, and the best answer counts. How much more
-        follows from the last two answers (secant method).
+        follows from the last two answers (secant method), or is halfway where that leaves what is known to be too little
+        and too much. What is :attr:`near` enough is not asked for again.
 
         Args:
             draw: conditions -> what is made.
@@ -240,18 +244,23 @@ class MapSampler(Inferer):
         own = self.measurable(measurable, diffusion, asked)
         if not own or self.guidance == 0:
             return draw(asked)
-        sd = torch.stack([diffusion.condition_sd[diffusion.conditions.index(name)] for name in own]).cpu()
+        numbers = [diffusion.conditions.index(name) for name in own]
+        mean, sd = diffusion.condition_mean.cpu()[numbers], diffusion.condition_sd.cpu()[numbers]
         wanted = told = torch.tensor([float(asked[name]) for name in own])
+        little, much = torch.minimum(wanted, mean) - LOWEST * sd, wanted + HIGHEST * sd
         answers, slope, last = [], torch.ones(len(own)), None
         for _ in range(1 + self.corrections):
             made = draw({**asked, **dict(zip(own, told.tolist()))})
             measured = measure(made)
             found = torch.tensor([float(measured[name]) for name in own])
-            answers.append((float((((found - wanted) / sd) ** 2).sum()), made))
+            answers.append((float(((found - wanted) / sd).norm()), made))
+            if answers[-1][0] < self.near:
+                break
             if last is not None:
                 slope = ((found - last[1]) / (told - last[0])).nan_to_num(1.0).clamp(*SLOPE)
+            little, much = torch.where(found < wanted, told, little), torch.where(found > wanted, told, much)
             last, told = (told, found), told + (wanted - found) / slope
-            told = torch.minimum(torch.maximum(told, wanted - FARTHEST * sd), wanted + FARTHEST * sd)
+            told = torch.where((told >= little) & (told <= much), told, (little + much) / 2)
         return min(answers, key=lambda answer: answer[0])[1]
 
     @staticmethod
