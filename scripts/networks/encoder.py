@@ -65,7 +65,11 @@ def _encode(
     for block in encoder.blocks:
         if isinstance(block, AEKLResBlock):
             pairs = next(conditions), next(conditions)
-            h = slabs.residual(block, h, *pairs) if lean else recomputed(residual, block, h, *pairs, enabled=checkpointing)
+            h = (
+                slabs.residual(block, h, *pairs)
+                if lean
+                else recomputed(residual, block, h, *pairs, enabled=checkpointing)
+            )
         elif isinstance(block, SpatialAttentionBlock):
             tokens = adaptive_group_norm(block.norm, h, next(conditions)).flatten(2).transpose(1, 2)
             h = h + block.attn(tokens).transpose(1, 2).reshape(h.shape)

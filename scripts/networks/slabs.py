@@ -9,7 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Convolutions of volumes, with what precedes them, slab by slab: training keeps their inputs alone, on a CPU."""
+"""Convolutions with what precedes them, slab by slab along the first axis: training on a CPU keeps their inputs alone.
+
+Neither the normalised input nor the copies that oneDNN makes of what it convolves are there as a whole.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,7 +31,7 @@ Condition = tuple[Tensor, Tensor] | None
 
 
 class _Before(NamedTuple):
-    """What precedes a convolution: a GroupNorm of some groups, if any, ``silu``, and the nearest neighbour's copies."""
+    """What precedes a convolution: a GroupNorm, if it has groups, ``silu``, and nearest neighbours ``factor`` times."""
 
     groups: int = 0
     eps: float = 0.0
@@ -42,7 +45,7 @@ class _Before(NamedTuple):
 
 
 class _Slab(NamedTuple):
-    """Planes of the output, those of the input behind them, and how many of zeros to add to these, at both ends."""
+    """Planes of the output, those of the input behind them, and how many planes of zeros these need at both ends."""
 
     output: slice
     input: slice
@@ -53,12 +56,15 @@ class _Slab(NamedTuple):
         return F.pad(x, (0, 0) * (x.ndim - 3) + self.padding) if any(self.padding) else x
 
 
+def _thickness(plane: int) -> int:
+    return max(1, AT_ONCE // plane)
+
+
 def _slabs(x: Tensor, kernel: Tensor, factor: int) -> Iterator[_Slab]:
     length, halo = x.shape[2] * factor, kernel.shape[2] // 2
     plane = max(kernel.shape[:2]) * len(x) * x[0, 0, 0].numel() * factor ** (x.ndim - 3)
-    thickness = max(1, AT_ONCE // plane)
-    for first in range(0, length, thickness):
-        last = min(first + thickness, length)
+    for first in range(0, length, _thickness(plane)):
+        last = min(first + _thickness(plane), length)
         low, high = max(first - halo, 0) // factor, -(-min(last + halo, length) // factor)
         padding = (low * factor - first + halo, last + halo - high * factor)
         yield _Slab(slice(first, last), slice(low, high), padding)
@@ -74,12 +80,10 @@ def _moments(x: Tensor, before: _Before) -> tuple[Tensor, Tensor]:
     """Mean, and 1 over the standard deviation, of the group of each channel ``(N, C, 1, ...)``."""
     space = [*range(2, x.ndim)]
     mean = _grouped(x.mean(space, keepdim=True), before.groups)
-    squares = sum((part - mean).square().sum(space, keepdim=True) for part in x.split(_thickness(x), 2))
+    squares = sum(
+        (part - mean).square().sum(space, keepdim=True) for part in x.split(_thickness(x[:, :, 0].numel()), 2)
+    )
     return mean, (_grouped(squares / x[0, 0].numel(), before.groups) + before.eps).rsqrt()
-
-
-def _thickness(x: Tensor) -> int:
-    return max(1, AT_ONCE // x[:, :, 0].numel())
 
 
 def _grouped(x: Tensor, groups: int) -> Tensor:
@@ -94,16 +98,18 @@ def _affine(gamma: Tensor, beta: Tensor, mean: Tensor, scale: Tensor) -> tuple[T
     return scale, beta.view_as(mean[:1]) - mean * scale
 
 
+def _convolution(kernel: Tensor) -> tuple:
+    """The function, and the padding of a slab."""
+    return F.conv2d if kernel.ndim == 4 else F.conv3d, [0, *[length // 2 for length in kernel.shape[3:]]]
+
+
 def _convolved(before: _Before, x: Tensor, kernel: Tensor, bias: Tensor, *norm: Tensor) -> Tensor:
+    """The convolution of what ``before`` makes of ``x (N, C, ...)``; ``norm`` is weight and bias of its GroupNorm."""
     affine = _affine(*norm, *_moments(x, before)) if norm else ()
     y, (convolve, padding) = _like(x, len(kernel), before.factor), _convolution(kernel)
     for slab in _slabs(x, kernel, before.factor):
         y[:, :, slab.output] = convolve(slab.pad(before(x[:, :, slab.input], *affine)), kernel, bias, padding=padding)
     return y
-
-
-def _convolution(kernel: Tensor) -> tuple:
-    return F.conv2d if kernel.ndim == 4 else F.conv3d, [0, *[length // 2 for length in kernel.shape[3:]]]
 
 
 def _gradients(
@@ -179,7 +185,7 @@ class _Residual(torch.autograd.Function):
 
 
 def usable(x: Tensor) -> bool:
-    """Whether slabs are for ``x (N, C, ...)``: on a CPU, without autocast."""
+    """Whether ``x (N, C, ...)`` is on a CPU and no autocast asks for another precision."""
     return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
