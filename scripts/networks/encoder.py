@@ -12,6 +12,7 @@
 """MONAI's encoder, conditioned on the acquisition."""
 
 from collections.abc import Callable, Container, Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -62,14 +63,10 @@ def _encode(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     features, conditions, level = {}, iter(conditions), 0
     lean = checkpointing and slabs.usable(h)
+    convolved = slabs.residual if lean else partial(recomputed, residual, enabled=checkpointing)
     for block in encoder.blocks:
         if isinstance(block, AEKLResBlock):
-            pairs = next(conditions), next(conditions)
-            h = (
-                slabs.residual(block, h, *pairs)
-                if lean
-                else recomputed(residual, block, h, *pairs, enabled=checkpointing)
-            )
+            h = convolved(block, h, next(conditions), next(conditions))
         elif isinstance(block, SpatialAttentionBlock):
             tokens = adaptive_group_norm(block.norm, h, next(conditions)).flatten(2).transpose(1, 2)
             h = h + block.attn(tokens).transpose(1, 2).reshape(h.shape)

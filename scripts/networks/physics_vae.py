@@ -251,9 +251,10 @@ class PhysicsVAE(AutoencoderKL):
         h, level = self.post_quant_conv(z), len(self.decoder.channels) - 1
         *blocks, norm, last = self.decoder.blocks
         lean = self.checkpointing and slabs.usable(h)
+        slabwise = {AEKLResBlock: slabs.residual, Upsample: slabs.upsample} if lean else {}
         for block in blocks:
-            if lean and isinstance(block, (AEKLResBlock, Upsample)):
-                h = (slabs.residual if isinstance(block, AEKLResBlock) else slabs.upsample)(block, h)
+            if type(block) in slabwise:
+                h = slabwise[type(block)](block, h)
             else:
                 h = recomputed(block, h, enabled=self.checkpointing)
             if isinstance(block, Upsample):
