@@ -11,7 +11,8 @@
 
 """MONAI's encoder, conditioned on the acquisition."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +21,16 @@ from monai.networks.nets.autoencoderkl import AEKLDownsample, AEKLResBlock, Enco
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import slabs
 from .conditioning import adaptive_group_norm
-from .group_norm import activated
 
 
 def encode_contrasts(
-    encoder: Encoder, h: Tensor, conditions: Iterable[tuple[Tensor, Tensor] | None], checkpointing: bool = False
+    encoder: Encoder,
+    h: Tensor,
+    conditions: Iterable[tuple[Tensor, Tensor] | None],
+    levels: Container[str] | None = None,
+    checkpointing: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """MONAI's encoder, block by block, with every GroupNorm made adaptive.
 
@@ -33,29 +38,35 @@ def encode_contrasts(
         encoder: that of an :class:`monai.networks.nets.AutoencoderKL`.
         h: single contrasts ``(N, 1, ...)``.
         conditions: scale and shift of each GroupNorm, in the encoder's order.
+        levels: whose features are wanted, the finest is "0"; None for all.
         checkpointing: see :func:`recomputed`; contrasts are encoded one after another then.
 
     Returns:
-        The encoder's output ``(N, L, ...)``, and the features at the end of each level but the coarsest, by its number.
+        The encoder's output ``(N, L, ...)``, and features at the end of levels but the coarsest.
     """
     if not checkpointing:
-        return _encode(encoder, h, conditions, False)
+        return _encode(encoder, h, conditions, levels, False)
     conditions, made = [*conditions], []
     for number in range(len(h)):
         own = [pair and tuple(one[number : number + 1] for one in pair) for pair in conditions]
-        made.append(recomputed(_encode, encoder, h[number : number + 1], own, True, enabled=True))
+        made.append(recomputed(_encode, encoder, h[number : number + 1], own, levels, True, enabled=True))
     outputs, features = zip(*made)
     return torch.cat(outputs), {level: torch.cat([one[level] for one in features]) for level in features[0]}
 
 
 def _encode(
-    encoder: Encoder, h: Tensor, conditions: Iterable[tuple[Tensor, Tensor] | None], checkpointing: bool
+    encoder: Encoder,
+    h: Tensor,
+    conditions: Iterable[tuple[Tensor, Tensor] | None],
+    levels: Container[str] | None,
+    checkpointing: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    features, conditions = {}, iter(conditions)
+    features, conditions, level = {}, iter(conditions), 0
+    lean = checkpointing and slabs.usable(h)
+    convolved = slabs.residual if lean else partial(recomputed, residual, enabled=checkpointing)
     for block in encoder.blocks:
         if isinstance(block, AEKLResBlock):
-            pairs = next(conditions), next(conditions)
-            h = recomputed(residual, block, h, *pairs, checkpointing, enabled=checkpointing)
+            h = convolved(block, h, next(conditions), next(conditions))
         elif isinstance(block, SpatialAttentionBlock):
             tokens = adaptive_group_norm(block.norm, h, next(conditions)).flatten(2).transpose(1, 2)
             h = h + block.attn(tokens).transpose(1, 2).reshape(h.shape)
@@ -63,7 +74,9 @@ def _encode(
             h = adaptive_group_norm(block, h, next(conditions))
         else:
             if isinstance(block, AEKLDownsample):
-                features[str(len(features))] = h
+                if levels is None or str(level) in levels:
+                    features[str(level)] = h
+                level += 1
             h = block(h)
     return h, features
 
@@ -88,7 +101,6 @@ def residual(
     h: Tensor,
     first: tuple[Tensor, Tensor] | None = None,
     second: tuple[Tensor, Tensor] | None = None,
-    checkpointing: bool = False,
 ) -> Tensor:
     """MONAI's residual block with adaptive GroupNorms.
 
@@ -97,13 +109,10 @@ def residual(
         h: its input ``(N, C, ...)``.
         first: scale and shift of its first GroupNorm; None for none.
         second: of its second one.
-        checkpointing: only what is convolved and what is normalised is kept for gradients.
     """
-    # On other devices native_group_norm may refuse what is stored channels last.
-    normed = activated if checkpointing and h.device.type == "cpu" else _activated
     x = block.nin_shortcut(h)
-    h = block.conv1(normed(block.norm1, h, first))
-    return x + block.conv2(normed(block.norm2, h, second))
+    h = block.conv1(_activated(block.norm1, h, first))
+    return x + block.conv2(_activated(block.norm2, h, second))
 
 
 def _activated(norm: nn.GroupNorm, h: Tensor, condition: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -231,8 +231,8 @@ class MapSampler(Inferer):
 
         Areas and volumes that are asked for can be measured. So the network is asked again, with the same noise, for
         more of what came out too small and less of what came out too large, and the best answer counts. How much more
-        follows from the last two answers (secant method); halfway between too little and too much where that lies outside.
-        What is :attr:`near` enough is not asked for again.
+        follows from the last two answers (secant method), or is halfway between too little and too much where these do
+        not enclose it. What is :attr:`near` enough is not asked for again.
 
         Args:
             draw: conditions -> what is made.

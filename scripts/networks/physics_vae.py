@@ -12,7 +12,6 @@
 """The physics VAE: scans and their acquisitions -> tissue maps."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,8 +24,9 @@ from torch import Tensor, nn
 from ..acquisition import load_render, present
 from ..errors import UserError
 from ..tissue import MAPS, Estimate, TissuePrior
+from . import slabs
 from .conditioning import AcquisitionConditioning
-from .encoder import encode_contrasts, recomputed, residual
+from .encoder import encode_contrasts, recomputed
 from .fusion import product_of_experts
 from .gain import GainRegressor
 from .group_norm import use_fast_group_norm
@@ -234,7 +234,7 @@ class PhysicsVAE(AutoencoderKL):
             acquisition_features = self.conditioning.features(acquisition[exists])
         contrasts = self._pad(image[exists].unsqueeze(1))
         h, features = encode_contrasts(
-            self.encoder, contrasts, self.conditioning(acquisition_features), self.checkpointing
+            self.encoder, contrasts, self.conditioning(acquisition_features), self.skips, self.checkpointing
         )
         with torch.autocast(h.device.type, enabled=False):
             mean, log_var = self.quant_conv_mu(h.float()), self.quant_conv_log_sigma(h.float())
@@ -249,16 +249,20 @@ class PhysicsVAE(AutoencoderKL):
     def _decode(self, z: Tensor, skipped: dict[str, Tensor]) -> Estimate:
         """MONAI's decoder, block by block, with the skips; without ``covariance`` the Cholesky factor is zero."""
         h, level = self.post_quant_conv(z), len(self.decoder.channels) - 1
-        *blocks, last = self.decoder.blocks
+        *blocks, norm, last = self.decoder.blocks
+        lean = self.checkpointing and slabs.usable(h)
+        slabwise = {AEKLResBlock: slabs.residual, Upsample: slabs.upsample} if lean else {}
         for block in blocks:
-            lean = self.checkpointing and isinstance(block, AEKLResBlock)
-            h = recomputed(
-                partial(residual, block, checkpointing=True) if lean else block, h, enabled=self.checkpointing
-            )
+            if type(block) in slabwise:
+                h = slabwise[type(block)](block, h)
+            else:
+                h = recomputed(block, h, enabled=self.checkpointing)
             if isinstance(block, Upsample):
                 level -= 1
                 h = h + skipped[str(level)] if str(level) in skipped else h
-        log_maps = self.prior(last(h))
+        together = lean and self.spread is None
+        h = h if together else norm(h)
+        log_maps = self.prior(slabs.convolution(last, h, norm) if together else last(h))
         cholesky = log_maps.new_zeros(h.shape[0], 6, *h.shape[2:]) if self.spread is None else self.spread(h)
         return Estimate(log_maps, cholesky)
 
