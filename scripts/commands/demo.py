@@ -51,20 +51,20 @@ class Step(NamedTuple):
 STEPS = (
     Step(
         "simulate a head and its T1w, T2w and FLAIR scans",
-        25,
+        55,
         "simulate",
         "--subjects 1 --slice_thickness 3 --output_dir demo/scans",
     ),
     Step(
         "estimate its tissue maps, render contrasts nobody acquired",
-        75,
+        65,
         "inference",
         "--dataset_dir demo/scans --output_dir demo/maps --render research --console true",
         "demo/maps/sub-01/anat/sub-01_overview.png",
     ),
     Step(
         "generate two new brains from noise",
-        10,
+        15,
         "generate",
         "--count 2 --output_dir demo/brains --render clinical --threads 1",
         "demo/brains/overview.png",
