@@ -24,7 +24,7 @@ from scripts.bids import label_table
 from scripts.commands.study.products import foreground_from_pd
 from scripts.errors import UserError
 from scripts.networks import DiffusionTransformer, FractionCodec, LatentDiffusionUNet, PhysicsVAE
-from scripts.networks.inferers import MapSampler
+from scripts.networks.samplers import MapSampler
 from scripts.parallel import in_parallel
 from scripts.tissue import REGIONS, class_values
 from scripts.tissue.fractions import measure_areas

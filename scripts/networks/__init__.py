@@ -19,10 +19,11 @@ from .device import bf16, on_device, unwrap
 from .diffusion import LatentDiffusionUNet, PinayaDiffusionUNet, PublishedDiffusionUNet
 from .gain import GainRegressor
 from .heads import HeadSampler
-from .inferers import MapInferer, MapSampler
+from .inferers import MapInferer
 from .levels import at_levels, halving_order
 from .physics_vae import DEFAULT_PROTOCOL, PhysicsVAE, PosteriorSample, PublishedVAE
 from .refining import RefiningTransformer, Surroundings
+from .samplers import MapSampler
 from .skips import PrecisionSkip
 from .transformer import CoarseTransformer, DiffusionTransformer
 

@@ -27,9 +27,9 @@ from ..parallel import in_parallel
 from ..randomness import generator
 from ..tissue.fractions import VOLUMES, measure_volumes
 from .codec import CoarseCodec, FractionCodec
-from .inferers import MapSampler, denoise
 from .levels import CELL_MM, CENTRE_MM, halving_order
 from .refining import RefiningTransformer, Surroundings
+from .samplers import MapSampler, denoise
 
 SLICE = 4
 """Third address of the noise of a slice."""
@@ -55,14 +55,14 @@ class HeadSampler(MapSampler):
         latent_size: spatial size of the latent of the coarse volume.
         slice_size: spatial size of the latent of a slice.
         slices: slices of a head, 1 mm apart.
-        guidance: of the coarse volume, see :class:`.inferers.MapSampler`.
-        corrections: how often the coarse volume is asked for again, see :meth:`.inferers.MapSampler.closest`. Unless
+        guidance: of the coarse volume, see :class:`.samplers.MapSampler`.
+        corrections: how often the coarse volume is asked for again, see :meth:`.samplers.MapSampler.closest`. Unless
             it is 0, what the slices make of it is looked at, see :meth:`glimpse`, and it is asked to make up for that.
         batch_size: slices of a call of the network; calls run side by side on a CPU.
         amp: slices are made in bfloat16.
 
     Raises:
-        UserError: as :class:`.inferers.MapSampler`; for too few ``refining_steps``.
+        UserError: as :class:`.samplers.MapSampler`; for too few ``refining_steps``.
     """
 
     near = 0.0  # a coarse volume takes little time
@@ -97,7 +97,7 @@ class HeadSampler(MapSampler):
 
     @property
     def settings(self) -> dict:
-        """As those of :class:`.inferers.MapSampler`, and those of the refinement."""
+        """As those of :class:`.samplers.MapSampler`, and those of the refinement."""
         names = ("refining_steps", "slice_size", "slices", "batch_size", "amp")
         return super().settings | {name: getattr(self, name) for name in names}
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..networks.codec import BLOCK
 from ..networks.device import bf16
-from ..networks.inferers import denoise
+from ..networks.samplers import denoise
 from ..networks.weights import load_weights
 from ..randomness import generator
 from ..tissue import FRACTIONS

@@ -49,7 +49,7 @@ class SampleStep:
 
     Args:
         study: where results go.
-        inferer: a :class:`scripts.networks.inferers.MapSampler`.
+        inferer: a :class:`scripts.networks.samplers.MapSampler`.
         brains: what makes brains of latents.
         network: what reads latents, the codec or the physics VAE, on its device.
         diffusion: the diffusion network, on its device.
