@@ -15,7 +15,16 @@ import pytest
 import torch
 
 from benchmarks.utility.network import average_precision, dice, lesion_scores, shares, train
-from benchmarks.utility.samples import LESION, TISSUES, WAYS, make_samples, only_brain, random_contrasts, tissue_labels
+from benchmarks.utility.samples import (
+    LESION,
+    TISSUES,
+    WAYS,
+    make_samples,
+    only_brain,
+    random_contrasts,
+    tissue_labels,
+    with_lesions_of,
+)
 from scripts.tissue import FRACTIONS
 
 SIZE = (48, 64)
@@ -35,6 +44,18 @@ def test_labels_are_those_of_the_brain():
     labels = tissue_labels(stripped)
     assert labels[3, 30] == labels[6, 30] == 0 and labels[9, 30] == TISSUES.index("CSF")
     assert labels[12, 30] == TISSUES.index("GM") and labels[16, 30] == TISSUES.index("WM") and labels[24, 32] == LESION
+
+
+def test_heads_are_chosen_that_show_as_much_lesion():
+    def lesion(voxels: int) -> torch.Tensor:
+        numbers = torch.full((1, 8), FRACTIONS.index("white matter"))
+        numbers[0, :voxels] = FRACTIONS.index("lesion")
+        return torch.nn.functional.one_hot(numbers, len(FRACTIONS)).movedim(-1, 0).float()
+
+    slices = [lesion(voxels) for voxels in (0, 5, 2, 7, 0)]
+    chosen = with_lesions_of([lesion(6), lesion(0), lesion(2)], slices)
+    assert [int((tissue_labels(one) == LESION).sum()) for one in chosen] in ([5, 0, 2], [7, 0, 2])
+    assert len({id(one) for one in with_lesions_of([lesion(0)] * 3, slices)}) == 3, "no slice is taken twice"
 
 
 def test_random_intensities_differ_between_classes_and_contrasts_but_hardly_inside_a_class():

@@ -36,7 +36,7 @@ from scripts.tissue.fractions import count_fractions
 
 from . import __doc__ as about
 from .network import dice, lesion_scores, shares, train
-from .samples import LESION, TISSUES, make_samples
+from .samples import LESION, TISSUES, make_samples, with_lesions_of
 
 TRAINED, HELD_OUT = (0, 11), (11, 2)
 SIZE, LEVELS = (176, 224), (-20.0, 40.0)
@@ -44,6 +44,8 @@ SUFFIXES = ("T1w", "T2w", "FLAIR")
 REAL = "real/open_ms/sub-26/anat/sub-26_space-MNI_{}.nii.gz"
 STEP, FEWEST = 3, 4000
 """Every third slice of the patient, and voxels of brain in it."""
+POOL = 4
+"""Slices of heads for each generated one; those with as much lesion are taken."""
 WAYS = {
     "random intensities, as SynthSeg": ("heads", "random"),
     "physics": ("heads", "physics"),
@@ -100,7 +102,8 @@ def run(options: argparse.Namespace) -> Path:
     if not (data / REAL.format("FLAIR")).is_file():
         raise UserError(options.shared, "no data/real/open_ms", "name the folder that holds data/ with --shared")
     generated = generated_slices(options.generated)
-    shapes = {"generated": generated, "heads": head_slices(data, TRAINED, len(generated), options.seed, options.cache)}
+    heads = head_slices(data, TRAINED, POOL * len(generated), options.seed, options.cache)
+    shapes = {"generated": generated, "heads": with_lesions_of(generated, heads)}
     held_out = head_slices(data, HELD_OUT, options.held_out, options.seed + 1, options.cache)
     tests = make_samples(held_out, "physics", options.seed + 1, 1)
     scans, lesions, brain = patient(data)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from scripts.acquisition import FAMILIES, draw_acquisition
@@ -48,6 +49,15 @@ def tissue_labels(fractions: Tensor) -> Tensor:
         tissue = IN_TISSUE.get(region, region)
         shares[TISSUES.index(tissue) if tissue in TISSUES else 0] += share
     return shares.argmax(0)
+
+
+def with_lesions_of(wanted: Sequence[Tensor], slices: Sequence[Tensor]) -> list[Tensor]:
+    """One of the slices for each wanted one, so that the areas of their lesions differ least in all.
+
+    Networks that see more lesion find more of it; where a slice comes from is to be the only difference.
+    """
+    areas, others = ([float((tissue_labels(one) == LESION).sum()) for one in group] for group in (wanted, slices))
+    return [slices[index] for index in linear_sum_assignment(np.abs(np.subtract.outer(areas, others)))[1]]
 
 
 def only_brain(fractions: Tensor) -> Tensor:
