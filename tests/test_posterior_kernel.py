@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.acquisition import Acquisition
 from scripts.estimate.posterior import head as heads
 from scripts.estimate.posterior import lattice, reference
 from scripts.estimate.posterior.fractions import APART, bimodal
@@ -205,6 +206,24 @@ def test_both_sides_of_a_null_are_weighed_where_nothing_decides():
     assert (sums.covariance[two, 3] > 0.25 * 0.75 * APART**2).all()
 
 
+@pytest.mark.parametrize("flair, t1w", [(1, 1), (1, 0.65), (4, 0.65)])
+def test_fluid_stays_fluid_where_a_scan_does_not_fit(flair, t1w):
+    """A short T2 would leave nothing of the T2w, a T1 at the null nothing of the FLAIR: no noise makes these bright.
+
+    Flow in ventricles does such things to real scans.
+    """
+    fse = {"echo_train_length": 16.0, "echo_spacing": 0.01}
+    scans = (
+        Acquisition("inversion_recovery_turbo_spin_echo", te=0.09, tr=9.0, ti=2.5, **fse),
+        Acquisition("spin_echo", te=0.012, tr=0.6, flip_angle=90.0),
+        Acquisition("turbo_spin_echo", te=0.1, tr=4.5, **fse),
+    )
+    seen = magnitudes(make_head(scans, (0, 1, 2)).scanner, np.log([[1.0, 4.4, 2.0]]))
+    image = seen * torch.tensor([[flair], [t1w], [1.0]])
+    for sums in both(make_head(scans, (0, 1, 2), image=image, noise=0.005, typical=0.3)):
+        assert (np.exp(sums.mean[0, 1:]) > (3.0, 1.0)).all()
+
+
 EXTREMES = {
     "dark": torch.zeros(3, 8),
     "faint": torch.full((3, 8), 1e-6),
@@ -226,10 +245,11 @@ def test_extreme_voxels_have_finite_sums(image, noise, network):
     for part in (*ours, *theirs, *head.scores(head.mean, slice(None), ours)):
         assert np.isfinite(part).all()
     np.testing.assert_allclose(ours.component[:, :, 0].sum(1), 1, atol=1e-5)
-    # No pruning is wrong in a voxel that any scanner could give.
+    # No pruning is wrong in a voxel that any scanner could give; where nothing fits, the last digits may be.
     if image.max() < 1e6:
-        np.testing.assert_allclose(ours.mean, theirs.mean, atol=0.1)
-        np.testing.assert_allclose(ours.evidence, theirs.evidence, atol=0.05)
+        np.testing.assert_allclose(ours.mean, theirs.mean, atol=0.12)
+        np.testing.assert_allclose(ours.evidence, theirs.evidence, atol=0.05, rtol=0.003)
+        assert (ours.mean[:, 0] < 4).all(), "one wrong scan does not drag PD to absurd values"
 
 
 @each_set

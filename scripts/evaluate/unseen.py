@@ -91,6 +91,7 @@ class UnseenContrasts:
         protocol: for scans without a sidecar.
         seed: of samples of the posterior.
         register: which scans the preprocessing registers, for the record.
+        correct_bias: whether the preprocessing corrects bias fields, for the record.
         overwrite: evaluate all sessions anew.
 
     Attributes:
@@ -109,6 +110,7 @@ class UnseenContrasts:
     protocol: str | None = None
     seed: int = 0
     register: bool | str = "auto"
+    correct_bias: bool = True
     overwrite: bool = False
     failures: dict[str, Exception] = field(default_factory=dict, init=False)
 
@@ -129,7 +131,7 @@ class UnseenContrasts:
         self.network.eval()
         self._check_groups([scan_names(record["session"]) for record in records])
         settings = {"slices": self.slices, "left_out": self.left_out, "seed": self.seed, "gain": self.gain}
-        settings |= {"register": self.register, "weights": sha256}
+        settings |= {"register": self.register, "correct_bias": self.correct_bias, "weights": sha256}
         content, picture, drawn = [], root / "predictions.png", not self.overwrite
         self.failures = {}
         for name, error in getattr(self.sessions, "failures", {}).items():

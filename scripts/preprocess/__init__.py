@@ -11,6 +11,7 @@
 
 """Dictionary transforms that make one aligned volume of a session's files."""
 
+from .bias import CorrectBiasd, log_sd_of
 from .register import RegisterContrastsd
 from .session import (
     AlignContrastsd,
@@ -25,10 +26,12 @@ from .template import AlignToTemplated
 __all__ = [
     "AlignContrastsd",
     "AlignToTemplated",
+    "CorrectBiasd",
     "CropAroundForegroundd",
     "ForegroundMaskd",
     "LoadSessiond",
     "RegisterContrastsd",
     "ScaleContrastsd",
     "filled_foreground",
+    "log_sd_of",
 ]

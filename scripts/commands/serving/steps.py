@@ -33,6 +33,7 @@ from ...bids import resolve, session_record
 from ...errors import UserError, find_user_error
 from ...estimate import Estimator
 from ...estimate.grids import on_grid
+from ...preprocess import log_sd_of
 from .answer import answer, pack, unpack
 from .request import read_request
 from .scans import read_scans
@@ -52,8 +53,8 @@ class ReadRequestd(Transform):
     adds ``request``, and ``grid``: shape and affine of the answer, and its affine where the contrasts are aligned.
 
     Args:
-        preprocessing: record of a session -> ``image``, ``mask``, ``acquisition``, ``alignment``, see
-            :mod:`scripts.preprocess`.
+        preprocessing: record of a session -> ``image``, ``mask``, ``acquisition``, ``alignment``,
+            ``bias_sd``, see :mod:`scripts.preprocess`.
 
     Raises:
         UserError: for whatever is wrong with a request; where a web server runs, as its exception of status 400.
@@ -121,6 +122,7 @@ class MapsInferer(Inferer):
         packed.meta["about"] = {
             "Acquisitions": acquisitions,
             "Alignment": {name: volume["alignment"].caption(number) for number, name in enumerate(names)},
+            "BiasFieldLogSD": log_sd_of(names, volume["bias_sd"]),
             **about,
             "StandardDeviations": estimate.sd_note,
         }

@@ -41,6 +41,7 @@ from ...estimate.grids import on_grid
 from ...estimate.maps import Maps
 from ...networks.weights import load_weights
 from ...parallel import use_threads
+from ...preprocess import log_sd_of
 from ...preprocess.registration import estimation_edges, sidecar_about, write_transforms
 from ...shard import Part
 from ...tissue import REGIONS
@@ -152,7 +153,8 @@ class SubjectStep:
     Args:
         study: where results go.
         dataset: the sessions.
-        preprocessing: record -> ``image``, ``mask``, ``acquisition``, ``alignment``, see :mod:`scripts.preprocess`.
+        preprocessing: record -> ``image``, ``mask``, ``acquisition``, ``alignment``, ``bias_sd``, see
+            :mod:`scripts.preprocess`.
         estimator: volume -> maps.
         weights: file of the state dict of its network.
         render: contrasts to render, see :func:`scripts.acquisition.load_render`.
@@ -234,6 +236,7 @@ class SubjectStep:
                 origin = {"Sources": names, "Acquisitions": acquisitions, "Weights": self.sha256}
                 origin["UnknownAcquisitions"] = _unknown(names, volume)
                 origin["Alignment"] = sidecar_about(alignment, session, names)
+                origin["BiasFieldLogSD"] = log_sd_of(names, volume["bias_sd"])
                 write_maps(folder, session, maps, {**origin, **about}, self.estimator.sd_note)
                 write_transforms(folder, session, alignment, names)
             if console:

@@ -15,6 +15,7 @@ One node stands for a block of the lattice, with a likelihood made broad enough 
 """
 
 import numpy as np
+from numba import njit
 
 from .arithmetic import compiled
 from .nodes import FIELDS, FIRST, NOTHING, evidence, join, likelihood, network, open_cell
@@ -23,12 +24,20 @@ BROAD = 0.03
 """Relative error added to every scan, besides half the range of its signal in a block."""
 DROP = 9.0
 """Blocks whose log score is further below the best than this are left out."""
+POOR = -10.0
+"""Where the best log score is lower, nothing fits a voxel: scores change much within a block, and more are kept."""
 MARGIN = 3.0
 """How far log scores of a voxel are from those of the middle of its cell."""
 SHARED, OWN = 1, 2
 """Marks of blocks that matter to all voxels of a cell, and of those that only the network of one finds likely."""
 HALF = 0.09
 """Half the side of a block in ln T1 and ln T2: the network's Gaussian is taken at the nearest point."""
+
+
+@njit(fastmath=True, error_model="numpy", inline="always")
+def lowest(best):
+    """The log score down to which blocks are kept."""
+    return best - np.float32(DROP) - np.float32(2.0) * max(np.float32(POOR) - best, np.float32(0.0))
 
 
 @compiled
@@ -65,17 +74,18 @@ def likely_blocks(cell, order, group, groups, noise, error, first, precision, ne
             for k in range(components):
                 join(begin, end, k, prior, pd, precision[k], rows, joint)
                 best_shared = max(best_shared, evidence(begin, end, k, joint, rows[2], rows[3], out))
+            least = lowest(best_shared) - np.float32(MARGIN)
             for b in range(plain):
                 top = NOTHING
                 for k in range(components):
                     top = max(top, out[k, b])
-                shared[b] = top >= best_shared - np.float32(DROP + MARGIN)
+                shared[b] = top >= least
         for b in range(plain):
             likely[n, b] = shared[b]
         if with_network:
             network(begin, end, own, net[n], log_t, log_cell, np.float32(HALF), prior, pd)
             join(begin, end, own, prior, pd, net[n, 5], rows, joint)
-            best = max(best_shared, evidence(begin, end, own, joint, rows[2], rows[3], out)) - np.float32(DROP)
+            least = lowest(max(best_shared, evidence(begin, end, own, joint, rows[2], rows[3], out)))
             for b in range(plain):
-                if not shared[b] and out[own, b] >= best:
+                if not shared[b] and out[own, b] >= least:
                     likely[n, b] = OWN

@@ -25,6 +25,10 @@ from .arithmetic import fast_exp, fast_log
 # on the first call and other code, from its cache, in the next process: the last bits would differ.
 NOTHING = np.float32(-1e30)
 """Log weight of what is not there."""
+LARGEST = np.float32(30.0)
+"""Where nothing is predicted, noise and the additive error explain up to so many times themselves."""
+SURE = np.float32(4.0)
+"""How much surer a magnitude above that is at most. With no end, one wrong scan would drag PD to absurd values."""
 FIRST, FIELDS = 4, 7
 """Rows of a likelihood that all scans share, and rows of each scan."""
 RHO, WEIGHTED, RESIDUAL, SCORE, LAGGED, LINEAR = 1, 2, 3, 4, 5, 6
@@ -44,6 +48,8 @@ def open_cell(cell, noise, error, middle, y, weight):
 @njit(fastmath=True, error_model="numpy", inline="always")
 def likelihood(start, stop, log_y, y, weight, signal, star, noise, error, extra, group, groups, rows, sums):
     """Likelihood of nodes with ln PD left open: ``Q - (A u^2 - 2 B u) / 2`` for ``u = ln PD - a``.
+
+    ``extra`` is a relative variance of every scan, in the first pass; 0 makes it as narrow as it is.
 
     Leaves in ``rows`` a, A, B, Q, then of each scan w, rho, w rho, q, and the constant of its score, what is taken from
     it by the lag of its gain, and its slope; then of each gain f, 1 - f A. Uses ``sums`` for sums.
@@ -70,7 +76,8 @@ def likelihood(start, stop, log_y, y, weight, signal, star, noise, error, extra,
             sums[0, c], sums[1, c] = zero, zero
         for s in range(scans):
             if group[s] == g and weight[s] > 0:
-                sigma2, floor, ly, own = noise[s], noise[s] + additive2 * error[7 + s], log_y[s], FIRST + FIELDS * s
+                sigma2, ly, own = noise[s] + additive2 * error[7 + s], log_y[s], FIRST + FIELDS * s
+                least2 = sigma2 + min(y[s] * y[s] / (LARGEST * LARGEST), SURE * sigma2)
                 for c in range(start, stop):
                     m2 = signal[s, c] * signal[s, c] * sums[2, c]
                     rows[own + RHO, c] = m2 / (m2 + sigma2)
@@ -79,7 +86,7 @@ def likelihood(start, stop, log_y, y, weight, signal, star, noise, error, extra,
                 for c in range(start, stop):
                     m2, share = signal[s, c] * signal[s, c] * sums[2, c], rows[own + RHO, c]
                     slope = star[s, c] * share
-                    variance = (floor + own2 * m2) / (m2 + sigma2) + star2 * slope * slope + extra * share * share
+                    variance = sigma2 / (m2 + least2) + own2 * share + star2 * slope * slope + extra * share * share
                     rows[own, c] = one / variance
                 for c in range(start, stop):
                     w, q = rows[own, c], rows[own + RESIDUAL, c]

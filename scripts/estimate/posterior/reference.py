@@ -27,6 +27,7 @@ from torch import Tensor
 
 from .head import FLOOR, PD_SD, TYPICAL_PD, Head, Sums
 from .lattice import Tables
+from .nodes import LARGEST, SURE
 from .scanner import T2_STAR_SD
 
 LOWEST_PD, HIGHEST_PD = -2.5, 1.0
@@ -56,17 +57,19 @@ class Likelihood(NamedTuple):
 def likelihood(head: Head, y: Tensor, signal: Tensor, star: Tensor) -> Likelihood:
     r"""The likelihood of magnitudes at the nodes.
 
-    The logarithm of a magnitude has the expected value of that of a Rician one, :math:`M^2 + \sigma^2` its square:
+    The logarithm of a magnitude has the expected value of that of a Rician one, with :math:`M^2 + \sigma^2` as its
+    square, where :math:`\sigma^2` is that of noise and of an additive error :math:`\epsilon_a t`:
 
     .. math::
         M = e^a S, \quad \rho = \frac{M^2}{M^2 + \sigma^2}, \quad q = \ln y - \tfrac12 \ln(M^2 + \sigma^2), \quad
         r = q - \rho u
 
-    Its own variance is that of noise, of an additive error, of a relative one, and of T2* / T2; errors m of the
-    equation are common to the scans of a gain:
+    Its own variance is that of these, of a relative error, and of T2* / T2; errors m of the equation are common to the
+    scans of a gain. The logarithm alone would find a bright voxel likely where nothing is predicted; with c and
+    :math:`\kappa`, :data:`.nodes.LARGEST` and :data:`.nodes.SURE`, it does not:
 
     .. math::
-        v = \frac{\sigma^2 + \epsilon_a^2 t^2 + \epsilon_o^2 M^2}{M^2 + \sigma^2}
+        v = \frac{\sigma^2}{M^2 + \sigma^2 + \min(y^2 / c^2, \kappa \sigma^2)} + \epsilon_o^2 \rho
             + \Bigl(s_* \rho \frac{\partial \ln S}{\partial \ln T_2^*}\Bigr)^2, \quad
         C = \mathrm{diag}(v) + m^2 \rho \rho^T
 
@@ -95,11 +98,13 @@ def likelihood(head: Head, y: Tensor, signal: Tensor, star: Tensor) -> Likelihoo
     sure, ridge = top**2 / bottom, PD_SD**-2
     a = (((top / bottom).log() * sure + TYPICAL_PD * ridge) / (sure + ridge)).clamp(LOWEST_PD, HIGHEST_PD)
 
-    noise2, typical2, there = noise2[:, None], typical2[:, None], there[:, :, None]
+    floor = FLOOR * noise2.sqrt()
+    sigma2, there = (noise2 + additive2 * typical2)[:, None], there[:, :, None]
     m2 = (a.exp()[:, None] * signal) ** 2
-    rho = m2 / (m2 + noise2)
-    q = torch.maximum(y, FLOOR * noise2[:, 0].sqrt()).log()[:, :, None] - 0.5 * (m2 + noise2).log()
-    v = (noise2 + additive2 * typical2 + own2 * m2) / (m2 + noise2) + (T2_STAR_SD * rho * star) ** 2
+    rho = m2 / (m2 + sigma2)
+    q = torch.maximum(y, floor).log()[:, :, None] - 0.5 * (m2 + sigma2).log()
+    least2 = sigma2 + torch.minimum((y[:, :, None] / float(LARGEST)) ** 2, float(SURE) * sigma2)
+    v = sigma2 / (m2 + least2) + own2 * rho + (T2_STAR_SD * rho * star) ** 2
     w = there / v
 
     def of_gains(x: Tensor) -> Tensor:
