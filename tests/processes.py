@@ -14,7 +14,7 @@
 import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
 from multiprocessing import get_context
@@ -44,7 +44,7 @@ def elsewhere(function: Callable, *arguments: object) -> object:
 
 def bundle(*words: str, cwd: Path, output: Path | str = os.devnull, errors: Path | str = os.devnull) -> BaseProcess:
     """Starts ``python -m monai.bundle`` with these words; it writes to these files."""
-    return start(_bundle, words, cwd, output, errors)
+    return start(run_bundle, words, cwd, output, errors)
 
 
 def bundle_run(*words: str, cwd: Path) -> CompletedProcess:
@@ -58,7 +58,8 @@ def bundle_run(*words: str, cwd: Path) -> CompletedProcess:
         return CompletedProcess(words, process.exitcode, *(file.read_text() for file in files))
 
 
-def _bundle(words: tuple[str, ...], cwd: Path, output: Path | str, errors: Path | str) -> None:
+def run_bundle(words: Sequence[str], cwd: Path, output: Path | str, errors: Path | str) -> None:
+    """Is ``python -m monai.bundle`` with these words, in the process that calls it."""
     os.chdir(cwd)
     for number, path in ((1, output), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
