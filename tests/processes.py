@@ -17,14 +17,15 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
 
+from scripts.parallel import forks
+
 ROOT = Path(__file__).resolve().parents[1]
-FORKS = get_context("forkserver")
+FORKS = forks()
 FORKS.set_forkserver_preload(["monai.bundle", "scripts.commands.study", "scripts.train", "scripts.simulate"])
 
 
