@@ -25,8 +25,14 @@ from .test_training import TINY, simulated, write_label_maps
 
 
 def inference(tmp_path: Path) -> tuple[dict, str]:
-    scans = str(write_study(tmp_path / "scans", subjects=30))
-    options = {"dataset_dir": scans, "weights": write_weights(tmp_path / "weights")["vae"], "render": RENDER, **INFER}
+    scans = str(write_study(tmp_path / "scans", subjects=8))
+    options = {
+        "dataset_dir": scans,
+        "threads": 2,
+        "weights": write_weights(tmp_path / "weights")["vae"],
+        "render": RENDER,
+        **INFER,
+    }
     return options, "sub-*/anat/*_manifest.json"
 
 
