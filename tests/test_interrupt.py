@@ -43,7 +43,8 @@ def generate(tmp_path: Path) -> tuple[dict, str]:
 
 
 def simulate(tmp_path: Path) -> tuple[dict, str]:
-    return {"label_maps": str(write_label_maps(tmp_path / "heads")), "subjects": 50}, "sub-*"
+    heads = str(write_label_maps(tmp_path / "heads"))
+    return {"label_maps": heads, "subjects": 50, "simulator::resolution": 4}, "sub-*"
 
 
 def train_vae(tmp_path: Path) -> tuple[dict, str]:

@@ -30,7 +30,7 @@ from ..tissue import MAPS
 UNITS = ("relative", "s", "s")
 LINEAR = {"PSNR": "PSNR [dB]", "MS-SSIM": "MS-SSIM"}
 """Metrics whose differences count, not their ratios: decibels and similarities. Metric -> title."""
-PAUSE = 30.0
+PAUSE = 60.0
 """Least seconds from one drawing of the pictures to the next: an epoch of a small training takes less than they do."""
 DECADES = 30
 """Ratio of largest to smallest value from which powers of ten are enough on a logarithmic axis."""
