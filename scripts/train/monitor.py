@@ -102,7 +102,7 @@ class History:
             engine.add_event_handler(Events.EPOCH_STARTED, self._open)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._close_epoch)
-            engine.add_event_handler(Events.COMPLETED, lambda: self._changed and self._draw())
+            engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, lambda: self._changed and self._draw())
 
     def show(self, name: str, figure: Figure, epoch: int) -> None:
         """Keeps a picture in the output folder and in TensorBoard."""
