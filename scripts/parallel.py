@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Work for several processor cores: independent pieces side by side, each computed by one thread.
+"""Work for several processor cores: independent pieces side by side, each computed by one thread, and processes.
 
 Threads inside an operation wait for each other at its end, and spin while they wait. When another process has taken one
 of the cores, all of them wait for it, thousands of times a second: two runs at once took many times as long as one
@@ -17,9 +17,12 @@ after the other. A piece that one thread computes alone waits for nobody, and it
 threads there are.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 import joblib
@@ -71,3 +74,16 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], devic
             yield from pool.map(compute, items)
     finally:
         torch.set_num_threads(before)
+
+
+@cache
+def forks() -> BaseContext:
+    """Makes processes that are forked from one that has imported MONAI: by itself, each takes many seconds for that.
+
+    Windows cannot fork; there, each imports it.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["monai"])
+    return context

@@ -26,6 +26,29 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = [
+    "test_posterior_kernel",
+    "test_training",
+    "test_training_ranks",
+    "test_zoo",
+    "test_console_browser",
+    "test_training_slices",
+    "test_generation",
+    "test_inference",
+    "test_kill",
+    "test_prepare",
+]
+"""Files that take more than 20 s, which start first: at the end, one worker would wait for another's.
+
+The first one compiles the sums of the posterior, so that no other worker compiles them at the same time.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def bundle_root() -> Path:
     """Root of the bundle."""

@@ -14,17 +14,18 @@
 import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
 
+from scripts.parallel import forks
+
 ROOT = Path(__file__).resolve().parents[1]
-FORKS = get_context("forkserver")
+FORKS = forks()
 FORKS.set_forkserver_preload(["monai.bundle", "scripts.commands.study", "scripts.train", "scripts.simulate"])
 
 
@@ -44,24 +45,29 @@ def elsewhere(function: Callable, *arguments: object) -> object:
 
 def bundle(*words: str, cwd: Path, output: Path | str = os.devnull, errors: Path | str = os.devnull) -> BaseProcess:
     """Starts ``python -m monai.bundle`` with these words; it writes to these files."""
-    return start(_bundle, words, cwd, output, errors)
+    return start(run_bundle, words, cwd, output, errors)
 
 
 def bundle_run(*words: str, cwd: Path) -> CompletedProcess:
     """The end of ``python -m monai.bundle run`` with these words."""
+    return finished(run_bundle, ("run", *words), cwd)
+
+
+def finished(function: Callable, *arguments: object) -> CompletedProcess:
+    """The end of a process that calls a function with these arguments, and two files for what it prints."""
     with TemporaryDirectory() as folder:
         files = Path(folder, "output"), Path(folder, "errors")
-        process = bundle("run", *words, cwd=cwd, output=files[0], errors=files[1])
+        process = start(function, *arguments, *files)
         process.join(120)
         process.kill()
         process.join()
-        return CompletedProcess(words, process.exitcode, *(file.read_text() for file in files))
+        return CompletedProcess(arguments, process.exitcode, *(file.read_text() for file in files))
 
 
-def _bundle(words: tuple[str, ...], cwd: Path, output: Path | str, errors: Path | str) -> None:
+def run_bundle(words: Sequence[str], cwd: Path, output: Path | str, errors: Path | str) -> None:
+    """Is ``python -m monai.bundle`` with these words, in the process that calls it."""
     os.chdir(cwd)
-    for number, path in ((1, output), (2, errors)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    redirect(output, errors)
     sys.argv[1:] = words
     try:
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
@@ -69,3 +75,9 @@ def _bundle(words: tuple[str, ...], cwd: Path, output: Path | str, errors: Path 
         # As the interpreter does with what nobody caught.
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
+
+
+def redirect(output: Path | str, errors: Path | str) -> None:
+    """From now on, this process prints into these files."""
+    for number, path in ((1, output), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)

@@ -256,7 +256,7 @@ def test_a_workflow_is_created_from_python():
 
 def test_the_command_line_runs_from_a_foreign_folder(tmp_path):
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(ROOT / "configs/simulate.json")]
-    options = ["--subjects", "1", "--output_dir", str(tmp_path / "study"), "--simulator::resolution", "4"]
+    options = ["--subjects", "1", "--output_dir", str(tmp_path / "study"), "--simulator::resolution", "8"]
     result = subprocess.run(
         [*command, *options], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )

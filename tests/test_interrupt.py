@@ -25,8 +25,14 @@ from .test_training import TINY, simulated, write_label_maps
 
 
 def inference(tmp_path: Path) -> tuple[dict, str]:
-    scans = str(write_study(tmp_path / "scans", subjects=30))
-    options = {"dataset_dir": scans, "weights": write_weights(tmp_path / "weights")["vae"], "render": RENDER, **INFER}
+    scans = str(write_study(tmp_path / "scans", subjects=8))
+    options = {
+        "dataset_dir": scans,
+        "threads": 2,
+        "weights": write_weights(tmp_path / "weights")["vae"],
+        "render": RENDER,
+        **INFER,
+    }
     return options, "sub-*/anat/*_manifest.json"
 
 
@@ -37,12 +43,13 @@ def generate(tmp_path: Path) -> tuple[dict, str]:
 
 
 def simulate(tmp_path: Path) -> tuple[dict, str]:
-    return {"label_maps": str(write_label_maps(tmp_path / "heads")), "subjects": 50}, "sub-*"
+    heads = str(write_label_maps(tmp_path / "heads"))
+    return {"label_maps": heads, "subjects": 50, "simulator::resolution": 4}, "sub-*"
 
 
 def train_vae(tmp_path: Path) -> tuple[dict, str]:
-    # One process simulates ahead meanwhile.
-    options = simulated(tmp_path) | {"max_epochs": 1000, "slices": 400, "stream::workers": 1, "slice_crop": [24, 32]}
+    # In the first epoch, one process simulates ahead.
+    options = simulated(tmp_path) | {"max_epochs": 1000, "slices": 16, "stream::workers": 1, "slice_crop": [24, 32]}
     return {**TINY, **{key: value for key, value in options.items() if value is not None}}, "history.tsv"
 
 

@@ -13,15 +13,18 @@
 
 import hashlib
 import json
+import logging
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from monai.bundle import verify_metadata
+from ignite.engine import Engine
+from monai.bundle import ConfigWorkflow, verify_metadata
+from monai.handlers import StatsHandler
+
+from .processes import finished, redirect
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.json"))
@@ -39,19 +42,6 @@ LICENCE_HEADER = """\
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""
-LOGGING_RUN = """
-import logging, sys
-from ignite.engine import Engine
-from monai.bundle import ConfigWorkflow
-from monai.handlers import StatsHandler
-
-config_file, meta_file, logging_file = sys.argv[1:]
-ConfigWorkflow(config_file=config_file, meta_file=meta_file, logging_file=logging_file)
-engine = Engine(lambda engine, batch: 0.5)
-StatsHandler(output_transform=lambda output: output).attach(engine)
-engine.run([0])
-logging.getLogger("scripts.room").info("a room speaks")
 """
 
 
@@ -114,11 +104,23 @@ def test_every_channel_is_described(metadata):
             assert list(tensor["channel_def"]) == [str(c) for c in range(tensor["num_channels"])]
 
 
+def log(files: list[Path], output: Path, errors: Path) -> None:
+    """A short training in a process of its own."""
+    redirect(output, errors)
+    config_file, meta_file, logging_file = map(str, files)
+    ConfigWorkflow(config_file=config_file, meta_file=meta_file, logging_file=logging_file)
+    engine = Engine(lambda engine, batch: 0.5)
+    StatsHandler(output_transform=lambda output: output).attach(engine)
+    engine.run([0])
+    logging.getLogger("scripts.room").info("a room speaks")
+
+
 def test_each_log_line_is_printed_once_to_stderr_and_engines_are_quiet(tmp_path):
     config = tmp_path / "empty.json"
     config.write_text("{}")
     arguments = [config, ROOT / "configs/metadata.json", ROOT / "configs/logging.conf"]
-    done = subprocess.run([sys.executable, "-c", LOGGING_RUN, *arguments], capture_output=True, text=True, check=True)
+    done = finished(log, arguments)
+    assert done.returncode == 0, done.stderr
     for line, times in {"Loss: 0.5": 1, "a room speaks": 1, "Epoch[1] Complete": 0}.items():
         assert (done.stdout.count(line), done.stderr.count(line)) == (0, times), line
 

@@ -14,9 +14,8 @@
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -27,9 +26,9 @@ from scripts.errors import UserError
 from scripts.files import replacing
 from scripts.simulate import LabelMaps, Scanner, SimulatedSlices, Slices, stream
 
+from .processes import start
 from .test_simulate_slices import ball_heads
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE, LENGTH = (48, 40), 5
 
 
@@ -103,7 +102,7 @@ def wait_for(condition) -> None:
 
 def test_a_complete_cache_is_silent_and_only_read(make, monkeypatch, capsys):
     read(make())
-    for name in ("get_context", "_write"):
+    for name in ("forks", "_write"):
         monkeypatch.setattr(stream, name, None)
     one = make(workers=2)
     one.preload()
@@ -139,26 +138,24 @@ def test_others_simulate_ahead_what_is_the_same(make, monkeypatch, capsys, worke
     assert [process.exitcode for process in one._processes] == [0] * workers
 
 
-LONG = """
-import sys, time
-from scripts.simulate import LabelMaps, Scanner, SimulatedSlices, Slices
-if __name__ == "__main__":
-    one = SimulatedSlices(Slices(LabelMaps(sys.argv[1]), size=(48, 40)), Scanner(), sys.argv[2], 1000)
-    one.preload()
-    print(one._processes[0].pid, one.folder, flush=True)
+def train_long(heads: LabelMaps, folder: Path) -> None:
+    """What a training does that takes long."""
+    one = SimulatedSlices(Slices(heads, size=SIZE), Scanner(), folder, 1000)
+    with (folder / "said").open("w") as said, redirect_stdout(said):
+        one.preload()
+        print(one._processes[0].pid, one.folder, flush=True)
     time.sleep(300)
-"""
 
 
 def test_who_simulates_ahead_ends_with_the_training(heads, tmp_path):
-    (tmp_path / "long.py").write_text(LONG)
-    command = [sys.executable, str(tmp_path / "long.py"), str(heads.folder), str(tmp_path)]
-    training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    said, (ahead, folder) = training.stdout.readline(), training.stdout.readline().split()
-    assert "of 1000 slices while the training runs" in said
+    training, said = start(train_long, heads, tmp_path), tmp_path / "said"
+    wait_for(lambda: said.exists() and said.read_text().count("\n") == 2)
+    first, second = said.read_text().splitlines()
+    ahead, folder = second.split()
+    assert "of 1000 slices while the training runs" in first
     wait_for(lambda: len(files(Path(folder))) > stream.TIMED + 2)
     training.kill()
-    training.communicate()
+    training.join()
 
     def ended() -> bool:
         try:

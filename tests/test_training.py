@@ -14,15 +14,17 @@ import importlib.util
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
 from scripts.errors import UserError
-from scripts.train import EarlyStop
+from scripts.train import EarlyStop, monitor
 from scripts.train.monitor import draw_curves, draw_example
 from scripts.train.vae import judged_samples
 
@@ -296,6 +298,20 @@ def test_decibels_and_similarities_have_linear_axes_and_losses_logarithmic_ones(
     scales = {axis.get_title(): axis.get_yscale() for axis in draw_curves(table).axes if axis.get_title()}
     errors = "median relative error of the maps"
     assert scales == {"loss": "log", "PSNR [dB]": "linear", "MS-SSIM": "linear", "signed": "linear", errors: "log"}
+
+
+@pytest.mark.parametrize("pause, drawings", [(-1, [1, 2, 3]), (60, [3])])
+def test_pictures_are_drawn_now_and_then_and_at_the_end(pause, drawings, tmp_path, monkeypatch):
+    """The end, too, is where a training stops early."""
+    drawn = []
+    monkeypatch.setattr(monitor, "PAUSE", pause)
+    monkeypatch.setattr(monitor, "draw_curves", lambda table: drawn.append(len(table)) or plt.figure())
+    trainer, evaluator = Engine(lambda *_: {"loss": 1.0}), Engine(lambda *_: None)
+    monitor.History(tmp_path, evaluator).attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=3), trainer.terminate)
+    trainer.run([0], max_epochs=9)
+    assert drawn == drawings and (tmp_path / "curves.png").exists()
+    assert len((tmp_path / "history.tsv").read_text().splitlines()) == 1 + 3
 
 
 def test_an_example_shows_the_patients_right_on_the_left():

@@ -11,7 +11,9 @@
 
 """Two processes train one model, simulate each slice once, and end in peace."""
 
+import atexit
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +25,12 @@ import torch
 
 from scripts.networks import PhysicsVAE
 
+from .processes import run_bundle, start
 from .test_training import ADVERSARIAL, ROOT, TINY, command, configs, simulated, train
 
 
-def two_ranks(words: list[str], tmp_path: Path) -> subprocess.CompletedProcess:
-    """Runs a training on two ranks. As they end, they have no threads of their group left, which would kill them."""
+def torchrun(words: list[str], tmp_path: Path) -> None:
+    """Runs a training on two ranks by the command that docs give."""
     watch = "import atexit, os\nif 'RANK' in os.environ:\n    tasks = '/proc/self/task'\n"
     watch += "    names = lambda: [open(f'{tasks}/{task}/comm').read() for task in os.listdir(tasks)]\n"
     watch += f"    record = lambda: open(f'{tmp_path}/threads-' + os.environ['RANK'], 'w').write(''.join(names()))\n"
@@ -37,13 +40,42 @@ def two_ranks(words: list[str], tmp_path: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **paths}
     result = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    threads = [(tmp_path / f"threads-{rank}").read_text() for rank in range(2)]
+    assert_no_threads_left(tmp_path)
+
+
+def forked(words: list[str], tmp_path: Path) -> str:
+    """The same in processes that need not import anything; returns what both print."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ranks = [start(rank, number, port, words, tmp_path) for number in range(2)]
+    for process in ranks:
+        process.join(300)
+    errors = "".join((tmp_path / f"errors-{number}").read_text() for number in range(2))
+    assert [process.exitcode for process in ranks] == [0, 0], errors[-3000:]
+    assert_no_threads_left(tmp_path)
+    return "".join((tmp_path / f"output-{number}").read_text() for number in range(2))
+
+
+def rank(number: int, port: int, words: list[str], folder: Path) -> None:
+    """One of the two, as torchrun starts it."""
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    run_bundle(words, folder, folder / f"output-{number}", folder / f"errors-{number}")
+    # Otherwise a forked process leaves out what is to be done at the end of the interpreter.
+    atexit._run_exitfuncs()
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+    (folder / f"threads-{number}").write_text("".join(names))
+
+
+def assert_no_threads_left(folder: Path) -> None:
+    """As ranks end, they have no threads of their group left, which would kill them."""
+    threads = [(folder / f"threads-{number}").read_text() for number in range(2)]
     assert all("python" in names and "gloo" not in names for names in threads), threads
-    return result
 
 
-@pytest.mark.parametrize("stage", ["vae", "ldm"])
-def test_two_ranks_train_one_model(stage, tiny_study, tmp_path):
+@pytest.mark.parametrize("stage, run", [("vae", torchrun), ("ldm", forked)], ids=["vae", "ldm"])
+def test_two_ranks_train_one_model(stage, run, tiny_study, tmp_path):
     """After an epoch it is the model that one process trains with batches of the same samples."""
     files = [*configs(stage), str(ROOT / "configs/multi_gpu.json")]
     torch.save(PhysicsVAE(channels=[16, 16, 16], skip_channels=[4, 4]).state_dict(), tmp_path / "vae.pt")
@@ -52,11 +84,11 @@ def test_two_ranks_train_one_model(stage, tiny_study, tmp_path):
     without_truth = {"loss_weights::maps": 0.0, "loss_weights::spread": 0.0, "max_epochs": 2}
     stage_1, stage_2 = ADVERSARIAL | without_truth, {"vae_weights": str(tmp_path / "vae.pt"), "max_epochs": 1}
     own = {"amp": False} | (stage_1 if stage == "vae" else stage_2)
-    two_ranks(command(stage, tiny_study, tmp_path, "--config_file", str(files), overrides=own), tmp_path)
+    run(command(stage, tiny_study, tmp_path, "--config_file", str(files), overrides=own), tmp_path)
     assert (tmp_path / f"train_{stage}/model.pt").exists()
     whole = own | {"max_epochs": 1, "batch_size": 2 * TINY["batch_size"]}
     alone = train(stage, tiny_study, tmp_path / "alone", **whole)
-    mine, theirs = (pd.read_csv(run / "history.tsv", sep="\t") for run in (alone, tmp_path / f"train_{stage}"))
+    mine, theirs = (pd.read_csv(one / "history.tsv", sep="\t") for one in (alone, tmp_path / f"train_{stage}"))
     assert len(theirs) == own["max_epochs"]
     judged = ["val_loss", "MAE", "T1 error WM"] if stage == "vae" else ["val_loss"]
     np.testing.assert_allclose(theirs[judged].iloc[0], mine[judged].iloc[0], rtol=1e-3)
@@ -65,6 +97,6 @@ def test_two_ranks_train_one_model(stage, tiny_study, tmp_path):
 def test_two_ranks_simulate_their_slices_once(tmp_path):
     files = [str(ROOT / f"configs/{name}.json") for name in ("train_vae", "multi_gpu")]
     options = simulated(tmp_path) | {"slices": 24, "slice_crop": [24, 32], "stream::workers": 1}
-    result = two_ranks(command("vae", None, tmp_path, "--config_file", str(files), overrides=options), tmp_path)
-    assert result.stdout.count("simulating 15 of 24 slices while the training runs, ahead in 1 process") == 1
+    said = forked(command("vae", None, tmp_path, "--config_file", str(files), overrides=options), tmp_path)
+    assert said.count("simulating 15 of 24 slices while the training runs, ahead in 1 process") == 1
     assert len(list(tmp_path.glob("slices-*/[0-9]*.npz"))) == 24 + 2

@@ -26,6 +26,8 @@ import yaml
 from monai.apps.utils import HashCheckError
 from monai.bundle import ConfigParser, download_large_files
 
+from .processes import finished, run_bundle
+
 ROOT = Path(__file__).resolve().parents[1]
 INTEGRATION = ROOT / "integrations/zoo"
 NAME = "brain_mri_physics_latent_diffusion"
@@ -76,9 +78,11 @@ def write_large_files(bundle: Path, published: Path, digest: str) -> Path:
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory) -> torch.jit.ScriptModule:
     """The export that docs/zoo.md gives, by its own words, of the shipped weights."""
-    [command] = re.findall(r"python (-m monai\.bundle ckpt_export.*?)\n```", (ROOT / "docs/zoo.md").read_text(), re.S)
+    [command] = re.findall(r"python -m monai\.bundle (ckpt_export.*?)\n```", (ROOT / "docs/zoo.md").read_text(), re.S)
     exported = tmp_path_factory.mktemp("traced") / "model.ts"
-    run(*shlex.split(command.replace("runs/model.ts", str(exported)).replace("\\\n", "")), cwd=ROOT)
+    words = shlex.split(command.replace("runs/model.ts", str(exported)).replace("\\\n", ""))
+    done = finished(run_bundle, words, ROOT)
+    assert done.returncode == 0, done.stderr[-4000:]
     return torch.jit.load(exported)
 
 

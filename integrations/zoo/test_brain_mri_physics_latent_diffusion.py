@@ -35,6 +35,7 @@ SCANS = {
 }
 RENDER = [{"name": "late", "suffix": "T2w", "EchoTime": 0.2, "RepetitionTime": 4.0}]
 VAE = {"network_def::channels": [8, 8, 8], "network_def::norm_num_groups": 4, "network_def::skip_channels": [4, 4]}
+POSTERIOR = {"posterior::voxels": 100, "posterior::steps": 4}
 UNET = {"diffusion_def::channels": [32, 32, 32], "diffusion_def::num_head_channels": [0, 32, 32]}
 TRAINING = {
     "max_epochs": 1,
@@ -153,7 +154,7 @@ class TestBrainMriPhysicsLatentDiffusion(unittest.TestCase):
 
     def test_inference(self):
         files = {"weights": self.path("model.pt"), "output_dir": self.path("maps")}
-        self.check("inference", "infer", threads=1, dataset_dir=self.scans, render=RENDER, **files, **VAE)
+        self.check("inference", "infer", threads=1, dataset_dir=self.scans, render=RENDER, **files, **VAE, **POSTERIOR)
         self.assert_written("maps", "sub-02", "anat", "sub-02_T1map.nii.gz")
 
     def test_render(self):

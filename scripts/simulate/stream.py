@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from math import prod
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from shutil import disk_usage
@@ -35,6 +35,7 @@ from torch.utils.data import Dataset
 
 from ..errors import UserError
 from ..files import lock_folder, make_folder, remove_leftovers, replacing
+from ..parallel import forks
 from .scanner import Scanner
 from .slices import Slices
 
@@ -210,7 +211,7 @@ class SimulatedSlices(Dataset):
         for worker in range(workers):
             paths = {number: self._path(number) for head in list(heads)[worker::workers] for number in heads[head]}
             arguments = (self.slices, paths, f".lock-{worker}")
-            process = get_context("spawn").Process(target=_simulate_ahead, args=arguments, daemon=True)
+            process = forks().Process(target=_simulate_ahead, args=arguments, daemon=True)
             process.start()
             self._processes.append(process)
 

@@ -10,6 +10,7 @@
 # limitations under the License.
 """What a person sees of a training run: a progress bar, TensorBoard, a table and pictures in the output folder."""
 
+import time
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -29,6 +30,8 @@ from ..tissue import MAPS
 UNITS = ("relative", "s", "s")
 LINEAR = {"PSNR": "PSNR [dB]", "MS-SSIM": "MS-SSIM"}
 """Metrics whose differences count, not their ratios: decibels and similarities. Metric -> title."""
+PAUSE = 60.0
+"""Least seconds from one drawing of the pictures to the next: an epoch of a small training takes less than they do."""
 DECADES = 30
 """Ratio of largest to smallest value from which powers of ten are enough on a logarithmic axis."""
 
@@ -69,7 +72,8 @@ class History:
     lines that tear the progress bar, and its TensorBoardImageHandler scales each picture by itself, without a unit.
 
     The table belongs to the checkpoint, so a resumed run keeps the whole history. Attach this after the validation
-    and before the checkpoint.
+    and before the checkpoint. It is written after each epoch; pictures are drawn every :data:`PAUSE` seconds and at
+    the end.
 
     Args:
         output_dir: folder of the run.
@@ -81,6 +85,8 @@ class History:
         self.rows: list[dict[str, float]] = []
         self._values: dict[str, list[float]] = {}
         self._pictures: SummaryWriter | None = None
+        self._example: dict = {}
+        self._drawn, self._changed = 0.0, False
 
     def state_dict(self) -> dict:
         """The table."""
@@ -96,6 +102,7 @@ class History:
             engine.add_event_handler(Events.EPOCH_STARTED, self._open)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._close_epoch)
+            engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, lambda: self._changed and self._draw())
 
     def show(self, name: str, figure: Figure, epoch: int) -> None:
         """Keeps a picture in the output folder and in TensorBoard."""
@@ -109,6 +116,7 @@ class History:
             folder, state = self.output_dir / "tensorboard", engine.state
             losses = SummaryWriter(str(folder / "training"), purge_step=state.iteration + 1)
             self._pictures = SummaryWriter(str(folder / "validation"), purge_step=state.epoch)
+            self._drawn = time.monotonic()
             TensorBoardStatsHandler(losses, epoch_log=False, output_transform=lambda output: output).attach(engine)
             TensorBoardStatsHandler(self._pictures, iteration_log=False).attach(self.evaluator)
 
@@ -123,17 +131,20 @@ class History:
             metrics = {name: value for name, value in self.evaluator.state.metrics.items() if value == value}
             row |= metrics
             tqdm.write(f"epoch {engine.state.epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+            self._example = self.evaluator.state.output[0]
         self.rows.append(row)
-        self._write(row)
-
-    def _write(self, row: dict[str, float]) -> None:
-        table = pd.DataFrame(self.rows)
-        text = table.to_csv(sep="\t", index=False, float_format="%.6g")
+        self._changed = True
+        text = pd.DataFrame(self.rows).to_csv(sep="\t", index=False, float_format="%.6g")
         write_atomically(self.output_dir / "history.tsv", text)
-        _save(draw_curves(table), self.output_dir / "curves.png")
-        example = self.evaluator.state.output[0] if self.evaluator.state.epoch == row["epoch"] else {}
-        if "log_maps" in example:
-            self.show("example", draw_example(example), row["epoch"])
+        if time.monotonic() - self._drawn > PAUSE:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draws the curves, and the example of the last validation unless that has been drawn."""
+        _save(draw_curves(pd.DataFrame(self.rows)), self.output_dir / "curves.png")
+        if "log_maps" in self._example:
+            self.show("example", draw_example(self._example), self.evaluator.state.epoch)
+        self._drawn, self._changed, self._example = time.monotonic(), False, {}
 
 
 def _save(figure: Figure, path: Path) -> None:
