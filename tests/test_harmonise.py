@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from scripts.acquisition import load_render
-from scripts.bids import Session
+from scripts.bids import Session, output_path, write_image
 from scripts.commands.study.harmonise.harmonisation import CHART, PICTURE, REPORT, SESSIONS, SPREADS
 from scripts.commands.study.harmonise.intensities import (
     HARMONISED,
@@ -40,8 +40,9 @@ from scripts.tissue import region_numbers
 from .studies import INFER, RENDER, SHAPE, SIDECARS, files, workflow, write_study, write_weights
 from .test_inference import user_error
 
+NUMBERS = region_numbers("WM", "GM", "CSF")
 LABELS = np.zeros(SHAPE, np.uint8)
-LABELS[4:8], LABELS[8:12], LABELS[12:14] = region_numbers("WM", "GM", "CSF").values()
+LABELS[4:8], LABELS[8:12], LABELS[12:14] = NUMBERS.values()
 
 
 def rows(*medians: tuple[str, float, float]) -> pd.DataFrame:
@@ -180,12 +181,23 @@ def test_what_leaves_nothing_to_measure_is_refused_before_any_work(harmonise, tm
 
 
 def test_a_session_without_known_tissue_is_said_to_be_unmeasured(tmp_path):
-    labels = read_labels((tmp_path,), Session("01", None, ()), SHAPE)
+    maps = Maps(np.ones((3, *SHAPE)), None, LABELS > 0, np.eye(4))
+    labels = read_labels((tmp_path,), Session("01", None, ()), maps)
     table = measure([Image("x", "T1w", HARMONISED, np.ones(SHAPE))], labels)
     assert brain_of(labels, LABELS > 0).sum() == (LABELS > 0).sum() and table["median"].isna().all()
-    assert contrast_deviations(Maps(np.ones((3, *SHAPE)), None, LABELS > 0, np.eye(4)), labels, [], []) == {}
+    assert contrast_deviations(maps, labels, [], []) == {}
     found = notes(Scanned(Session("01", None, ()), {}, table), [])
     assert found == ["No tissue was found, so nothing was measured."]
+
+
+def test_what_looks_like_tissue_in_the_scalp_is_not_measured(tmp_path):
+    head, labels = np.zeros((60, 60, 12), bool), np.zeros((60, 60, 12), np.uint8)
+    head[2:-2, 2:-2], labels[2:-2, 2:-2], labels[16:-16, 16:-16] = True, NUMBERS["GM"], NUMBERS["WM"]
+    maps = Maps(np.ones((3, *head.shape)), None, head, np.diag([2.0, 2.0, 5.0, 1.0]))
+    write_image(output_path(tmp_path, Session("01", None, ()), "dseg"), labels, maps.affine, {})
+    found = read_labels((tmp_path,), Session("01", None, ()), maps)
+    assert not found[:8].any() and (found[16:-16, 16:-16] == labels[16:-16, 16:-16]).all()
+    assert (found[30, 30] == NUMBERS["WM"]).all(), "the ends of the field of view are no surface"
 
 
 def test_sessions_without_any_tissue_end_in_a_sentence(harmonise, monkeypatch, capsys):

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ STEPS = (
         "simulate a head and its T1w, T2w and FLAIR scans",
         55,
         "simulate",
-        "--subjects 1 --slice_thickness 3 --output_dir demo/scans",
+        "--subjects 1 --slice_thickness 4 --output_dir demo/scans",
     ),
     Step(
         "estimate its tissue maps, render contrasts nobody acquired",
@@ -83,7 +84,7 @@ def main() -> None:
     for number, step in enumerate(STEPS, 1):
         print(f"  {number}. {step.what:62}about {clock(step.seconds)}")
     start = time.time()
-    beside = start_python(["-m", COMPILE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    beside = start_python(["-m", COMPILE], {}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         run_steps()
     finally:
@@ -99,16 +100,22 @@ def run_steps() -> None:
         command = f"-m monai.bundle run --config_file configs/{step.config}.json {step.options}"
         print(f"\n{number}/{len(STEPS)} {step.what}, about {clock(step.seconds)}\n$ python {command}", flush=True)
         begun = time.time()
-        run(command.split())
+        run(command.split(), beside=number == 1)
         print(f"done in {clock(time.time() - begun)}" + f": {step.picture}" * bool(step.picture), flush=True)
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], beside: bool = False) -> None:
     """Runs Python in the bundle's folder; ends the process with its exit code when it fails.
 
     Ctrl-C reaches this process only, which ends the other one: no traceback of either.
+
+    Args:
+        arguments: of Python.
+        beside: whether another process computes meanwhile, which is left a core. Threads of one operation wait for the
+            last one: with as many as cores, all would wait for the one whose core is taken.
     """
-    child = start_python(arguments)
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) - 1))} if beside else {}
+    child = start_python(arguments, threads)
     try:
         code = child.wait()
     except KeyboardInterrupt:
@@ -120,10 +127,10 @@ def run(arguments: list[str]) -> None:
         sys.exit(code)
 
 
-def start_python(arguments: list[str], **streams: int) -> subprocess.Popen:
-    """Python in the bundle's folder, in a process group of its own."""
+def start_python(arguments: list[str], environment: Mapping[str, str], **streams: int) -> subprocess.Popen:
+    """Python in the bundle's folder, in a process group of its own; the user's environment counts before this one."""
     quiet = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), QUIET)))
-    environment = {**os.environ, "PYTHONWARNINGS": quiet}
+    environment = {**environment, **os.environ, "PYTHONWARNINGS": quiet}
     return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, process_group=0, **streams)
 
 

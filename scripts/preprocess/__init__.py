@@ -11,7 +11,7 @@
 
 """Dictionary transforms that make one aligned volume of a session's files."""
 
-from .bias import CorrectBiasd, log_sd_of
+from .bias import CorrectBiasd, deep_inside, log_sd_of
 from .register import RegisterContrastsd
 from .session import (
     AlignContrastsd,
@@ -32,6 +32,7 @@ __all__ = [
     "LoadSessiond",
     "RegisterContrastsd",
     "ScaleContrastsd",
+    "deep_inside",
     "filled_foreground",
     "log_sd_of",
 ]

@@ -87,7 +87,7 @@ def log_bias_field(images: Tensor, mask: Tensor, spacing: Sequence[float]) -> Te
     factors = [max(1, round(COARSE / edge)) for edge in spacing]
     size = [-(-n // factor) for n, factor in zip(mask.shape, factors)]
     share = _coarse(inside.float(), size)
-    where = _deep((share > 0.5).numpy(), [edge * factor for edge, factor in zip(spacing, factors)])
+    where = deep_inside((share > 0.5).numpy(), [edge * factor for edge, factor in zip(spacing, factors)])
     if not where.any():
         return nothing
     values = _coarse(image * inside, size) / share.clamp_min(1e-6)
@@ -103,16 +103,21 @@ def log_bias_field(images: Tensor, mask: Tensor, spacing: Sequence[float]) -> Te
     return field - field[mask].mean()
 
 
-def _coarse(volume: Tensor, size: Sequence[int]) -> Tensor:
-    return interpolate(volume[None, None], size, mode="area")[0, 0]
+def deep_inside(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """What lies :data:`DEPTH` or more below the surface of a head, without its scalp; all of it where this is too little.
 
-
-def _deep(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """What lies at least :data:`DEPTH` below the surface of a mask, or all of it."""
+    Args:
+        mask: head or brain, boolean ``(X, Y, Z)``.
+        spacing: edges of a voxel [mm].
+    """
     # The end of the field of view is no surface.
     depth = ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"), spacing)[1:-1, 1:-1, 1:-1]
     deep = depth > DEPTH
     return deep if deep.sum() >= LEAST * mask.sum() else mask
+
+
+def _coarse(volume: Tensor, size: Sequence[int]) -> Tensor:
+    return interpolate(volume[None, None], size, mode="area")[0, 0]
 
 
 def _n4(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

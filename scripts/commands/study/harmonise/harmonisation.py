@@ -99,7 +99,7 @@ class Harmonisation:
         """
 
         roots = folder, self.study.root
-        labels = read_labels(roots, session, maps.mask.shape)
+        labels = read_labels(roots, session, maps)
         brain = brain_of(labels, maps.mask)
         suffixes = [contrast.suffix for contrast in session.contrasts]
         images = [

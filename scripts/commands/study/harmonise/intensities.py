@@ -18,12 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from nibabel.affines import voxel_sizes
 from pandas import DataFrame
 
 from ....acquisition import RenderRequest
 from ....bids import Session, load_image, output_path
 from ....estimate.maps import Maps
-from ....preprocess import ScaleContrastsd
+from ....preprocess import ScaleContrastsd, deep_inside
 from ....tissue import region_numbers
 from ..products import render
 
@@ -53,14 +54,17 @@ class Image(NamedTuple):
     array: np.ndarray
 
 
-def read_labels(roots: Iterable[Path], session: Session, shape: Sequence[int]) -> np.ndarray:
-    """The label map of a session from the first of these folders that has it; zeros of this shape where none has.
+def read_labels(roots: Iterable[Path], session: Session, maps: Maps) -> np.ndarray:
+    """The label map of a session, deep inside its head, from the first of these folders that has one; else zeros.
 
-    Without a scan of known acquisition no tissue is known, and there is none.
+    Without a scan of known acquisition no tissue is known, and there is none. Near the surface, scalp can be taken for
+    a tissue of the brain, and would set the bright level.
     """
     paths = (output_path(root, session, "dseg") for root in roots)
     there = next((path for path in paths if path.exists()), None)
-    return np.zeros(shape) if there is None else load_image(there, uniform=True)[0]
+    if there is None:
+        return np.zeros(maps.mask.shape)
+    return load_image(there, uniform=True)[0] * deep_inside(maps.mask, voxel_sizes(maps.affine))
 
 
 def brain_of(labels: np.ndarray, head: np.ndarray) -> np.ndarray:

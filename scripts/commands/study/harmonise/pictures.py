@@ -56,7 +56,7 @@ def comparison_picture(title: str, root: Path, records: Mapping[str, dict], requ
         session: Session = record["session"]
         maps = read_maps(root, session)
         scans = load_scans(session, maps)
-        brain = brain_of(read_labels((root,), session, maps.mask.shape), maps.mask)
+        brain = brain_of(read_labels((root,), session, maps), maps.mask)
         lines = {scan_title(session, contrast.path): (contrast.suffix, acquisition)
                  for contrast, acquisition in zip(session.contrasts, record["acquisitions"])}  # fmt: skip
         for request in requests:
