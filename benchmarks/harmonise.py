@@ -33,7 +33,7 @@ from tqdm import tqdm
 from scripts.acquisition import RenderRequest, load_render, to_sidecar
 from scripts.bids import Session, load_image, output_path, write_image
 from scripts.commands.study.harmonise.harmonisation import CHART, PICTURE, REPORT, SESSIONS
-from scripts.commands.study.harmonise.intensities import scaled
+from scripts.commands.study.harmonise.intensities import TISSUES, scaled
 from scripts.commands.study.harmonise.page import spread_table, table
 from scripts.commands.study.harmonise.spread import overall, per_session, spreads
 from scripts.evaluate.contrasts import ssim
@@ -182,6 +182,15 @@ def similarity_table(found: DataFrame, suffixes: Sequence[str]) -> list[str]:
     return table(["scanned by", *(f"{suffix}, scan / harmonised" for suffix in suffixes)], rows)
 
 
+def all_tissues(spread: DataFrame) -> list[str]:
+    """Lines of a table of the root mean square over WM, GM and CSF of the spreads within subjects."""
+    rows = []
+    for suffix, group in spread[spread["tissue"].isin(TISSUES)].groupby("suffix", sort=False):
+        before, after = (float(np.sqrt((group[f"within_{stage}"] ** 2).mean())) for stage in ("acquired", "harmonised"))
+        rows.append([suffix, f"{100 * before:.1f}", f"{100 * after:.1f}", f"{before / after:.1f}-fold"])
+    return table(["contrast", "all tissues, acquired [%]", "harmonised [%]", "shrinks"], rows)
+
+
 def main() -> None:
     """Simulates, harmonises, measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.harmonise", description=__doc__.splitlines()[0])
@@ -212,6 +221,7 @@ def main() -> None:
             spread = spreads(some)
             within = spread.assign(shrinks=spread["within_acquired"] / spread["within_harmonised"])
             print(f"sessions: {which}", *spread_table(spread, within=True), sep="\n")
+            print("\n".join(["", *all_tissues(spread)]))
             print(f"\nbetween sessions {overall(spread):.1f}-fold, within subjects {overall(within):.1f}-fold\n")
         found = similarities(folder / "scans", output, subjects, requests)
         print("\n".join(similarity_table(found, [request.suffix for request in requests])))

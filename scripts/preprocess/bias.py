@@ -104,7 +104,7 @@ def log_bias_field(images: Tensor, mask: Tensor, spacing: Sequence[float]) -> Te
 
 
 def deep_inside(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """What lies :data:`DEPTH` or more below the surface of a head, without its scalp; all of it where this is too little.
+    """What lies :data:`DEPTH` or more below the surface of a head: no scalp; all of it where this is too little.
 
     Args:
         mask: head or brain, boolean ``(X, Y, Z)``.
