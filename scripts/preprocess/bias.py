@@ -87,7 +87,7 @@ def log_bias_field(images: Tensor, mask: Tensor, spacing: Sequence[float]) -> Te
     factors = [max(1, round(COARSE / edge)) for edge in spacing]
     size = [-(-n // factor) for n, factor in zip(mask.shape, factors)]
     share = _coarse(inside.float(), size)
-    where = deep_inside((share > 0.5).numpy(), [edge * factor for edge, factor in zip(spacing, factors)])
+    where = deep_inside((share > 0.5).numpy(), [edge * factor for edge, factor in zip(spacing, factors)], DEPTH)
     if not where.any():
         return nothing
     values = _coarse(image * inside, size) / share.clamp_min(1e-6)
@@ -103,16 +103,16 @@ def log_bias_field(images: Tensor, mask: Tensor, spacing: Sequence[float]) -> Te
     return field - field[mask].mean()
 
 
-def deep_inside(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """What lies :data:`DEPTH` or more below the surface of a head: no scalp; all of it where this is too little.
+def deep_inside(mask: np.ndarray, spacing: Sequence[float], depth: float) -> np.ndarray:
+    """What lies deep below the surface of a head, without its scalp; all of it where this is too little.
 
     Args:
         mask: head or brain, boolean ``(X, Y, Z)``.
         spacing: edges of a voxel [mm].
+        depth: how deep [mm].
     """
     # The end of the field of view is no surface.
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"), spacing)[1:-1, 1:-1, 1:-1]
-    deep = depth > DEPTH
+    deep = ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"), spacing)[1:-1, 1:-1, 1:-1] > depth
     return deep if deep.sum() >= LEAST * mask.sum() else mask
 
 

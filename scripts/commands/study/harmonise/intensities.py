@@ -34,6 +34,8 @@ LABELS = region_numbers(*TISSUES)
 ACQUIRED, HARMONISED = "acquired", "harmonised"
 STEP = 0.01
 """Of the logarithm of a map, for the derivative of a contrast."""
+DEPTH = 16.0
+"""How deep below the surface of the head tissues are measured [mm]: a scalp is rarely thicker."""
 MOST_VOXELS = 20_000
 """Of a tissue, for its standard deviation."""
 
@@ -64,7 +66,7 @@ def read_labels(roots: Iterable[Path], session: Session, maps: Maps) -> np.ndarr
     there = next((path for path in paths if path.exists()), None)
     if there is None:
         return np.zeros(maps.mask.shape)
-    return load_image(there, uniform=True)[0] * deep_inside(maps.mask, voxel_sizes(maps.affine))
+    return load_image(there, uniform=True)[0] * deep_inside(maps.mask, voxel_sizes(maps.affine), DEPTH)
 
 
 def brain_of(labels: np.ndarray, head: np.ndarray) -> np.ndarray:
