@@ -46,11 +46,12 @@ CELL = np.array([0, *lattice.SPACING]) / np.sqrt(12)
 """Standard deviation of ln PD, ln T1, ln T2 inside one cell of the lattice."""
 
 
-def both(head: Head, unknown: np.ndarray | None = None) -> tuple[Sums, Sums]:
+def both(head: Head, unknown: np.ndarray | None = None, strict: bool = False) -> tuple[Sums, Sums]:
     """The sums of all voxels by the kernel, and by plain torch."""
     unknown = head.mean if unknown is None else unknown
     look_up = head.look_up(unknown)
-    return head.sums(unknown, slice(None), look_up), reference.sums(head, unknown, slice(None), look_up)
+    ours = head.sums(unknown, slice(None), look_up, strict=strict)
+    return ours, reference.sums(head, unknown, slice(None), look_up, strict)
 
 
 def moved(head: Head) -> np.ndarray:
@@ -84,6 +85,7 @@ def test_the_kernel_sums_what_plain_torch_sums(scans, network):
     head = make_head(*scans, network)
     assert_close(*both(head))
     assert_close(*both(head, moved(head)))
+    assert_close(*both(head, strict=True))
 
 
 @each_set
@@ -220,7 +222,7 @@ def test_fluid_stays_fluid_where_a_scan_does_not_fit(flair, t1w):
     )
     seen = magnitudes(make_head(scans, (0, 1, 2)).scanner, np.log([[1.0, 4.4, 2.0]]))
     image = seen * torch.tensor([[flair], [t1w], [1.0]])
-    for sums in both(make_head(scans, (0, 1, 2), image=image, noise=0.005, typical=0.3)):
+    for sums in both(make_head(scans, (0, 1, 2), image=image, noise=0.005, typical=0.3), strict=True):
         assert (np.exp(sums.mean[0, 1:]) > (3.0, 1.0)).all()
 
 
@@ -239,9 +241,10 @@ EXTREMES = {
 @each_prior
 @pytest.mark.parametrize("noise", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("image", EXTREMES.values(), ids=EXTREMES)
-def test_extreme_voxels_have_finite_sums(image, noise, network):
+@pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
+def test_extreme_voxels_have_finite_sums(strict, image, noise, network):
     head = make_head((IR, SE_LONG, SE_SHORT), (0, 1, 1), network, image=image, noise=noise, typical=1.0)
-    ours, theirs = both(head)
+    ours, theirs = both(head, strict=strict)
     for part in (*ours, *theirs, *head.scores(head.mean, slice(None), ours)):
         assert np.isfinite(part).all()
     np.testing.assert_allclose(ours.component[:, :, 0].sum(1), 1, atol=1e-5)

@@ -25,7 +25,7 @@ from .fractions import CLASSES, bimodal, fractions
 from .kernel import moments
 from .lattice import SPACING, tables
 from .mixture import Mixture
-from .nodes import NOTHING
+from .nodes import NOTHING, STRICT
 from .scanner import T2_STAR_SD, Scanner
 
 SYMMETRIC = [0, 1, 2, 1, 3, 4, 2, 4, 5]
@@ -112,7 +112,16 @@ class Head:
         self.log_y = self._log(self.y, sigma)
         self.noise = (sigma**2).astype(np.float32)
         self.absolute = np.hypot(sigma, errors.additive * typical.double().numpy())
-        squares = [errors.additive**2, errors.model**2, errors.own**2, T2_STAR_SD**2, BROAD**2, TYPICAL_PD, PD_SD**-2]
+        squares = [
+            errors.additive**2,
+            errors.model**2,
+            errors.own**2,
+            T2_STAR_SD**2,
+            BROAD**2,
+            TYPICAL_PD,
+            PD_SD**-2,
+            0,
+        ]
         self.error = np.append(squares, typical.double().numpy() ** 2).astype(np.float32)
         self.group, self.pairs = np.array(scanner.group), np.array(scanner.pairs)
         self.size = scanner.size + len(mixture.shift)
@@ -145,7 +154,12 @@ class Head:
         return np.log(np.maximum(y, FLOOR * sigma)).astype(np.float32)
 
     def sums(
-        self, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: tuple, cells: np.ndarray | None = None
+        self,
+        unknown: np.ndarray,
+        voxels: np.ndarray | slice,
+        look_up: tuple,
+        cells: np.ndarray | None = None,
+        strict: bool = False,
     ) -> Sums:
         """Moments of some voxels.
 
@@ -154,6 +168,8 @@ class Head:
             voxels: which.
             look_up: the tables of these unknowns.
             cells: magnitudes about which the likelihood is made linear, see :meth:`cells`; None for their own.
+            strict: whether a bright magnitude needs a signal, see :func:`.reference.likelihood`. Unknowns are found
+                without: voxels that no equation describes, as suppressed fat, would drag them.
         """
         log_y, gaussian = self.log_y[voxels], np.zeros((0, 10), np.float32)
         middle = np.where(self.y[voxels] > 0, log_y if cells is None else cells[voxels], NOTHING)
@@ -169,7 +185,9 @@ class Head:
         signal, star, slopes, log_t, fluid, log_cell, log_prior, log_pd, members, first = look_up
         precision = (1 / self.mixture.pd_variance).astype(np.float32)
         order, likely = np.lexsort(middle.T), np.empty((count, first[-1]), np.uint8)
-        images = self.group, self.scanner.gains, self.noise, self.error
+        error = self.error.copy()
+        error[STRICT] = strict
+        images = self.group, self.scanner.gains, self.noise, error
         likely_blocks(middle, order, *images, first, precision, gaussian, likely)
         moments(
             log_y, middle, order, *images, signal, star, slopes, self.pairs, log_t, fluid, log_cell, log_prior, log_pd,
@@ -262,7 +280,7 @@ def every_voxel(head: Head, unknown: np.ndarray, unknown_covariance: np.ndarray)
 
     def part(start: int) -> None:
         piece = order[start : start + CHUNK]
-        sums = head.sums(unknown, piece, look_up, cells)
+        sums = head.sums(unknown, piece, look_up, cells, strict=True)
         link = head.scores(unknown, piece, sums)[1]
         spread = (link.reshape(-1, link.shape[2]) @ root).reshape(len(piece), 3, -1)
         # Where the posterior is narrower than the lattice, one node has all of it.

@@ -145,7 +145,7 @@ def moments(
     group,  # (S,) number of the gain of each scan
     groups,
     noise,  # (S,) variance of the noise
-    error,  # (7 + S,): additive, model, own variances, that of ln T2*, ..., middle and precision of ln PD, typical^2
+    error,  # (8 + S,): additive, model, own variances, of ln T2*, ..., middle, precision of ln PD, strict, typical^2
     signal,  # (S, B L) expected magnitude of PD 1 at the nodes of all blocks, gain included
     star,  # (S, B L) its relative derivative by ln T2*
     slopes,  # (U, B L) relative derivatives by the unknowns of the scanner, for each pair (scan, unknown)

@@ -25,8 +25,10 @@ from .arithmetic import fast_exp, fast_log
 # on the first call and other code, from its cache, in the next process: the last bits would differ.
 NOTHING = np.float32(-1e30)
 """Log weight of what is not there."""
+STRICT = 7
+"""Where the errors say whether a bright magnitude needs a signal (1) or can be noise (0); typical squares follow."""
 LARGEST = np.float32(30.0)
-"""Where nothing is predicted, noise and the additive error explain up to so many times themselves."""
+"""Where nothing is predicted, noise and the additive error explain up to so many times themselves, if strict."""
 SURE = np.float32(4.0)
 """How much surer a magnitude above that is at most. With no end, one wrong scan would drag PD to absurd values."""
 FIRST, FIELDS = 4, 7
@@ -41,7 +43,7 @@ def open_cell(cell, noise, error, middle, y, weight):
     for s in range(len(cell)):
         middle[s] = cell[s]
         y[s] = fast_exp(cell[s])
-        variance = noise[s] + error[1] * y[s] * y[s] + error[0] * error[7 + s]
+        variance = noise[s] + error[1] * y[s] * y[s] + error[0] * error[STRICT + 1 + s]
         weight[s] = np.float32(1.0) / variance if cell[s] > NOTHING else np.float32(0.0)
 
 
@@ -56,6 +58,7 @@ def likelihood(start, stop, log_y, y, weight, signal, star, noise, error, extra,
     """
     scans, one, half, zero = len(y), np.float32(1.0), np.float32(0.5), np.float32(0.0)
     additive2, model2, own2, star2, middle, ridge = error[0], error[1], error[2], error[3], error[5], error[6]
+    strict = error[STRICT]
     for c in range(start, stop):
         sums[0, c], sums[1, c] = np.float32(1e-12), np.float32(1e-12)
     for c in range(start, stop):
@@ -76,8 +79,9 @@ def likelihood(start, stop, log_y, y, weight, signal, star, noise, error, extra,
             sums[0, c], sums[1, c] = zero, zero
         for s in range(scans):
             if group[s] == g and weight[s] > 0:
-                sigma2, ly, own = noise[s] + additive2 * error[7 + s], log_y[s], FIRST + FIELDS * s
-                least2 = sigma2 + min(y[s] * y[s] / (LARGEST * LARGEST), SURE * sigma2)
+                floor, ly, own = noise[s] + additive2 * error[STRICT + 1 + s], log_y[s], FIRST + FIELDS * s
+                sigma2 = noise[s] + strict * (floor - noise[s])
+                least2 = sigma2 + strict * min(y[s] * y[s] / (LARGEST * LARGEST), SURE * floor)
                 for c in range(start, stop):
                     m2 = signal[s, c] * signal[s, c] * sums[2, c]
                     rows[own + RHO, c] = m2 / (m2 + sigma2)
@@ -86,7 +90,7 @@ def likelihood(start, stop, log_y, y, weight, signal, star, noise, error, extra,
                 for c in range(start, stop):
                     m2, share = signal[s, c] * signal[s, c] * sums[2, c], rows[own + RHO, c]
                     slope = star[s, c] * share
-                    variance = sigma2 / (m2 + least2) + own2 * share + star2 * slope * slope + extra * share * share
+                    variance = floor / (m2 + least2) + own2 * share + star2 * slope * slope + extra * share * share
                     rows[own, c] = one / variance
                 for c in range(start, stop):
                     w, q = rows[own, c], rows[own + RESIDUAL, c]

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .head import FLOOR, PD_SD, TYPICAL_PD, Head, Sums
 from .lattice import Tables
-from .nodes import LARGEST, SURE
+from .nodes import LARGEST, STRICT, SURE
 from .scanner import T2_STAR_SD
 
 LOWEST_PD, HIGHEST_PD = -2.5, 1.0
@@ -54,24 +54,27 @@ class Likelihood(NamedTuple):
     linear: Tensor
 
 
-def likelihood(head: Head, y: Tensor, signal: Tensor, star: Tensor) -> Likelihood:
+def likelihood(head: Head, y: Tensor, signal: Tensor, star: Tensor, strict: bool = False) -> Likelihood:
     r"""The likelihood of magnitudes at the nodes.
 
     The logarithm of a magnitude has the expected value of that of a Rician one, with :math:`M^2 + \sigma^2` as its
-    square, where :math:`\sigma^2` is that of noise and of an additive error :math:`\epsilon_a t`:
+    square:
 
     .. math::
         M = e^a S, \quad \rho = \frac{M^2}{M^2 + \sigma^2}, \quad q = \ln y - \tfrac12 \ln(M^2 + \sigma^2), \quad
         r = q - \rho u
 
-    Its own variance is that of these, of a relative error, and of T2* / T2; errors m of the equation are common to the
-    scans of a gain. The logarithm alone would find a bright voxel likely where nothing is predicted; with c and
-    :math:`\kappa`, :data:`.nodes.LARGEST` and :data:`.nodes.SURE`, it does not:
+    Its own variance is that of noise, of an additive error, of a relative one, and of T2* / T2; errors m of the
+    equation are common to the scans of a gain:
 
     .. math::
-        v = \frac{\sigma^2}{M^2 + \sigma^2 + \min(y^2 / c^2, \kappa \sigma^2)} + \epsilon_o^2 \rho
+        v = \frac{\sigma^2 + \epsilon_a^2 t^2}{M^2 + \sigma^2 + l^2} + \epsilon_o^2 \rho
             + \Bigl(s_* \rho \frac{\partial \ln S}{\partial \ln T_2^*}\Bigr)^2, \quad
         C = \mathrm{diag}(v) + m^2 \rho \rho^T
+
+    Where nothing is predicted, this finds a bright voxel likely. If strict, it does not: the additive error is part of
+    :math:`\sigma^2`, and :math:`l^2 = \min(y^2 / c^2, \kappa \sigma^2)` with c, :data:`.nodes.LARGEST`, and
+    :math:`\kappa`, :data:`.nodes.SURE`; else l = 0.
 
     With :math:`w = 1 / v`, :math:`A_g = \sum w \rho^2`, :math:`B_g = \sum w \rho q` over the scans of a gain, Sherman
     and Morrison give, with :math:`f = m^2 / (1 + m^2 A_g)`,
@@ -88,9 +91,10 @@ def likelihood(head: Head, y: Tensor, signal: Tensor, star: Tensor) -> Likelihoo
         y: magnitudes ``(N, S)``.
         signal: S at the nodes ``(S, J)``.
         star: its relative derivative by ln T2* ``(S, J)``.
+        strict: whether a bright magnitude needs a signal.
     """
     additive2, model2, own2 = (float(x) for x in head.error[:3])
-    noise2, typical2 = (torch.from_numpy(x).double() for x in (head.noise, head.error[7:]))
+    noise2, typical2 = (torch.from_numpy(x).double() for x in (head.noise, head.error[STRICT + 1 :]))
     there = y > 0
     # a: the ln PD that fits best with errors in proportion to y, drawn to a typical one.
     weight = there / (noise2 + model2 * y**2 + additive2 * typical2)
@@ -98,13 +102,14 @@ def likelihood(head: Head, y: Tensor, signal: Tensor, star: Tensor) -> Likelihoo
     sure, ridge = top**2 / bottom, PD_SD**-2
     a = (((top / bottom).log() * sure + TYPICAL_PD * ridge) / (sure + ridge)).clamp(LOWEST_PD, HIGHEST_PD)
 
-    floor = FLOOR * noise2.sqrt()
-    sigma2, there = (noise2 + additive2 * typical2)[:, None], there[:, :, None]
+    dark, y, there = FLOOR * noise2.sqrt()[:, None], y[:, :, None], there[:, :, None]
+    floor = (noise2 + additive2 * typical2)[:, None]
+    sigma2 = floor if strict else noise2[:, None]
+    least2 = torch.minimum((y / float(LARGEST)) ** 2, float(SURE) * floor) if strict else 0.0
     m2 = (a.exp()[:, None] * signal) ** 2
     rho = m2 / (m2 + sigma2)
-    q = torch.maximum(y, floor).log()[:, :, None] - 0.5 * (m2 + sigma2).log()
-    least2 = sigma2 + torch.minimum((y[:, :, None] / float(LARGEST)) ** 2, float(SURE) * sigma2)
-    v = sigma2 / (m2 + least2) + own2 * rho + (T2_STAR_SD * rho * star) ** 2
+    q = torch.maximum(y, dark).log() - 0.5 * (m2 + sigma2).log()
+    v = floor / (m2 + sigma2 + least2) + own2 * rho + (T2_STAR_SD * rho * star) ** 2
     w = there / v
 
     def of_gains(x: Tensor) -> Tensor:
@@ -156,7 +161,7 @@ def priors(
     return last(log_prior, own), last(log_pd, own_pd), last(variance, own_variance[:, None])
 
 
-def sums(head: Head, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: Tables) -> Sums:
+def sums(head: Head, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: Tables, strict: bool = False) -> Sums:
     r"""Moments of some voxels, as :meth:`.head.Head.sums` gives them.
 
     With ln PD of component k at node j from N(:math:`\mu`, :math:`\tau^2`) and d = :math:`\mu` - a, ln PD integrates to
@@ -176,11 +181,12 @@ def sums(head: Head, unknown: np.ndarray, voxels: np.ndarray | slice, look_up: T
         unknown: its unknowns.
         voxels: which of its voxels.
         look_up: the tables of these unknowns.
+        strict: whether a bright magnitude needs a signal.
     """
     y = torch.from_numpy(head.y[voxels]).double()
     tables = (look_up.log_t, look_up.signal, look_up.star, look_up.slopes, look_up.fluid)
     log_t, signal, star, slopes, share = (torch.from_numpy(part).double() for part in tables)
-    like = likelihood(head, y, signal, star)
+    like = likelihood(head, y, signal, star, strict)
     log_prior, log_pd, variance = priors(head, unknown, voxels, look_up)
 
     a = like.a[:, None]
