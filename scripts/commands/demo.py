@@ -52,13 +52,13 @@ class Step(NamedTuple):
 STEPS = (
     Step(
         "simulate a head and its T1w, T2w and FLAIR scans",
-        55,
+        45,
         "simulate",
         "--subjects 1 --slice_thickness 4 --output_dir demo/scans",
     ),
     Step(
         "estimate its tissue maps, render contrasts nobody acquired",
-        65,
+        55,
         "inference",
         "--dataset_dir demo/scans --output_dir demo/maps --render research --console true",
         "demo/maps/sub-01/anat/sub-01_overview.png",
