@@ -59,7 +59,8 @@ class CorrectBiasd(Transform):
         groups = [np.flatnonzero(gains == gain) for gain in np.unique(gains)] if self.correct else []
 
         def field(members: np.ndarray) -> Tensor:
-            return log_bias_field(image.as_tensor()[members], mask, image.pixdim.tolist())
+            names = ", ".join(record["session"].contrasts[number].path.name for number in members)
+            return log_bias_field(image.as_tensor()[members], mask, image.pixdim.tolist(), names)
 
         for members, log_bias in zip(groups, in_parallel(field, groups, torch.device("cpu"))):
             corrected[members] /= log_bias.exp()
@@ -73,17 +74,20 @@ def log_sd_of(names: Sequence[str], bias_sd: Sequence[float]) -> dict[str, float
     return {name: round(sd, 4) for name, sd in zip(names, bias_sd)}
 
 
-def log_bias_field(images: Tensor, mask: Tensor, spacing: Sequence[float]) -> Tensor:
+def log_bias_field(images: Tensor, mask: Tensor, spacing: Sequence[float], names: str) -> Tensor:
     """Logarithm of the bias field ``(X, Y, Z)`` that images ``(M, X, Y, Z)`` have in common; 0 where none is found.
 
     Args:
         images: from 0, in any units; 0 where there is nothing.
         mask: head or brain, boolean ``(X, Y, Z)``; the mean of the result is 0 there.
         spacing: edges of a voxel [mm].
+        names: what a warning calls the images.
     """
-    image = sum(one / one[mask & (one > 0)].median() for one in images if (one[mask] > 0).any())
-    nothing = torch.zeros_like(images[0])
-    inside = mask & (image > 0) if torch.is_tensor(image) else nothing > 0
+    nothing, seen = torch.zeros_like(images[0]), images[(images * mask > 0).flatten(1).any(1)]
+    if not len(seen):
+        return nothing
+    image = sum(one / one[mask & (one > 0)].median() for one in seen)
+    inside = mask & (image > 0)
     factors = [max(1, round(COARSE / edge)) for edge in spacing]
     size = [-(-n // factor) for n, factor in zip(mask.shape, factors)]
     share = _coarse(inside.float(), size)
@@ -94,7 +98,7 @@ def log_bias_field(images: Tensor, mask: Tensor, spacing: Sequence[float]) -> Te
     try:
         coarse = torch.from_numpy(_n4(values.squeeze().numpy(), where.squeeze()).reshape(size))
     except RuntimeError as error:
-        logger.warning(f"no bias field found, the scan stays as it is: {str(error).strip().splitlines()[-1]}")
+        logger.warning(f"{names}: no bias field found, left as it is: {str(error).strip().splitlines()[-1]}")
         return nothing
     # Elsewhere nothing holds the splines.
     known = coarse[torch.from_numpy(where)]

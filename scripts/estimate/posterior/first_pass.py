@@ -36,7 +36,7 @@ HALF = 0.09
 
 @njit(fastmath=True, error_model="numpy", inline="always")
 def lowest(best):
-    """The log score down to which blocks are kept."""
+    """The log score down to which blocks are kept; lower by twice what the best is below :data:`POOR`."""
     return best - np.float32(DROP) - np.float32(2.0) * max(np.float32(POOR) - best, np.float32(0.0))
 
 
